@@ -1,0 +1,1 @@
+"""Chips: their designs, families, fabrication with mismatch, devices and archives."""

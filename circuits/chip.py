@@ -1,0 +1,288 @@
+"""A chip: one fabricated sample of a circuit, with its deviations and its present conductances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..simulator import kernels, ode, relaxation
+from ..simulator.blocks import Array, BlockCircuit
+from . import mismatch as draws
+from .circuit import BIAS, INPUT, Bank, Circuit
+from .design import MismatchSpec
+from .equilibrium import Equilibrium, certified
+
+
+class Nudge(Protocol):
+    """What pushes current into the output layer (see :mod:`ohmostat.learning.nudges`)."""
+
+    def current(self, ports: Array, rows: Array) -> Array:
+        """Current [A] (m, n_out) into the output nodes at their ports [V], for samples ``rows``."""
+
+    def slope(self, ports: Array, row: int) -> Array:
+        """Its Jacobian ``∂I/∂s`` [S] (n_out, n_out) for one sample."""
+
+
+@dataclass
+class DeviceArray:
+    """The devices of one crossbar array; every field has shape (2, rows, columns), g+ first.
+
+    ``actual`` [S] is what conducts; ``target`` [S] is what the programmer believes it wrote. A write of
+    ``d`` moves the actual conductance by ``step * d`` (``step`` = ``deviation`` times the device's
+    programming gain), within ``deviation * [g_min, g_max]``.
+    """
+
+    target: Array
+    actual: Array
+    deviation: Array
+    step: Array
+
+    @property
+    def weight(self) -> Array:
+        """Differential conductance ``g+ - g-`` [S] (rows, columns)."""
+        difference: Array = self.actual[0] - self.actual[1]
+        return difference
+
+
+class Chip:
+    """One fabricated chip. Made by :meth:`Circuit.fabricate`; mutable only through its own methods.
+
+    Attributes: ``devices`` (by array name), ``drivers`` (gain of each driven bank's port drivers, by
+    bank name), ``blocks`` (the crossbar engine's view, kept up to date), ``seed``, ``mismatch``.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        mismatch: MismatchSpec,
+        seed: int,
+        devices: dict[str, DeviceArray],
+        neurons: Mapping[str, Array],
+        drivers: dict[str, Array],
+    ) -> None:
+        self.circuit, self.mismatch, self.seed = circuit, mismatch, seed
+        self.devices, self.drivers = devices, drivers
+        self.dtype = np.dtype(circuit.design.learning.dtype)
+        spec = circuit.design.neuron
+        couplings = [(b.post, b.pre) for b in circuit.banks if b.pre >= 0]
+        self.blocks = BlockCircuit(
+            circuit.sizes, couplings, self.dtype, spec.law, spec.low, spec.high, spec.knee
+        )
+        for name, values in neurons.items():
+            getattr(self.blocks, name)[:] = values
+        self.input_weight = np.zeros((circuit.sizes[0], circuit.inputs), self.dtype)
+        self.bias = np.zeros(self.blocks.size, self.dtype)
+        self._weights = {a.name: np.zeros(a.shape[1:], self.dtype) for a in circuit.arrays}
+        for name, array in self.devices.items():
+            self._weights[name][...] = array.weight
+        self._refresh(self.devices)
+
+    @classmethod
+    def fabricate(cls, circuit: Circuit, mismatch: MismatchSpec, seed: int) -> Chip:
+        """Draw every deviation of chip ``seed``; see :meth:`Circuit.fabricate`."""
+        spec, dtype = circuit.design.neuron, circuit.design.learning.dtype
+        devices = {}
+        for array in circuit.arrays:
+            deviation = draws.conductance_gain(
+                seed, f"{array.name}/conductance", array.shape, mismatch.conductance, mismatch.distribution
+            )  # fmt: skip
+            step = deviation * draws.conductance_gain(
+                seed, f"{array.name}/programming", array.shape, mismatch.programming
+            )
+            rest = np.full(array.shape, circuit.design.device.g_min)
+            fields = (rest, rest * deviation, deviation, step)
+            devices[array.name] = DeviceArray(*(f.astype(dtype) for f in fields))
+        shape = (sum(circuit.sizes),)
+        neurons = {
+            "gain": spec.gain * draws.relative(seed, "amplifier/gain", shape, mismatch.amplifier_gain),
+            "offset": spec.offset
+            + mismatch.amplifier_offset * draws.standard_normals(seed, "amplifier/offset", shape),
+            "capacitance": spec.capacitance
+            * draws.relative(seed, "capacitance", shape, mismatch.capacitance),
+        }
+        widths = dict(enumerate(circuit.sizes))
+        drivers = {
+            b.name: draws.relative(seed, f"{b.name}/driver", (widths[b.pre],), mismatch.driver_gain).astype(dtype)
+            for b in circuit.banks
+            if b.driven
+        }  # fmt: skip
+        return cls(circuit, mismatch, seed, devices, neurons, drivers)
+
+    # -- conductances ---------------------------------------------------------------------------
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Nominal conductance limits ``(g_min, g_max)`` [S] of every device."""
+        spec = self.circuit.design.device
+        return spec.g_min, spec.g_max
+
+    def weight(self, array: str) -> Array:
+        """Actual differential conductance of an array [S] (rows, columns); do not write to it."""
+        return self._weights[array]
+
+    def write(self, weights: Mapping[str, Array]) -> None:
+        """Write arrays from scratch to differential targets [S]: one device carries the weight, the
+        other rests at ``g_min``. The actual conductances then differ by each device's deviation."""
+        g_min, g_max = self.limits
+        for name, weight in weights.items():
+            array = self.devices[name]
+            array.target[0] = np.clip(g_min + np.maximum(weight, 0), g_min, g_max)
+            array.target[1] = np.clip(g_min + np.maximum(-weight, 0), g_min, g_max)
+            np.multiply(array.deviation, array.target, out=array.actual)
+            self._weights[name][...] = array.weight
+        self._refresh(weights)
+
+    def program(self, changes: Mapping[str, Array]) -> None:
+        """Change differential conductances by the commanded amounts [S] (rows, columns), by array.
+
+        Each device moves by its own step gain and stops at its own limits (:class:`DeviceArray`).
+        """
+        g_min, g_max = (self.dtype.type(g) for g in self.limits)
+        for name, change in changes.items():
+            a = self.devices[name]
+            kernels.program_pairs(
+                a.target, a.actual, a.deviation, a.step,
+                np.ascontiguousarray(change, self.dtype), g_min, g_max, self._weights[name],
+            )  # fmt: skip
+        self._refresh(changes)
+
+    def _refresh(self, arrays: Mapping[str, object]) -> None:
+        """Bring the engine's blocks and loads up to date with the devices of ``arrays``."""
+        for bank in self.circuit.banks:
+            if bank.array not in arrays:
+                continue
+            weight = self._weights[bank.array]
+            if bank.pre == INPUT:
+                self.input_weight = weight
+            elif bank.pre == BIAS:
+                self.bias[self.blocks.slices[bank.post]] = weight[:, 0]
+            else:
+                block = self.blocks.weight(bank.post, bank.pre)
+                block[...] = weight.T if bank.transposed else weight
+                if bank.driven:
+                    block *= self.drivers[bank.name]
+        kappa, leak = self.circuit.kappa, self.circuit.design.neuron.leak
+        self.blocks.load[:] = leak
+        if kappa:
+            for bank in self.circuit.banks:
+                self.blocks.load[self.blocks.slices[bank.post]] += kappa * self.fan_in_load(bank)
+
+    def fan_in_load(self, bank: Bank) -> Array:
+        """Total conductance ``Σ_j (g+ + g-)`` [S] (n_post,) of the devices that feed each node."""
+        total: Array = self.devices[bank.array].actual.sum(axis=(0, 1 if bank.transposed else 2))
+        return total
+
+    # -- settling -------------------------------------------------------------------------------
+
+    @property
+    def bias_voltage(self) -> float:
+        """Voltage [V] of the constant port that drives the bias devices: the upper rail."""
+        return self.circuit.design.neuron.high
+
+    def injected(self, inputs: ArrayLike) -> Array:
+        """Current [A] (batch, N) that inputs (batch, n_in) [V] and biases push into the nodes."""
+        x = np.atleast_2d(np.asarray(inputs, self.dtype))
+        if x.shape[1] != self.circuit.inputs:
+            raise ValueError(
+                f"inputs have {x.shape[1]} columns; this chip has {self.circuit.inputs} input ports: "
+                "pass an array of shape (batch, inputs) in volts"
+            )
+        if not np.isfinite(x).all():
+            raise ValueError("inputs hold NaN or infinity; every input must be a finite voltage [V]")
+        current = np.empty((len(x), self.blocks.size), self.dtype)
+        current[:] = self.bias * self.dtype.type(self.bias_voltage)
+        current[:, self.blocks.slices[0]] += x @ self.input_weight.T
+        return current
+
+    def relax(
+        self,
+        inputs: ArrayLike,
+        nudge: Nudge | None = None,
+        *,
+        start: Equilibrium | None = None,
+        method: str = "equilibrium",
+        tolerance: float | None = None,
+        certify: int | None = None,
+        **options: object,
+    ) -> Equilibrium:
+        """Let the chip settle on ``inputs`` (batch, n_in) [V], under a nudge if given.
+
+        Args:
+            nudge: its ``current`` is re-evaluated as the circuit moves.
+            start: the equilibrium to start from (default: ports at 0 V nodes). Nudged phases start from
+                the free state; when certified, a jump to another branch is flagged.
+            method: ``"equilibrium"`` (block relaxation with Anderson acceleration) or ``"transient"``
+                (the ODE itself, with settling time and dissipated energy).
+            tolerance: of full swing; default: the design's.
+            certify: how many samples to certify (residual current and stability for the ODE); default
+                all. Training passes a few.
+            options: passed on to :func:`ohmostat.simulator.relaxation.relax` (``max_sweeps``,
+                ``window``) or :func:`ohmostat.simulator.ode.settle` (``max_time``, ``rtol``).
+
+        Returns: the :class:`Equilibrium`; samples that did not settle are flagged, never hidden.
+        """
+        current = self.injected(inputs)
+        state = self.settle(current, nudge, start, method, tolerance, inputs, **options)
+        return certified(self.blocks, state, nudge, start, certify)
+
+    def settle(
+        self, injected: Array, nudge: Nudge | None = None, start: Equilibrium | None = None,
+        method: str = "equilibrium", tolerance: float | None = None,
+        inputs: ArrayLike | None = None, **options: object,
+    ) -> Equilibrium:  # fmt: skip
+        """:meth:`relax` without its checks, from injected currents (batch, N) [A]."""
+        tol = self.circuit.design.learning.tolerance if tolerance is None else tolerance
+        push = None if nudge is None else nudge.current
+        if method == "equilibrium":
+            ports = None if start is None else start.ports
+            found = relaxation.relax(
+                self.blocks, injected, start=ports, nudge=push, tolerance=tol, **options,  # type: ignore[arg-type]
+            )  # fmt: skip
+            return Equilibrium(
+                self.blocks, found.voltages, found.ports, injected, found.settled, tol, sweeps=found.sweeps
+            )
+        if method != "transient":
+            raise ValueError(f"method is {method!r}; it must be 'equilibrium' or 'transient'")
+        volts = None if start is None else start.voltages
+        power = None if inputs is None else self.dissipation(inputs)
+        end = ode.settle(
+            self.blocks, injected, start=volts, nudge=push, power=power, tolerance=tol, **options,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return Equilibrium(
+            self.blocks, end.voltages, end.ports, injected, end.settled, tol,
+            time=end.time, energy=end.energy if power else None, sweeps=end.steps,
+        )  # fmt: skip
+
+    def dissipation(self, inputs: ArrayLike) -> Callable[[Array, Array, Array], NDArray[np.float64]]:
+        """Power [W] that devices and leaks turn into heat, as a function of (v, s, rows).
+
+        A device between driver and column dissipates ``g (±a s_j - κ v_i)²``; summed over a pair,
+        ``(g+ + g-)(a² s² + κ² v²) - 2 κ (g+ - g-) a s v``. Amplifiers' own consumption is not included.
+        """
+        kappa, leak, blocks = self.circuit.kappa, self.circuit.design.neuron.leak, self.blocks
+        x = np.atleast_2d(np.asarray(inputs, np.float64))
+        fixed = np.zeros(len(x))
+        per_port = np.zeros(blocks.size)
+        for bank in self.circuit.banks:
+            fan_out = self.devices[bank.array].actual.sum(axis=(0, 2 if bank.transposed else 1))
+            if bank.pre == INPUT:
+                fixed += x**2 @ fan_out
+            elif bank.pre == BIAS:
+                fixed += self.bias_voltage**2 * fan_out.sum()
+            else:
+                per_port[blocks.slices[bank.pre]] += fan_out * self.drivers.get(bank.name, 1.0) ** 2
+        injected = self.injected(x)
+        per_node = kappa**2 * (blocks.load - leak) + leak
+
+        def power(v: Array, s: Array, rows: Array) -> NDArray[np.float64]:
+            heat = fixed[rows] + s**2 @ per_port + v**2 @ per_node
+            if kappa:
+                heat -= 2 * kappa * np.sum(v * (blocks.drive(s) + injected[rows]), axis=1)
+            result: NDArray[np.float64] = heat
+            return result
+
+        return power

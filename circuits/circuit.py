@@ -1,0 +1,128 @@
+"""A chip family's circuit: crossbar arrays, the ways in which they are read, and its fabrication."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from .design import Design, MismatchSpec
+
+if TYPE_CHECKING:
+    from .chip import Chip
+
+INPUT, BIAS = -1, -2  # ports that are driven from outside: the input voltages, and one constant
+
+
+@dataclass(frozen=True)
+class CrossbarArray:
+    """A physical array of differential pairs, ``rows`` x ``columns`` pairs of devices."""
+
+    name: str
+    rows: int
+    columns: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the device planes: (g+ and g-, rows, columns)."""
+        return (2, self.rows, self.columns)
+
+
+@dataclass(frozen=True)
+class Bank:
+    """One direction in which an array is read: ports of ``pre`` drive the nodes of layer ``post``.
+
+    A ``transposed`` bank reads the array against its columns; a ``driven`` one has drivers of its own,
+    whose gains may mismatch (the `shared` family).
+    """
+
+    array: str
+    post: int
+    pre: int
+    transposed: bool = False
+    driven: bool = False
+
+    @property
+    def name(self) -> str:
+        """The bank's own name: that of its array and the direction."""
+        return f"{self.array}.{'backward' if self.transposed else 'forward'}"
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """The circuit of a design: what is common to every chip that is made from it.
+
+    Layers are numbered from the first hidden layer, 0, to the output, ``layers - 1``.
+    """
+
+    design: Design
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Neurons in each layer, without the inputs."""
+        return tuple(self.design.chip.layers[1:])
+
+    @property
+    def inputs(self) -> int:
+        """Number of input ports."""
+        return self.design.chip.layers[0]
+
+    @property
+    def kappa(self) -> float:
+        """Load of a device on its own column: 1 for passive columns, 0 for virtual grounds."""
+        return 1.0 if self.design.chip.columns == "passive" else 0.0
+
+    @cached_property
+    def banks(self) -> tuple[Bank, ...]:
+        """Every read direction of every array."""
+        banks = [Bank("forward0", 0, INPUT)]
+        banks += [Bank(f"bias{k}", k, BIAS) for k in range(len(self.sizes))]
+        return (*banks, *FAMILIES[self.design.chip.family](len(self.sizes)))
+
+    @cached_property
+    def arrays(self) -> tuple[CrossbarArray, ...]:
+        """The physical arrays, in the order of their first bank."""
+        widths = {INPUT: self.inputs, BIAS: 1, **dict(enumerate(self.sizes))}
+        return tuple(
+            CrossbarArray(bank.array, self.sizes[bank.post], widths[bank.pre])
+            for bank in self.banks
+            if not bank.transposed
+        )
+
+    @cached_property
+    def feedback_pairs(self) -> tuple[tuple[Bank, Bank], ...]:
+        """Pairs of banks (forward, backward) that couple the same two layers, one each way."""
+        by_ends = {(b.post, b.pre): b for b in self.banks}
+        return tuple(
+            (bank, by_ends[bank.pre, bank.post])
+            for bank in self.banks
+            if 0 <= bank.pre < bank.post and (bank.pre, bank.post) in by_ends
+        )
+
+    def fabricate(self, mismatch: MismatchSpec | None = None, seed: int = 0) -> Chip:
+        """One chip with every device's deviation drawn from ``mismatch`` (default: the design's).
+
+        All devices rest at ``g_min`` until the chip is written. The same seed is the same chip, bit
+        for bit.
+        """
+        from .chip import Chip
+
+        return Chip.fabricate(self, self.design.mismatch if mismatch is None else mismatch, seed)
+
+
+def _twin(layers: int) -> list[Bank]:
+    """Two separate crossbars between neighbours: every device differs from its twin."""
+    forward = [Bank(f"forward{k}", k, k - 1) for k in range(1, layers)]
+    return forward + [Bank(f"feedback{k}", k - 1, k) for k in range(1, layers)]
+
+
+def _shared(layers: int) -> list[Bank]:
+    """One transposable crossbar between neighbours, read both ways through drivers of its own."""
+    forward = [Bank(f"forward{k}", k, k - 1, driven=True) for k in range(1, layers)]
+    return forward + [
+        Bank(f"forward{k}", k - 1, k, transposed=True, driven=True) for k in range(1, layers)
+    ]
+
+
+FAMILIES: dict[str, Callable[[int], list[Bank]]] = {"twin": _twin, "shared": _shared}

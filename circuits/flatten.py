@@ -1,0 +1,124 @@
+"""A chip, flat: every device of a :class:`Chip` as an element of a netlist, for one sample.
+
+Passive columns become resistors between drivers and nodes; on virtual-ground columns, which do not load
+their drivers' nodes, each device is a voltage-controlled current source of its conductance. Inverting
+drivers, drivers with gains of their own, amplifiers, leaks and capacitors are elements too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..simulator.blocks import Array
+from ..simulator.netlist import Netlist
+from .chip import Chip
+from .circuit import BIAS, INPUT, Bank
+from .equilibrium import Equilibrium
+
+
+@dataclass(frozen=True)
+class SquaredErrorNudge:
+    """``-β (s - y) / swing²`` into every output node: β [W], targets y (n_out,) [V]."""
+
+    beta: float
+    targets: Sequence[float]
+
+
+def node(layer: int, index: int) -> str:
+    """Name of a neuron's node."""
+    return f"v{layer}_{index}"
+
+
+def port(layer: int, index: int) -> str:
+    """Name of a port: a neuron's output, an input or the bias."""
+    if layer == INPUT:
+        return f"x_{index}"
+    return "bias" if layer == BIAS else f"s{layer}_{index}"
+
+
+def flatten(chip: Chip, inputs: ArrayLike, nudge: SquaredErrorNudge | None = None) -> Netlist:
+    """The netlist of ``chip`` with one sample's ``inputs`` (n_in,) [V], free or nudged."""
+    x = np.asarray(inputs, np.float64)
+    if x.shape != (chip.circuit.inputs,):
+        raise ValueError(
+            f"inputs have shape {x.shape}; a flat chip takes one sample of {chip.circuit.inputs} voltages [V]"
+        )
+    net = Netlist(f"{chip.circuit.design.name}, chip {chip.seed}")
+    for j, volts in enumerate(x):
+        net.voltage_source(f"Vx_{j}", port(INPUT, j), "0", float(volts))
+    net.voltage_source("Vbias", port(BIAS, 0), "0", chip.bias_voltage)
+    for layer in range(len(chip.circuit.sizes)):
+        _neurons(net, chip, layer)
+    for bank in chip.circuit.banks:
+        _bank(net, chip, bank)
+    if nudge is not None:
+        _nudge(net, chip, nudge)
+    return net
+
+
+def voltages(chip: Chip, by_node: dict[str, float]) -> Array:
+    """Node voltages (N,) [V] in the chip's state order, from a flat solution by node name."""
+    state = np.empty(chip.blocks.size)
+    for layer, n in enumerate(chip.circuit.sizes):
+        state[chip.blocks.slices[layer]] = [by_node[node(layer, i)] for i in range(n)]
+    return state
+
+
+def initial_guess(chip: Chip, state: Equilibrium, sample: int = 0) -> dict[str, float]:
+    """Node and port voltages of an equilibrium by name: where to start a flat solve (``.nodeset``)."""
+    guess = {}
+    for layer, n in enumerate(chip.circuit.sizes):
+        v = chip.blocks.layer(state.voltages, layer)[sample]
+        s = state.layer(layer)[sample]
+        guess |= {node(layer, i): float(v[i]) for i in range(n)}
+        guess |= {port(layer, i): float(s[i]) for i in range(n)}
+    return guess
+
+
+def _neurons(net: Netlist, chip: Chip, layer: int) -> None:
+    blocks, spec, where = chip.blocks, chip.circuit.design.neuron, chip.blocks.slices[layer]
+    for i in range(chip.circuit.sizes[layer]):
+        k, v = where.start + i, node(layer, i)
+        net.resistor(f"Rleak{layer}_{i}", v, "0", conductance=spec.leak)
+        net.capacitor(f"C{layer}_{i}", v, "0", float(blocks.capacitance[k]))
+        net.amplifier(
+            f"B{layer}_{i}", port(layer, i), v, law=spec.law, low=spec.low, high=spec.high,
+            gain=float(blocks.gain[k]), offset=float(blocks.offset[k]), knee=spec.knee,
+        )  # fmt: skip
+
+
+def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
+    """One read direction of an array: its drivers, then its devices."""
+    actual = chip.devices[bank.array].actual.astype(np.float64)
+    if bank.transposed:
+        actual = actual.transpose(0, 2, 1)
+    tag = bank.name.replace(".", "_")
+    passive = chip.circuit.kappa > 0
+    for j in range(actual.shape[2]):
+        drive = port(bank.pre, j)
+        if bank.driven:
+            drive = f"d_{tag}_{j}"
+            net.vcvs(f"Ed_{tag}_{j}", drive, "0", port(bank.pre, j), "0", float(chip.drivers[bank.name][j]))
+        inverse = f"n_{tag}_{j}"
+        if passive:
+            net.vcvs(f"En_{tag}_{j}", inverse, "0", drive, "0", -1.0)
+        for i in range(actual.shape[1]):
+            plus, minus, v = float(actual[0, i, j]), float(actual[1, i, j]), node(bank.post, i)
+            if passive:
+                net.resistor(f"Rp_{tag}_{i}_{j}", drive, v, conductance=plus)
+                net.resistor(f"Rm_{tag}_{i}_{j}", inverse, v, conductance=minus)
+            else:
+                net.vccs(f"Gp_{tag}_{i}_{j}", "0", v, drive, "0", plus)
+                net.vccs(f"Gm_{tag}_{i}_{j}", v, "0", drive, "0", minus)
+
+
+def _nudge(net: Netlist, chip: Chip, nudge: SquaredErrorNudge) -> None:
+    last = len(chip.circuit.sizes) - 1
+    slope = nudge.beta / chip.circuit.design.neuron.swing**2
+    for i, target in enumerate(nudge.targets):
+        net.voltage_source(f"Vy_{i}", f"y_{i}", "0", float(target))
+        net.vccs(f"Gnudge_{i}", node(last, i), "0", port(last, i), f"y_{i}", slope)

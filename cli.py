@@ -1,0 +1,353 @@
+"""The ``ohmostat`` command. Heavy modules are imported where they are used: ``--help`` stays instant."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .circuits.design import Design
+    from .learning.training import Epoch
+
+EPILOG = """examples:
+  ohmostat init my-chip.toml                     a commented design to start from
+  ohmostat train fashion-6k --set mismatch.conductance=0.5 --out run.h5
+  ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5
+  ohmostat export run.h5 --out chip.h5           every physical device, to program or to check
+  ohmostat demo --out demo                       the main job on the embedded data, in minutes
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status (0 success, 2 bad input, 130 interrupted)."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # small matrices: a second BLAS thread only gets in the way
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        if arguments.debug:
+            raise
+        print(f"ohmostat: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ohmostat", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Simulate analog chips that learn by equilibrium propagation.",
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"ohmostat {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_init(commands)
+    _add_train(commands)
+    _add_sweep(commands)
+    _add_export(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[Any], None], text: str, example: str) -> Any:
+    parser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _design_arguments(parser: Any) -> None:
+    parser.add_argument("design", metavar="DESIGN", help="a TOML file, or the name of a shipped design")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help="change a key of the design, such as neuron.leak=5uS (repeatable)",
+    )  # fmt: skip
+    _run_arguments(parser)
+
+
+def _run_arguments(parser: Any) -> None:
+    parser.add_argument("--data-dir", metavar="DIR", help="folder that holds mnist or fashion-mnist")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _design(arguments: Any) -> Design:
+    from .circuits.design import DesignError, load_design
+
+    design = load_design(arguments.design)
+    changes = {}
+    for change in arguments.changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise DesignError(f"--set {change!r}: write KEY=VALUE, such as mismatch.conductance=0.5")
+        changes[key.strip()] = _literal(value.strip())
+    return design.replace(changes) if changes else design
+
+
+def _literal(text: str) -> object:
+    """A number where it is one, a list of integers where it has commas, else the text itself."""
+    if "," in text:
+        return [_literal(part) for part in text.strip("[]").split(",")]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+# -- init ------------------------------------------------------------------------------------------
+
+
+def _add_init(commands: Any) -> None:
+    parser = _command(
+        commands, "init", _init, "write a commented chip design to start from",
+        "ohmostat init my-chip.toml --from digits",
+    )  # fmt: skip
+    parser.add_argument("path", metavar="FILE.toml", type=Path, nargs="?", default=Path("chip.toml"))
+    parser.add_argument("--from", dest="source", metavar="NAME", help="start from a shipped design")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+
+
+def _init(arguments: Any) -> None:
+    from .circuits.design import Design, template
+
+    if arguments.path.exists() and not arguments.force:
+        raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
+    text = Design.named(arguments.source).to_toml() if arguments.source else template()
+    arguments.path.write_text(text, encoding="utf-8")
+    print(f"wrote {arguments.path}; next: ohmostat train {arguments.path}")
+
+
+# -- train -----------------------------------------------------------------------------------------
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(
+        commands, "train", _train, "fabricate one chip of a design and train it",
+        "ohmostat train fashion-6k --set mismatch.conductance=0.5 --chip 1 --out run.h5",
+    )  # fmt: skip
+    _design_arguments(parser)
+    parser.add_argument("--chip", type=int, metavar="SEED", help="the chip's seed (default: task.seed)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="short for --set learning.epochs=N")
+    parser.add_argument("--out", type=Path, default=Path("run.h5"), metavar="RUN.h5")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the history")
+
+
+def _train(arguments: Any) -> None:
+    design = _design(arguments)
+    if arguments.epochs is not None:
+        design = design.replace("learning.epochs", arguments.epochs)
+    train_to_file(design, arguments.out, arguments.chip, arguments.data_dir, arguments.quiet, arguments.plot)
+
+
+def train_to_file(
+    design: Design, out: Path, chip: int | None, data_dir: str | None, quiet: bool, plot: Path | None
+) -> None:
+    """Train one chip and write its run (and figure)."""
+    from threadpoolctl import threadpool_limits
+
+    from .circuits.archive import Run, write_run
+    from .learning.data import load
+    from .learning.training import Trainer
+
+    data = load(design.task.data, data_dir).subset(design.task.train, design.task.test)
+    trainer = Trainer.from_design(design, data, chip)
+    steps = design.learning.epochs * (len(data.train_y) // design.learning.batch)
+    with threadpool_limits(1), _bar(steps, "step", quiet) as bar:
+
+        def progress(epoch: Epoch | None) -> None:
+            if epoch is None:
+                bar.update()
+            else:
+                bar.write(epoch_line(epoch))
+
+        trainer.fit(progress=progress)
+    attributes = {"rule": trainer.rule.name, "homeostat": design.homeostat.mode}
+    readout = (trainer.readout.weight, trainer.readout.bias)
+    write_run(out, Run(trainer.chip, readout, trainer.history_arrays(), attributes))
+    print(f"wrote {out}")
+    if plot:
+        from .learning.figures import training_figure
+
+        training_figure(trainer.history, plot, f"{design.name}, chip {trainer.chip.seed}")
+        print(f"wrote {plot}")
+
+
+def epoch_line(epoch: Epoch) -> str:
+    """One epoch's record on one line."""
+    cosine = epoch.alignment.get("forward0", float("nan"))
+    angle = epoch.angle.get("forward1", float("nan"))
+    return (
+        f"epoch {epoch.epoch:3d}  accuracy {epoch.accuracy:.4f}  loss {epoch.loss:.4f}  "
+        f"alignment {cosine:+.3f}  angle {angle:5.1f} deg  "
+        f"unsettled {epoch.unsettled:.1%} free, {epoch.unsettled_nudged:.1%} nudged, "
+        f"{epoch.unsettled_test:.1%} test  left out {epoch.left_out:.1%}  unstable {epoch.unstable:.1%}  {epoch.seconds:.1f} s"
+    )
+
+
+def _bar(total: int, unit: str, quiet: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, disable=quiet or None, dynamic_ncols=True)
+
+
+# -- sweep -----------------------------------------------------------------------------------------
+
+
+def _add_sweep(commands: Any) -> None:
+    parser = _command(
+        commands, "sweep", _sweep, "train many chips over levels of mismatch and compare the arms",
+        "ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5",
+    )  # fmt: skip
+    _design_arguments(parser)
+    parser.add_argument(
+        "--mismatch", type=_numbers, metavar="LIST", help="levels of mismatch.conductance (default: the design's)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--angle", type=_numbers, metavar="LIST", help="starting angles [degrees] (default: the design's)"
+    )  # fmt: skip
+    parser.add_argument("--chips", type=int, default=3, metavar="N", help="chips at each level (default 3)")
+    parser.add_argument(
+        "--homeostat", choices=("both", "on", "off"), default="both",
+        help="on: EP with it; off: EP without; both: these, weight decay in its place, and the adjoint",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--keep-chips", action="store_true", help="store every trained chip as well")
+    parser.add_argument("--out", type=Path, default=Path("sweep.h5"), metavar="SWEEP.h5")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="default: beside --out")
+
+
+ARMS_OF = {
+    "both": ("none", "homeostat", "decay", "adjoint"),
+    "on": ("homeostat", "adjoint"),
+    "off": ("none", "adjoint"),
+}
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write numbers with commas, such as 0,0.5,1") from None
+
+
+def _sweep(arguments: Any) -> None:
+    from .learning.sweep import Sweep
+
+    design = _design(arguments)
+    sweep = Sweep(
+        design,
+        arguments.mismatch or (design.mismatch.conductance,),
+        arguments.angle or (design.learning.angle,),
+        arguments.chips,
+        ARMS_OF[arguments.homeostat],
+        arguments.keep_chips,
+    )
+    sweep_to_files(sweep, arguments.out, arguments.plot, arguments.workers, arguments.data_dir, arguments.quiet)
+
+
+def sweep_to_files(
+    sweep: Any, out: Path, plot: Path | None, workers: int | None, data_dir: str | None, quiet: bool
+) -> None:
+    """Run a sweep and leave its file, table and figure."""
+    from .learning.figures import sweep_figure
+    from .learning.sweep import read_sweep, run_sweep, table
+
+    with _bar(len(sweep.keys()), "run", quiet) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.update(done - bar.n)
+
+        run_sweep(sweep, out, workers=workers, data_dir=data_dir, progress=progress)
+    result = read_sweep(out)
+    text = table(result)
+    plot = plot or out.with_suffix(".png")
+    sweep_figure(result, plot)
+    out.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
+    print(text)
+    print(f"wrote {out}, {out.with_suffix('.txt')} and {plot}")
+
+
+# -- export ----------------------------------------------------------------------------------------
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(
+        commands, "export", _export, "export a trained chip, device by device",
+        "ohmostat export run.h5 --out chip.csv --format csv",
+    )  # fmt: skip
+    parser.add_argument("run_file", metavar="RUN.h5", type=Path)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--format", choices=("hdf5", "csv", "spice"), help="default: by the suffix of --out"
+    )
+    parser.add_argument(
+        "--input", type=_numbers, metavar="VOLTS", help="spice: input voltages (default: all 0 V)"
+    )
+
+
+FORMATS = {".h5": "hdf5", ".hdf5": "hdf5", ".csv": "csv", ".cir": "spice", ".sp": "spice", ".spice": "spice"}
+
+
+def _export(arguments: Any) -> None:
+    from .circuits import archive
+
+    kind = arguments.format or FORMATS.get(arguments.out.suffix.lower())
+    if kind is None:
+        raise ValueError(f"--out {arguments.out}: its suffix tells no format; pass --format hdf5|csv|spice")
+    run = archive.read_run(arguments.run_file)
+    if kind == "hdf5":
+        archive.write_run(arguments.out, run)
+    elif kind == "csv":
+        archive.export_csv(run.chip, arguments.out)
+    else:
+        from .circuits.flatten import flatten
+        from .simulator.spice import write_spice
+
+        inputs = arguments.input or (0.0,) * run.chip.circuit.inputs
+        with archive.atomic_write(arguments.out) as path:
+            path.write_text(write_spice(flatten(run.chip, inputs)), encoding="utf-8")
+    print(f"wrote {arguments.out}")
+
+
+# -- demo ------------------------------------------------------------------------------------------
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(
+        commands, "demo", _demo, "the main job on the embedded data: sweep, repair, train, export",
+        "ohmostat demo --out demo",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    _run_arguments(parser)
+
+
+def _demo(arguments: Any) -> None:
+    from .circuits import archive
+    from .circuits.design import Design
+    from .learning.sweep import Sweep
+
+    folder: Path = arguments.out
+    folder.mkdir(parents=True, exist_ok=True)
+    design = Design.named("fashion-6k")
+    print("1/3  sweep device mismatch, with and without the homeostat")
+    sweep = Sweep(design, sigmas=(0.0, 0.5, 1.0), chips=2)
+    sweep_to_files(sweep, folder / "sweep.h5", None, arguments.workers, arguments.data_dir, arguments.quiet)
+    print("2/3  train one chip")
+    chosen = design.replace("mismatch.conductance", 0.5)
+    train_to_file(chosen, folder / "run.h5", 0, arguments.data_dir, arguments.quiet, folder / "run.png")
+    print("3/3  export its devices")
+    archive.save_chip(folder / "chip.h5", archive.read_run(folder / "run.h5").chip)
+    print(f"wrote {folder / 'chip.h5'}")

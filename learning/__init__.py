@@ -1,0 +1,1 @@
+"""Learning and repair: nudges, estimators, rules, the homeostat, training, sweeps and data."""

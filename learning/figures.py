@@ -1,0 +1,90 @@
+"""Figures: functions that draw on axes they are given, in one style, legible in greyscale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .sweep import SweepResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .training import Epoch
+
+# Okabe and Ito's colour-blind safe colours; marker and dash tell the arms apart without colour.
+STYLES = {
+    "none": {"color": "#D55E00", "marker": "o", "linestyle": "-", "label": "EP, no homeostat"},
+    "homeostat": {"color": "#0072B2", "marker": "s", "linestyle": "-", "label": "EP with homeostat"},
+    "decay": {"color": "#E69F00", "marker": "^", "linestyle": "--", "label": "EP, weight decay instead"},
+    "adjoint": {"color": "#000000", "marker": "D", "linestyle": ":", "label": "adjoint (reference)"},
+}
+PANELS = (
+    ("accuracy", "test accuracy"),
+    ("alignment/forward0", "first-layer cosine\nof EP to adjoint"),
+    ("angle/forward1", "forward–feedback\nangle [degrees]"),
+)
+
+
+def sweep_panel(axes: Axes, result: SweepResult, quantity: str, label: str) -> Axes:
+    """One quantity against mismatch (or against the angle, if only that varies), a band of ±1 standard
+    deviation over chips for every arm."""
+    over_angle = len(result.sigmas) == 1 and len(result.angles) > 1
+    x = result.angles if over_angle else result.sigmas
+    for arm in result.arms:
+        mean, sd = (part[0] if over_angle else part[:, 0] for part in result.mean_sd(quantity, arm))
+        style = STYLES[arm]
+        axes.plot(x, mean, markersize=4, linewidth=1.4, **style)
+        axes.fill_between(x, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.3, linewidth=0.5)
+    return axes
+
+
+def sweep_figure(result: SweepResult, path: Path) -> None:
+    """Accuracy, and alignment and asymmetry beneath it; saved as the suffix of ``path`` says."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 7.2), layout="constrained")
+    panels = figure.subplots(len(PANELS), 1, sharex=True)
+    for axes, (quantity, label) in zip(panels, PANELS, strict=True):
+        sweep_panel(axes, result, quantity, label)
+    over_angle = len(result.sigmas) == 1 and len(result.angles) > 1
+    x_label = "starting angle [degrees]" if over_angle else "device mismatch σ (lognormal)"
+    panels[-1].set_xlabel(x_label)
+    design, chips = result.design, next(iter(result.values["accuracy"].values())).shape[-1]
+    layers = "-".join(str(n) for n in design.chip.layers)
+    unsettled = max(float(np.max(cells)) for cells in result.values["unsettled_test"].values())
+    panels[0].set_title(
+        f"{design.chip.family} {layers}, {design.task.data}, {design.learning.epochs} epochs, "
+        f"{chips} chips (band: ±1 sd)\nlargest share of unsettled test samples {unsettled:.1%}",
+        fontsize=9,
+    )
+    panels[0].legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def training_figure(history: list[Epoch], path: Path, title: str = "") -> None:
+    """Accuracy, alignment by array, and weight angle over epochs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 6.6), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True)
+    epochs = [e.epoch for e in history]
+    top.plot(epochs, [e.accuracy for e in history], "k-o", markersize=3)
+    top.set_ylabel("test accuracy")
+    top.set_title(title, fontsize=9)
+    dashes = ("-", "--", "-.", ":")
+    for axes, quantity in ((middle, "alignment"), (bottom, "angle")):
+        for k, name in enumerate(n for n in getattr(history[0], quantity) if "bias" not in n):
+            values = [getattr(e, quantity)[name] for e in history]
+            axes.plot(epochs, values, dashes[k % 4], marker="o", markersize=3, label=name)
+        axes.legend(fontsize=8, frameon=False)
+    middle.set_ylabel("cosine of EP to adjoint")
+    bottom.set_ylabel("forward–feedback\nangle [degrees]")
+    bottom.set_xlabel("epoch")
+    for axes in (top, middle, bottom):
+        axes.grid(alpha=0.3, linewidth=0.5)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,170 @@
+"""The homeostat: a controller that restores the Jacobian's symmetry from what a chip can measure.
+
+Every node is held at its free voltage (sample and hold). Small probe voltages ξ are superposed at the
+driver outputs, and each column's change of current is read through its sense amplifier,
+``q_i = Σ_j G_ij ξ_j``. The correlations ``<q_i ξ_j>/σ²`` and ``<ξ_i q_j>/σ²`` are then the two conductances
+that couple i and j, one each way, and each moves by its own local, antisymmetric correlation
+
+    Δg_ij ∝ -(<q_i ξ_j> - <ξ_i q_j>) / σ²,
+
+whose mean is half the (negative) gradient of ``H = ½|J̃ - J̃ᵀ|²`` (physics, section 5). The controller
+sees the real devices, mismatch included, and never a programmed target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..circuits.chip import Chip
+from ..circuits.design import HomeostatSpec
+from ..circuits.mismatch import generator
+from ..simulator.blocks import Array
+
+SCHEMES = ("random", "one-port", "hadamard")
+
+
+@dataclass
+class Homeostat:
+    """Probe controller of one chip (see the module's equation).
+
+    Args:
+        gain: share of the measured asymmetry that each step removes from either conductance.
+        probes: measurements a step (one probe pattern, every column read once).
+        scheme: ``random`` patterns are noisy, ``one-port`` and ``hadamard`` patterns exact after a full
+            cycle (:meth:`cycle` measurements) on unchanging conductances.
+        amplitude: probe voltage [V]: standard deviation of ``random``, magnitude of the other two.
+        noise, resolution: rms noise and converter step of a column's sense amplifier [A].
+
+    ``measurements`` and ``writes`` count what has been spent.
+    """
+
+    gain: float = 0.003
+    probes: int = 5
+    scheme: str = "hadamard"
+    amplitude: float = 0.01
+    noise: float = 0.0
+    resolution: float = 0.0
+    seed: int = 0
+    measurements: int = 0
+    writes: int = 0
+    _position: int = field(default=0, repr=False)
+    _calibration: dict[str, Array] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise ValueError(f"homeostat scheme is {self.scheme!r}; choose one of {', '.join(SCHEMES)}")
+
+    @classmethod
+    def from_spec(cls, spec: HomeostatSpec, seed: int) -> Homeostat:
+        """The controller that a design's ``[homeostat]`` section describes."""
+        return cls(
+            spec.gain, spec.probes, spec.scheme, spec.amplitude, spec.noise, spec.resolution, seed
+        )
+
+    def cycle(self, ports: int) -> int:
+        """Measurements after which a scheme has seen every pair of ``ports`` equally (random: never)."""
+        return {"random": 0, "one-port": ports, "hadamard": _power_of_two(ports)}[self.scheme]
+
+    def patterns(self, ports: int, count: int) -> tuple[Array, float]:
+        """The next ``count`` probe patterns (count, ports) [V], and ``<ξ²>`` [V²] of a port per pattern."""
+        first = self._position
+        self._position += count
+        if self.scheme == "random":
+            rng = generator(self.seed, "probe", str(first))
+            return self.amplitude * rng.standard_normal((count, ports)), self.amplitude**2
+        index = np.arange(first, first + count)
+        if self.scheme == "one-port":
+            single = self.amplitude * (index[:, None] % ports == np.arange(ports)).astype(float)
+            return single, self.amplitude**2 / ports
+        order = _power_of_two(ports)
+        # Visit the patterns in a fixed scrambled order (an odd stride), so that a few of them in a row
+        # do not share structure.
+        row = (index * (order * 5 // 8 | 1)) % order
+        signs = 1.0 - 2.0 * (np.bitwise_count(row[:, None] & np.arange(ports)) & 1)
+        return self.amplitude * signs, self.amplitude**2
+
+    def sense(self, chip: Chip, probes: Array) -> Array:
+        """Change of every column's current [A] (count, N) under probes at the driver outputs."""
+        current = np.zeros_like(probes)
+        for bank in chip.circuit.banks:
+            if bank.pre < 0:
+                continue
+            weight = chip.weight(bank.array)
+            weight = weight if bank.transposed else weight.T
+            pre, post = chip.blocks.slices[bank.pre], chip.blocks.slices[bank.post]
+            current[:, post] += probes[:, pre] @ weight
+        self.measurements += len(probes)
+        if self.noise:
+            rng = generator(self.seed, "sense", str(self.measurements))
+            current += self.noise * rng.standard_normal(current.shape)
+        if self.resolution:
+            current = self.resolution * np.round(current / self.resolution)
+        return current
+
+    def asymmetry(self, chip: Chip, count: int | None = None) -> dict[str, Array]:
+        """Measured ``G_ij - G_ji`` [S] of every forward bank (n_post, n_pre), from ``count`` probes."""
+        n = chip.blocks.size
+        probes, power = self.patterns(n, self.probes if count is None else count)
+        current = self.sense(chip, probes)
+        probes, current = probes.astype(chip.dtype), current.astype(chip.dtype)
+        scale = chip.dtype.type(1.0 / (len(probes) * power))
+        result = {}
+        for forward, _ in chip.circuit.feedback_pairs:
+            i, j = chip.blocks.slices[forward.post], chip.blocks.slices[forward.pre]
+            skew = current[:, i].T @ probes[:, j] - probes[:, i].T @ current[:, j]
+            result[forward.name] = skew * scale
+        return result
+
+    def correct(self, chip: Chip) -> dict[str, Array]:
+        """One step: the changes [S] to command, by array (hand them to :meth:`Chip.program`)."""
+        measured = self.asymmetry(chip)
+        wanted: dict[str, Array] = {}
+        for forward, backward in chip.circuit.feedback_pairs:
+            step = measured[forward.name] * chip.dtype.type(-self.gain)
+            for bank, change in ((forward, step), (backward, -step.T)):
+                change = change.T if bank.transposed else change
+                wanted[bank.array] = wanted[bank.array] + change if bank.array in wanted else change
+        self.writes += sum(change.size for change in wanted.values())
+        return {name: self.commanded(chip, name, change) for name, change in wanted.items()}
+
+    def commanded(self, chip: Chip, array: str, change: Array) -> Array:
+        """Command that moves the actual conductances by ``change``: divided by each device's step gain.
+
+        Without it the step is unstable at wide mismatch, where single devices move tenfold. The gains
+        are the chip's calibration: one write and one read of each device, counted on first use.
+        """
+        devices = chip.devices[array]
+        if array not in self._calibration:
+            self.measurements += 2 * devices.step.shape[2]
+            self.writes += devices.step.size
+            self._calibration[array] = 1 / devices.step
+        inverse = self._calibration[array]
+        return change * np.where(devices.target[0] >= devices.target[1], inverse[0], inverse[1])
+
+
+@dataclass
+class WeightDecay:
+    """Control arm: the homeostat's step with the partner's term left out, ``Δw = -gain w``.
+
+    The same gain, on the same arrays, through the same programming: what shrinkage alone achieves.
+    """
+
+    gain: float
+    measurements: int = 0
+    writes: int = 0
+
+    def correct(self, chip: Chip) -> dict[str, Array]:
+        """One step of decay: the changes [S] to command, by array."""
+        arrays = {bank.array for pair in chip.circuit.feedback_pairs for bank in pair}
+        self.writes += sum(chip.weight(name).size for name in arrays)
+        result = {}
+        for name in sorted(arrays):
+            target = chip.devices[name].target
+            result[name] = (target[0] - target[1]) * chip.dtype.type(-self.gain)
+        return result
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()

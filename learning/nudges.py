@@ -1,0 +1,118 @@
+"""Costs, and the nudge currents that pull the output layer towards them.
+
+A cost ``L(s_out)`` is a dimensionless number per sample; the nudge current ``-β ∂L/∂s_out`` [A] is
+re-evaluated as the circuit moves. β [W] is given in units of ``leak * swing²`` (:func:`beta_in_watts`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..circuits.design import Design
+from ..simulator.blocks import Array
+
+
+class Cost(Protocol):
+    """A cost of a batch; ``rows`` picks the samples that ``ports`` (m, n_out) [V] belong to."""
+
+    def value(self, ports: Array, rows: Array) -> Array:
+        """``L`` (m,)."""
+
+    def gradient(self, ports: Array, rows: Array) -> Array:
+        """``∂L/∂s_out`` (m, n_out) [1/V]."""
+
+    def hessian(self, ports: Array, row: int) -> Array:
+        """``∂²L/∂s_out²`` (n_out, n_out) [1/V²] of one sample at ``ports`` (n_out,)."""
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """``L = ½ Σ ((s - y) / swing)²`` for targets ``y`` (batch, n_out) [V]."""
+
+    targets: Array
+    swing: float
+
+    def value(self, ports: Array, rows: Array) -> Array:
+        error = (ports - self.targets[rows]) / self.swing
+        half: Array = 0.5 * np.sum(error**2, axis=1)
+        return half
+
+    def gradient(self, ports: Array, rows: Array) -> Array:
+        return (ports - self.targets[rows]) / ports.real.dtype.type(self.swing**2)
+
+    def hessian(self, ports: Array, row: int) -> Array:
+        return np.eye(len(ports)) / self.swing**2
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """``L = -log p[label]``, ``p = softmax(R s / swing + c)``: a digital readout outside the circuit.
+
+    ``weight`` is R (classes, n_out), ``bias`` c (classes,), ``labels`` (batch,). Analytic in ``ports``, so
+    that it also serves complex nudges.
+    """
+
+    weight: Array
+    bias: Array
+    labels: Array
+    swing: float
+
+    def probabilities(self, ports: Array) -> Array:
+        """``p`` (m, classes)."""
+        logits = ports @ self.weight.T / ports.real.dtype.type(self.swing) + self.bias
+        e = np.exp(logits - logits.real.max(axis=1, keepdims=True))
+        p: Array = e / e.sum(axis=1, keepdims=True)
+        return p
+
+    def _error(self, ports: Array, rows: Array) -> Array:
+        error = self.probabilities(ports)
+        error[np.arange(len(rows)), self.labels[rows]] -= 1
+        return error
+
+    def value(self, ports: Array, rows: Array) -> Array:
+        p: Array = -np.log(self.probabilities(ports)[np.arange(len(rows)), self.labels[rows]])
+        return p
+
+    def gradient(self, ports: Array, rows: Array) -> Array:
+        return self._error(ports, rows) @ self.weight / ports.real.dtype.type(self.swing)
+
+    def hessian(self, ports: Array, row: int) -> Array:
+        p = self.probabilities(ports[None])[0]
+        scaled = self.weight / self.swing
+        hessian: Array = scaled.T @ (np.diag(p) - np.outer(p, p)) @ scaled
+        return hessian
+
+    def readout_gradients(self, ports: Array) -> tuple[Array, Array]:
+        """Exact gradient of the batch's mean cost in R and c, at ``ports`` (batch, n_out)."""
+        error = self._error(ports, np.arange(len(ports))) / len(ports)
+        return error.T @ (ports / ports.dtype.type(self.swing)), error.sum(axis=0)
+
+
+@dataclass(frozen=True)
+class Nudge:
+    """The current ``-β ∂L/∂s_out`` [A] into the output nodes.
+
+    ``beta`` [W] is one value per sample of the relaxed batch; a batch that holds several nudges of the
+    same samples repeats them in blocks, sample ``r`` of the cost being row ``r mod samples``.
+    """
+
+    cost: Cost
+    beta: Array
+    samples: int
+
+    def current(self, ports: Array, rows: Array) -> Array:
+        push: Array = -self.beta[rows, None] * self.cost.gradient(ports, rows % self.samples)
+        return push
+
+    def slope(self, ports: Array, row: int) -> Array:
+        curve: Array = -self.beta[row] * self.cost.hessian(ports, row % self.samples)
+        return curve
+
+
+def beta_in_watts(design: Design, beta: float) -> float:
+    """β [W] from the design's dimensionless β, in units of ``leak * swing²`` (physics, section 8)."""
+    neuron = design.neuron
+    return beta * neuron.leak * (neuron.high - neuron.low) ** 2

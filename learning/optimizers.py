@@ -1,0 +1,64 @@
+"""Optimisers, in the dimensionless weights ``W = (g+ - g-) / leak`` of the literature.
+
+A gradient ``dL/dW = leak * dL/dw`` goes in, the change ``Δw = leak * ΔW`` [S] comes out, so that a
+published learning rate means here what it means there (physics, section 8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from ..simulator.blocks import Array
+
+
+class Optimizer(Protocol):
+    """Turns a named gradient into a named change; keeps its state by name."""
+
+    state: dict[str, Array]
+
+    def step(self, name: str, gradient: Array) -> Array:
+        """Dimensionless change for a dimensionless gradient."""
+
+
+@dataclass
+class SGD:
+    """Stochastic gradient descent with momentum: ``m ← μ m + g``, ``Δ = -rate m``."""
+
+    rate: float
+    momentum: float = 0.9
+    state: dict[str, Array] = field(default_factory=dict)
+
+    def step(self, name: str, gradient: Array) -> Array:
+        if not self.momentum:
+            return gradient * gradient.dtype.type(-self.rate)
+        m = self.state.setdefault(f"{name}/m", np.zeros_like(gradient))
+        m *= gradient.dtype.type(self.momentum)
+        m += gradient
+        return m * gradient.dtype.type(-self.rate)
+
+
+@dataclass
+class Adam:
+    """Adam (Kingma and Ba 2015), betas 0.9 and 0.999, epsilon 1e-8."""
+
+    rate: float
+    state: dict[str, Array] = field(default_factory=dict)
+
+    def step(self, name: str, gradient: Array) -> Array:
+        one = gradient.dtype.type
+        m = self.state.setdefault(f"{name}/m", np.zeros_like(gradient))
+        v = self.state.setdefault(f"{name}/v", np.zeros_like(gradient))
+        t = self.state.setdefault(f"{name}/t", np.zeros(1))
+        t += 1
+        m += one(0.1) * (gradient - m)
+        v += one(0.001) * (gradient * gradient - v)
+        rate = self.rate * np.sqrt(1 - 0.999 ** t[0]) / (1 - 0.9 ** t[0])
+        return one(-rate) * m / (np.sqrt(v) + one(1e-8))
+
+
+def make_optimizer(kind: str, rate: float, momentum: float) -> Optimizer:
+    """``"sgd"`` or ``"adam"``."""
+    return SGD(rate, momentum) if kind == "sgd" else Adam(rate)

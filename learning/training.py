@@ -1,0 +1,299 @@
+"""Training a chip: free phase, nudged phases, contraction, homeostat, programming; again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from ..circuits.chip import Chip
+from ..circuits.circuit import Circuit
+from ..circuits.design import Design
+from ..circuits.equilibrium import Equilibrium
+from ..circuits.mismatch import generator
+from ..simulator.blocks import Array
+from . import asymmetry
+from .data import Dataset
+from .estimators import ESTIMATORS, Response
+from .homeostat import Homeostat, WeightDecay
+from .nudges import Cost, CrossEntropy, SquaredError, beta_in_watts
+from .optimizers import make_optimizer
+from .rules import Adjoint, EquilibriumPropagation, LearningRule, gradients
+
+ALIGNMENT_SAMPLES = 500
+CERTIFIED_PER_BATCH = 1  # samples of each training batch whose stability is certified
+EVALUATION_BATCH = 250
+
+
+@dataclass
+class Readout:
+    """The digital readout ``softmax(R s / swing + c)`` outside the circuit."""
+
+    weight: Array
+    bias: Array
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is recorded after each epoch (epoch 0: before training). Shares are of samples.
+
+    ``alignment``: cosine of EP's exact-response gradient to the adjoint's, by array, on a fixed set of
+    samples. ``angle``: between forward and feedback weights [degrees], by forward array. ``symmetry``:
+    ``|S|/(|S|+|A|)`` of J̃ at one sample, ``symmetry_after`` the best diagonal. ``unsettled`` (free) and
+    ``unsettled_nudged`` during training, ``unsettled_test``; ``left_out`` of the updates, being unsettled
+    in a phase or having jumped; ``unstable`` and ``jumped`` among certified samples. ``sweeps``: mean per free phase. ``measurements``: homeostat's, so far.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    alignment: dict[str, float]
+    angle: dict[str, float]
+    symmetry: float
+    symmetry_after: float
+    unsettled: float
+    unsettled_nudged: float
+    unsettled_test: float
+    left_out: float
+    unstable: float
+    jumped: float
+    sweeps: float
+    measurements: int
+    seconds: float
+
+    def scalars(self) -> dict[str, float]:
+        """All of it as flat numbers, dictionaries as ``key/array``."""
+        flat: dict[str, float] = {}
+        for key, value in asdict(self).items():
+            if isinstance(value, dict):
+                flat |= {f"{key}/{name}": v for name, v in value.items()}
+            else:
+                flat[key] = value
+        return flat
+
+
+def initialise(chip: Chip, seed: int, scale: float, angle: float) -> None:
+    """Write random starting weights: ``W_f ~ N(0, scale²/fan-in)`` (in units of the leak), biases 0, and
+    ``W_b = cos α W_fᵀ + sin α W_b⁰`` with an independent ``W_b⁰`` of the same scale (α in degrees)."""
+    leak, weights = chip.circuit.design.neuron.leak, {}
+    for array in chip.circuit.arrays:
+        if array.name.startswith("bias"):
+            weights[array.name] = np.zeros((array.rows, array.columns))
+            continue
+        spread = scale * leak / np.sqrt(array.columns)
+        rng = generator(seed, "weights", array.name)
+        weights[array.name] = spread * rng.standard_normal((array.rows, array.columns))
+    a = np.radians(angle)
+    for forward, backward in chip.circuit.feedback_pairs:
+        if not backward.transposed:  # a twin of its own, not the same array read the other way
+            wf, wb = weights[forward.array], weights[backward.array]
+            wb *= np.sqrt(wb.shape[1] / wf.shape[1])  # to the spread of W_f
+            weights[backward.array] = np.cos(a) * wf.T + np.sin(a) * wb
+    chip.write(weights)
+
+
+@dataclass
+class Tally:
+    """Counts over one epoch."""
+
+    samples: int = 0
+    loss: float = 0.0
+    unsettled: int = 0
+    nudged: int = 0
+    unsettled_nudged: int = 0
+    left_out: int = 0
+    checked: int = 0
+    unstable: int = 0
+    checked_nudged: int = 0
+    jumped: int = 0
+    sweeps: int = 0
+
+    def add(self, free: Equilibrium, response: Response, loss: Array) -> None:
+        """Count one batch."""
+        nudged = response.nudged
+        self.left_out += int(np.sum(~response.valid))
+        self.samples += len(loss)
+        self.loss += float(np.sum(loss))
+        self.unsettled += int(np.sum(~free.settled))
+        self.sweeps += int(np.sum(free.sweeps))
+        if free.checked is not None and free.stable is not None:
+            self.checked += int(free.checked.sum())
+            self.unstable += int(np.sum(free.checked & ~free.stable))
+        if nudged is not None:
+            self.nudged += len(nudged.settled)
+            self.unsettled_nudged += int(np.sum(~nudged.settled))
+            if nudged.checked is not None and nudged.jumped is not None:
+                self.checked_nudged += int(nudged.checked.sum())
+                self.jumped += int(np.sum(nudged.jumped))
+
+
+@dataclass
+class Trainer:
+    """Trains one chip of a design on a data set; the history grows by one :class:`Epoch` an epoch.
+
+    Every random choice (starting weights, data order, probes) comes from ``design.task.seed``, so that
+    arms which differ in rule or homeostat share all of them.
+    """
+
+    chip: Chip
+    data: Dataset
+    rule: LearningRule
+    homeostat: Homeostat | WeightDecay | None
+    readout: Readout
+    history: list[Epoch] = field(default_factory=list)
+
+    @classmethod
+    def from_design(cls, design: Design, data: Dataset, chip_seed: int | None = None) -> Trainer:
+        """Fabricate chip ``chip_seed`` (default: the task's seed), write its starting weights, set up."""
+        seed = design.task.seed
+        chip = Circuit(design).fabricate(seed=seed if chip_seed is None else chip_seed)
+        initialise(chip, seed, design.learning.init_scale, design.learning.angle)
+        width = design.chip.layers[-1]
+        classes = data.classes
+        weight = generator(seed, "readout").standard_normal((classes, width)) / np.sqrt(width)
+        readout = Readout(weight.astype(chip.dtype), np.zeros(classes, chip.dtype))
+        return cls(chip, data, make_rule(design), make_homeostat(design), readout)
+
+    def __post_init__(self) -> None:
+        self.design = self.chip.circuit.design
+        learning = self.design.learning
+        self.optimizer = make_optimizer(learning.optimizer, learning.rate, learning.momentum)
+        self.steps = 0
+
+    # -- one step -------------------------------------------------------------------------------
+
+    def inputs(self, images: Array) -> Array:
+        """Input voltages [V] of images in [0, 1]: 1 is the upper rail."""
+        return images.astype(self.chip.dtype) * self.chip.dtype.type(self.design.neuron.high)
+
+    def cost(self, labels: Array) -> Cost:
+        """The design's cost for a batch of labels."""
+        neuron = self.design.neuron
+        if self.design.learning.cost == "cross-entropy":
+            return CrossEntropy(self.readout.weight, self.readout.bias, labels, neuron.swing)
+        targets = np.full((len(labels), self.design.chip.layers[-1]), neuron.low, self.chip.dtype)
+        targets[np.arange(len(labels)), labels] = neuron.high
+        return SquaredError(targets, neuron.swing)
+
+    def step(self, images: Array, labels: Array, tally: Tally | None = None) -> None:
+        """Learn from one batch: settle, nudge, contract, correct, program."""
+        chip, x, cost = self.chip, self.inputs(images), self.cost(labels)
+        free = chip.relax(x, certify=CERTIFIED_PER_BATCH)
+        response = self.rule.response(chip, free, cost, CERTIFIED_PER_BATCH)
+        grads = gradients(chip, x, free, response.epsilon)
+        if tally is not None:
+            tally.add(free, response, cost.value(free.outputs, np.arange(len(x))))
+        changes = self._correction()
+        leak = chip.dtype.type(self.design.neuron.leak)
+        for name, gradient in grads.items():
+            slope = gradient.along_pair(chip.devices[name].target) * leak
+            change = self.optimizer.step(name, slope) * leak
+            changes[name] = changes[name] + change if name in changes else change
+        if isinstance(cost, CrossEntropy):
+            self._train_readout(cost, free)
+        chip.program(changes)
+        self.steps += 1
+
+    def _correction(self) -> dict[str, Array]:
+        every = self.design.homeostat.every
+        if self.homeostat is None or self.steps % every:
+            return {}
+        return self.homeostat.correct(self.chip)
+
+    def _train_readout(self, cost: CrossEntropy, free: Equilibrium) -> None:
+        weight, bias = cost.readout_gradients(free.outputs)
+        self.readout.weight = self.readout.weight + self.optimizer.step("readout/weight", weight)
+        self.readout.bias = self.readout.bias + self.optimizer.step("readout/bias", bias)
+
+    # -- epochs ---------------------------------------------------------------------------------
+
+    def batches(self, epoch: int) -> Iterator[tuple[Array, Array]]:
+        """The epoch's batches, in an order that depends on the task's seed alone."""
+        size, count = self.design.learning.batch, len(self.data.train_y)
+        order = generator(self.design.task.seed, "order", str(epoch)).permutation(count)
+        for first in range(0, count - size + 1, size):
+            rows = order[first : first + size]
+            yield self.data.train_x[rows], self.data.train_y[rows]
+
+    def fit(
+        self, epochs: int | None = None, progress: Callable[[Epoch | None], None] | None = None
+    ) -> list[Epoch]:
+        """Train to ``epochs`` (default: the design's) and return the history.
+
+        ``progress`` is called with None after every step and with each new :class:`Epoch`.
+        """
+        report = progress or (lambda epoch: None)
+        if not self.history:
+            self._record(Tally(), time.perf_counter(), report)
+        while len(self.history) <= (self.design.learning.epochs if epochs is None else epochs):
+            began, tally = time.perf_counter(), Tally()
+            for images, labels in self.batches(len(self.history)):
+                self.step(images, labels, tally)
+                report(None)
+            self._record(tally, began, report)
+        return self.history
+
+    def history_arrays(self) -> dict[str, Array]:
+        """The history as one array (epochs + 1,) for every recorded quantity."""
+        rows = [epoch.scalars() for epoch in self.history]
+        return {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
+
+    def _record(self, tally: Tally, began: float, report: Callable[[Epoch | None], None]) -> None:
+        accuracy, unsettled_test = self.evaluate()
+        cosines, symmetry = self.diagnose()
+        n = max(tally.samples, 1)
+        epoch = Epoch(
+            len(self.history), tally.loss / n, accuracy, cosines, asymmetry.weight_angles(self.chip),
+            symmetry.measure, symmetry.after, tally.unsettled / n,
+            tally.unsettled_nudged / max(tally.nudged, 1), unsettled_test, tally.left_out / n,
+            tally.unstable / max(tally.checked, 1), tally.jumped / max(tally.checked_nudged, 1),
+            tally.sweeps / n, self.homeostat.measurements if self.homeostat else 0,
+            time.perf_counter() - began,
+        )  # fmt: skip
+        self.history.append(epoch)
+        report(epoch)
+
+    def evaluate(self) -> tuple[float, float]:
+        """Test accuracy, and the share of test samples that did not settle (they are judged as they are)."""
+        right = unsettled = 0
+        for first in range(0, len(self.data.test_y), EVALUATION_BATCH):
+            labels = self.data.test_y[first : first + EVALUATION_BATCH]
+            images = self.data.test_x[first : first + EVALUATION_BATCH]
+            free = self.chip.relax(self.inputs(images), certify=0)
+            right += int(np.sum(self.predict(free) == labels))
+            unsettled += int(np.sum(~free.settled))
+        return right / len(self.data.test_y), unsettled / len(self.data.test_y)
+
+    def predict(self, free: Equilibrium) -> Array:
+        """Class of each sample: the readout's, or the highest output port."""
+        cost = self.cost(np.zeros(len(free.ports), np.int64))
+        scores = cost.probabilities(free.outputs) if isinstance(cost, CrossEntropy) else free.outputs
+        best: Array = np.argmax(scores, axis=1)
+        return best
+
+    def diagnose(self) -> tuple[dict[str, float], asymmetry.Symmetry]:
+        """Alignment by array on the fixed samples, and the symmetry of J̃ at the first of them."""
+        x = self.inputs(self.data.test_x[:ALIGNMENT_SAMPLES])
+        free = self.chip.relax(x, certify=0)
+        cost = self.cost(self.data.test_y[:ALIGNMENT_SAMPLES])
+        return asymmetry.alignment(self.chip, x, free, cost), asymmetry.symmetry(free)
+
+
+def make_rule(design: Design) -> LearningRule:
+    """The rule that a design's ``[learning]`` section names."""
+    learning = design.learning
+    if learning.rule == "adjoint":
+        return Adjoint()
+    return EquilibriumPropagation(
+        ESTIMATORS[learning.estimator](beta_in_watts(design, learning.beta))
+    )
+
+
+def make_homeostat(design: Design) -> Homeostat | WeightDecay | None:
+    """The controller that a design's ``[homeostat]`` section describes."""
+    spec = design.homeostat
+    if spec.mode == "probe":
+        return Homeostat.from_spec(spec, design.task.seed)
+    return WeightDecay(spec.gain) if spec.mode == "decay" else None

@@ -1,0 +1,1 @@
+"""Circuits and their solutions: device laws, netlists, solvers. Knows nothing of chips."""

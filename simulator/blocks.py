@@ -1,0 +1,184 @@
+"""The crossbar engine's circuit: layers of neurons coupled by dense blocks of conductance.
+
+One node per neuron, voltage ``v``, and one port ``s = f(v)`` that drives the synapses:
+
+    C dv/dt = I = W s + injected - load * v,        equilibrium: I = 0
+
+``W[i, j]`` [S] is the current into node i per volt on port j, ``load`` [S] what draws current out of a
+node per volt on it, ``injected`` [A] what inputs, biases and nudges push in. The engine knows nothing
+of devices, chips or learning.
+
+The state vector is stored colour by colour: layers of one colour do not drive each other, so that they
+settle together (even-odd relaxation is the case of two colours). Use :meth:`BlockCircuit.layer` or
+``slices`` to find a layer; never assume the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import neurons
+
+Array = NDArray[np.generic]
+
+
+@dataclass
+class FanIn:
+    """What drives one layer: ports ``lo : hi`` of the state, through ``weight`` (n, hi - lo) [S]."""
+
+    lo: int
+    hi: int
+    weight: Array
+
+
+@dataclass
+class BlockCircuit:
+    """A network of dense blocks (see the module's equation).
+
+    Args:
+        sizes: neurons in each layer; the last layer is the output.
+        couplings: pairs ``(post, pre)`` of layers, the second driving the first.
+        dtype: of weights and states, float32 or float64 (complex states promote by themselves).
+
+    Attributes (arrays over the N neurons, in state order): ``load`` [S], ``capacitance`` [F], ``gain``
+    [V/V] and ``offset`` [V] of the amplifiers; ``low``, ``high``, ``knee`` [V] and ``law`` are common.
+    """
+
+    sizes: tuple[int, ...]
+    couplings: Iterable[tuple[int, int]]
+    dtype: np.dtype = field(default_factory=lambda: np.dtype(np.float64))
+    law: str = "logistic"
+    low: float = 0.0
+    high: float = 1.0
+    knee: float = 0.05
+
+    def __post_init__(self) -> None:
+        self.dtype = np.dtype(self.dtype)
+        self.couplings = tuple(self.couplings)
+        self.colours = _colour(len(self.sizes), self.couplings)
+        self.slices = _places(self.sizes, self.colours)
+        self.size = sum(self.sizes)
+        self.fan_in = {k: self._fan_in(k) for k in range(len(self.sizes))}
+        self.load = np.ones(self.size, self.dtype)
+        self.capacitance = np.ones(self.size, self.dtype)
+        self.gain = np.ones(self.size, self.dtype)
+        self.offset = np.zeros(self.size, self.dtype)
+
+    def _fan_in(self, post: int) -> FanIn:
+        drivers = [self.slices[pre] for k, pre in self.couplings if k == post]
+        lo = min((s.start for s in drivers), default=0)
+        hi = max((s.stop for s in drivers), default=0)
+        return FanIn(lo, hi, np.zeros((self.sizes[post], hi - lo), self.dtype))
+
+    @property
+    def swing(self) -> float:
+        """Full swing of a port [V]."""
+        return self.high - self.low
+
+    @property
+    def output(self) -> slice:
+        """Where the output layer lies in the state."""
+        return self.slices[len(self.sizes) - 1]
+
+    def layer(self, state: Array, k: int) -> Array:
+        """Layer ``k`` of a state (..., N), as a view."""
+        return state[..., self.slices[k]]
+
+    def weight(self, post: int, pre: int) -> Array:
+        """The block (n_post, n_pre) [S] from layer ``pre`` into layer ``post``, as a writable view."""
+        if (post, pre) not in tuple(self.couplings):
+            raise KeyError(f"layer {pre} does not drive layer {post}; couplings are {self.couplings}")
+        fan, s = self.fan_in[post], self.slices[pre]
+        return fan.weight[:, s.start - fan.lo : s.stop - fan.lo]
+
+    def dense(self) -> Array:
+        """``W`` (N, N) [S] in state order."""
+        full = np.zeros((self.size, self.size), self.dtype)
+        for k, fan in self.fan_in.items():
+            full[self.slices[k], fan.lo : fan.hi] = fan.weight
+        return full
+
+    def transposed(self) -> BlockCircuit:
+        """The same circuit with every block turned round (``Wᵀ``): the adjoint's network. A copy."""
+        turned = BlockCircuit(
+            self.sizes, [(pre, post) for post, pre in self.couplings], self.dtype,
+            self.law, self.low, self.high, self.knee,
+        )  # fmt: skip
+        for post, pre in self.couplings:
+            turned.weight(pre, post)[...] = self.weight(post, pre).T
+        for name in ("load", "capacitance", "gain", "offset"):
+            setattr(turned, name, getattr(self, name))
+        return turned
+
+    def ports(self, voltages: Array) -> tuple[Array, Array]:
+        """Port voltages ``f(v)`` [V] and slopes ``f'(v)`` of states (..., N)."""
+        return neurons.evaluate(
+            self.law, voltages, self.low, self.high, self.gain, self.offset, self.knee
+        )
+
+    def drive(self, ports: Array, out: Array | None = None) -> Array:
+        """Synaptic currents ``W s`` [A] of ports (m, N)."""
+        out = np.empty_like(ports) if out is None else out
+        for k, fan in self.fan_in.items():
+            np.matmul(ports[:, fan.lo : fan.hi], fan.weight.T, out=out[:, self.slices[k]])
+        return out
+
+    def current(self, voltages: Array, injected: Array) -> Array:
+        """Kirchhoff's residual ``I(v)`` [A] (m, N): zero at an equilibrium."""
+        return self.drive(self.ports(voltages)[0]) + injected - self.load * voltages
+
+    def jacobian(self, voltages: Array, nudge_slope: Array | None = None) -> Array:
+        """``J = ∂I/∂v`` (N, N) [S] at one state (N,); ``J̃ = J diag(1/f')`` is :meth:`port_jacobian`.
+
+        ``nudge_slope`` (n_out, n_out) [S] is ``∂I_nudge/∂s_out``, for states under a nudge.
+        """
+        coupling = self._coupling(nudge_slope) * self.ports(voltages)[1]
+        return coupling - np.diag(self.load)
+
+    def port_jacobian(self, voltages: Array, nudge_slope: Array | None = None) -> Array:
+        """``J̃ = ∂I/∂s = W - diag(load / f')`` (N, N) [S] at one state (N,) (physics, section 1)."""
+        return self._coupling(nudge_slope) - np.diag(self.load / self.ports(voltages)[1])
+
+    def _coupling(self, nudge_slope: Array | None) -> Array:
+        """``∂I/∂s`` (N, N) [S] of synapses and nudge alone."""
+        full = self.dense()
+        if nudge_slope is not None:
+            full = full.astype(np.result_type(full, nudge_slope))
+            full[self.output, self.output] += nudge_slope
+        return full
+
+
+def _colour(layers: int, couplings: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Greedy colouring: layers of one colour do not drive each other. The output's colour comes last.
+
+    A nudge depends on the output's own port, so the output must be part of the iterate, and the first
+    colour is derived from the others (see :mod:`.relaxation`).
+    """
+    linked: Mapping[int, set[int]] = {k: set() for k in range(layers)}
+    for post, pre in couplings:
+        if post == pre:
+            raise ValueError(f"layer {post} drives itself: split it, no block may couple a layer to itself")
+        linked[post].add(pre)
+        linked[pre].add(post)
+    colours: list[list[int]] = []
+    for k in range(layers):
+        for members in colours:
+            if not linked[k].intersection(members):
+                members.append(k)
+                break
+        else:
+            colours.append([k])
+    return sorted(colours, key=lambda members: layers - 1 in members)
+
+
+def _places(sizes: tuple[int, ...], colours: list[list[int]]) -> dict[int, slice]:
+    """Each layer's slice of the state, colour after colour."""
+    places, start = {}, 0
+    for k in (k for members in colours for k in members):
+        places[k] = slice(start, start + sizes[k])
+        start += sizes[k]
+    return dict(sorted(places.items()))

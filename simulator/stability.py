@@ -1,0 +1,39 @@
+"""Is an equilibrium stable for the physical circuit, ``C dv/dt = I(v)``?
+
+An accelerated solver can land where the circuit itself would not stay. Two tests, cheap one first:
+
+1. If the symmetric part of ``J̃ = ∂I/∂s`` is negative definite, the equilibrium is stable for *any*
+   capacitors: with ``σ = δs`` and ``M = C / f'``, the energy ``σᵀMσ`` decays at ``2 σᵀJ̃σ < 0``.
+2. Otherwise the rightmost eigenvalue of ``C⁻¹J`` decides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import linalg
+
+from .blocks import Array, BlockCircuit
+
+
+def is_stable(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None = None) -> bool:
+    """Whether the equilibrium ``voltages`` (N,) [V] is stable; ``nudge_slope`` as for the Jacobian."""
+    return (
+        is_contracting(circuit, voltages, nudge_slope)
+        or rightmost(circuit, voltages, nudge_slope).real < 0
+    )
+
+
+def is_contracting(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None = None) -> bool:
+    """Sufficient test 1: ``-(J̃ + J̃ᵀ)/2`` has a Cholesky factor."""
+    jacobian = circuit.port_jacobian(voltages, nudge_slope)
+    if not np.isfinite(jacobian).all():
+        return False
+    symmetric = jacobian + jacobian.T
+    return bool(linalg.lapack.get_lapack_funcs("potrf", (symmetric,))(-symmetric)[1] == 0)
+
+
+def rightmost(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None = None) -> complex:
+    """Rightmost eigenvalue of ``C⁻¹J`` [1/s]: its real part is the slowest decay rate, with sign."""
+    jacobian = circuit.jacobian(voltages, nudge_slope).astype(np.float64)
+    eigenvalues = linalg.eigvals(jacobian / circuit.capacitance[:, None])
+    return complex(eigenvalues[np.argmax(eigenvalues.real)])
