@@ -152,7 +152,12 @@ def _train(arguments: Any) -> None:
 
 
 def train_to_file(
-    design: Design, out: Path, chip: int | None, data_dir: str | None, quiet: bool, plot: Path | None
+    design: Design,
+    out: Path,
+    chip: int | None,
+    data_dir: str | None,
+    quiet: bool,
+    plot: Path | None,
 ) -> None:
     """Train one chip and write its run (and figure)."""
     from threadpoolctl import threadpool_limits
@@ -192,7 +197,8 @@ def epoch_line(epoch: Epoch) -> str:
         f"epoch {epoch.epoch:3d}  accuracy {epoch.accuracy:.4f}  loss {epoch.loss:.4f}  "
         f"alignment {cosine:+.3f}  angle {angle:5.1f} deg  "
         f"unsettled {epoch.unsettled:.1%} free, {epoch.unsettled_nudged:.1%} nudged, "
-        f"{epoch.unsettled_test:.1%} test  left out {epoch.left_out:.1%}  unstable {epoch.unstable:.1%}  {epoch.seconds:.1f} s"
+        f"{epoch.unsettled_test:.1%} test  left out {epoch.left_out:.1%}  "
+        f"unstable {epoch.unstable:.1%}  {epoch.seconds:.1f} s"
     )
 
 
@@ -212,7 +218,8 @@ def _add_sweep(commands: Any) -> None:
     )  # fmt: skip
     _design_arguments(parser)
     parser.add_argument(
-        "--mismatch", type=_numbers, metavar="LIST", help="levels of mismatch.conductance (default: the design's)"
+        "--mismatch", type=_numbers, metavar="LIST",
+        help="levels of mismatch.conductance (default: the design's)",
     )  # fmt: skip
     parser.add_argument(
         "--angle", type=_numbers, metavar="LIST", help="starting angles [degrees] (default: the design's)"
@@ -254,7 +261,9 @@ def _sweep(arguments: Any) -> None:
         ARMS_OF[arguments.homeostat],
         arguments.keep_chips,
     )
-    sweep_to_files(sweep, arguments.out, arguments.plot, arguments.workers, arguments.data_dir, arguments.quiet)
+    sweep_to_files(
+        sweep, arguments.out, arguments.plot, arguments.workers, arguments.data_dir, arguments.quiet
+    )
 
 
 def sweep_to_files(
@@ -264,7 +273,7 @@ def sweep_to_files(
     from .learning.figures import sweep_figure
     from .learning.sweep import read_sweep, run_sweep, table
 
-    with _bar(len(sweep.keys()), "run", quiet) as bar:
+    with _bar(len(sweep.runs()), "run", quiet) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.update(done - bar.n)
@@ -289,15 +298,20 @@ def _add_export(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("run_file", metavar="RUN.h5", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument(
-        "--format", choices=("hdf5", "csv", "spice"), help="default: by the suffix of --out"
-    )
+    parser.add_argument("--format", choices=("hdf5", "csv", "spice"), help="default: by the suffix of --out")
     parser.add_argument(
         "--input", type=_numbers, metavar="VOLTS", help="spice: input voltages (default: all 0 V)"
     )
 
 
-FORMATS = {".h5": "hdf5", ".hdf5": "hdf5", ".csv": "csv", ".cir": "spice", ".sp": "spice", ".spice": "spice"}
+FORMATS = {
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".csv": "csv",
+    ".cir": "spice",
+    ".sp": "spice",
+    ".spice": "spice",
+}
 
 
 def _export(arguments: Any) -> None:

@@ -119,15 +119,15 @@ def main() -> None:
         seconds, settled = [], True
         for _ in range(3):
             began = time.perf_counter()
-            end = ode.settle(
-                chip.blocks, chip.injected(x), tolerance=close, rtol=error, max_steps=2000
-            )
+            end = ode.settle(chip.blocks, chip.injected(x), tolerance=close, rtol=error, max_steps=2000)
             seconds.append(time.perf_counter() - began)
             settled = bool(end.settled.all())
         if settled:
             explicit[f"{error:.1e}"] = float(np.median(seconds))
     few = 3
-    implicit_seconds = [timed(lambda k=k: implicit(chip, x[k : k + 1], close * chip.blocks.swing)) for k in range(few)]
+    implicit_seconds = [
+        timed(lambda k=k: implicit(chip, x[k : k + 1], close * chip.blocks.swing)) for k in range(few)
+    ]
     result = {
         "samples (settled by both)": len(x),
         "sweeps accelerated (mean, max)": [float(fast.sweeps.mean()), int(fast.sweeps.max())],

@@ -105,11 +105,11 @@ class Chip:
             * draws.relative(seed, "capacitance", shape, mismatch.capacitance),
         }
         widths = dict(enumerate(circuit.sizes))
-        drivers = {
-            b.name: draws.relative(seed, f"{b.name}/driver", (widths[b.pre],), mismatch.driver_gain).astype(dtype)
-            for b in circuit.banks
-            if b.driven
-        }  # fmt: skip
+        drivers = {}
+        for bank in circuit.banks:
+            if bank.driven:
+                gains = draws.relative(seed, f"{bank.name}/driver", (widths[bank.pre],), mismatch.driver_gain)
+                drivers[bank.name] = gains.astype(dtype)
         return cls(circuit, mismatch, seed, devices, neurons, drivers)
 
     # -- conductances ---------------------------------------------------------------------------
@@ -126,7 +126,8 @@ class Chip:
 
     def write(self, weights: Mapping[str, Array]) -> None:
         """Write arrays from scratch to differential targets [S]: one device carries the weight, the
-        other rests at ``g_min``. The actual conductances then differ by each device's deviation."""
+        other rests at ``g_min``. The actual conductances then differ by each device's deviation.
+        """
         g_min, g_max = self.limits
         for name, weight in weights.items():
             array = self.devices[name]
@@ -243,7 +244,13 @@ class Chip:
                 self.blocks, injected, start=ports, nudge=push, tolerance=tol, **options,  # type: ignore[arg-type]
             )  # fmt: skip
             return Equilibrium(
-                self.blocks, found.voltages, found.ports, injected, found.settled, tol, sweeps=found.sweeps
+                self.blocks,
+                found.voltages,
+                found.ports,
+                injected,
+                found.settled,
+                tol,
+                sweeps=found.sweeps,
             )
         if method != "transient":
             raise ValueError(f"method is {method!r}; it must be 'equilibrium' or 'transient'")

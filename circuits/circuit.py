@@ -120,9 +120,7 @@ def _twin(layers: int) -> list[Bank]:
 def _shared(layers: int) -> list[Bank]:
     """One transposable crossbar between neighbours, read both ways through drivers of its own."""
     forward = [Bank(f"forward{k}", k, k - 1, driven=True) for k in range(1, layers)]
-    return forward + [
-        Bank(f"forward{k}", k - 1, k, transposed=True, driven=True) for k in range(1, layers)
-    ]
+    return forward + [Bank(f"forward{k}", k - 1, k, transposed=True, driven=True) for k in range(1, layers)]
 
 
 FAMILIES: dict[str, Callable[[int], list[Bank]]] = {"twin": _twin, "shared": _shared}

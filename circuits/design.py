@@ -313,9 +313,7 @@ class Design:
             fault = f"its first layer has {layers[0]} inputs, but {data} has {shape.inputs}"
             _refuse("chip.layers", layers, f"{fault}; start it with {shape.inputs}", "task.data")
         if self.learning.cost == "squared-error" and layers[-1] != shape.classes:
-            fault = (
-                f"squared-error needs an output for each of the {shape.classes} classes of {data}"
-            )
+            fault = f"squared-error needs an output for each of the {shape.classes} classes of {data}"
             remedy = 'or write learning.cost = "cross-entropy"'
             _refuse("chip.layers", layers, f"{fault}; {remedy}", "learning.cost")
         for name in ("train", "test"):

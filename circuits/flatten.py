@@ -70,7 +70,7 @@ def voltages(chip: Chip, by_node: dict[str, float]) -> Array:
 
 def initial_guess(chip: Chip, state: Equilibrium, sample: int = 0) -> dict[str, float]:
     """Node and port voltages of an equilibrium by name: where to start a flat solve (``.nodeset``)."""
-    guess = {}
+    guess: dict[str, float] = {}
     for layer, n in enumerate(chip.circuit.sizes):
         v = chip.blocks.layer(state.voltages, layer)[sample]
         s = state.layer(layer)[sample]
@@ -102,7 +102,14 @@ def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
         drive = port(bank.pre, j)
         if bank.driven:
             drive = f"d_{tag}_{j}"
-            net.vcvs(f"Ed_{tag}_{j}", drive, "0", port(bank.pre, j), "0", float(chip.drivers[bank.name][j]))
+            net.vcvs(
+                f"Ed_{tag}_{j}",
+                drive,
+                "0",
+                port(bank.pre, j),
+                "0",
+                float(chip.drivers[bank.name][j]),
+            )
         inverse = f"n_{tag}_{j}"
         if passive:
             net.vcvs(f"En_{tag}_{j}", inverse, "0", drive, "0", -1.0)

@@ -284,8 +284,14 @@ def _real(value: Any) -> float:
 
 
 _TYPES: dict[type, str] = {
-    **{bool: "true or false", str: "text", int: "a whole number", float: "a number with a point"},
-    **{dict: "a table", list: "a list", tuple: "a list", type(None): "nothing"},
+    bool: "true or false",
+    str: "text",
+    int: "a whole number",
+    float: "a number with a point",
+    dict: "a table",
+    list: "a list",
+    tuple: "a list",
+    type(None): "nothing",
 }
 
 

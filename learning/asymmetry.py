@@ -21,7 +21,8 @@ from .rules import gradients
 @dataclass(frozen=True)
 class Symmetry:
     """``measure = |S| / (|S| + |A|)`` of J̃ (1 is symmetric; Laborieux and Zenke 2024), and the same
-    ``after`` the best positive rate per neuron, constant on the outputs."""
+    ``after`` the best positive rate per neuron, constant on the outputs.
+    """
 
     measure: float
     after: float
@@ -73,7 +74,8 @@ def objective(chip: Chip) -> tuple[float, dict[str, Array]]:
     ``H = E_ε[|J̃ε|² - εᵀJ̃²ε]`` for ε ~ N(0, I) (Laborieux and Zenke 2024). The gradient is in the *actual*
     differential conductance; on the `shared` family it is ``2 w_ij (a_f[j] - a_b[i])²``: pure shrinkage.
     """
-    total, slopes = 0.0, {}
+    total = 0.0
+    slopes: dict[str, Array] = {}
     for forward, backward in chip.circuit.feedback_pairs:
         wf = chip.blocks.weight(forward.post, forward.pre).astype(np.float64)
         skew = wf - chip.blocks.weight(backward.post, backward.pre).T

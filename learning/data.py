@@ -97,8 +97,7 @@ def _count(name: str, wanted: int | None, available: int) -> int:
         return available
     if not 1 <= wanted <= available:
         raise ValueError(
-            f"{name} = {wanted} samples: must be 1 to {available}. "
-            "Ask for fewer, or load a larger data set."
+            f"{name} = {wanted} samples: must be 1 to {available}. Ask for fewer, or load a larger data set."
         )
     return wanted
 

@@ -70,7 +70,8 @@ class Estimator:
         if abs(sum(self.nodes)) > 1e-9:  # nudges of one sign only cannot tell
             return np.ones(shifts.shape[1], bool)
         odd = np.tensordot(np.asarray(self.nodes).astype(shifts.dtype), shifts, axes=1)
-        return np.linalg.norm(shifts.sum(axis=0), axis=1) <= np.linalg.norm(odd, axis=1)
+        together: Array = np.linalg.norm(shifts.sum(axis=0), axis=1) <= np.linalg.norm(odd, axis=1)
+        return together
 
 
 def one_sided(beta: float) -> Estimator:

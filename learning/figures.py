@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,26 @@ if TYPE_CHECKING:
     from .training import Epoch
 
 # Okabe and Ito's colour-blind safe colours; marker and dash tell the arms apart without colour.
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "none": {"color": "#D55E00", "marker": "o", "linestyle": "-", "label": "EP, no homeostat"},
-    "homeostat": {"color": "#0072B2", "marker": "s", "linestyle": "-", "label": "EP with homeostat"},
-    "decay": {"color": "#E69F00", "marker": "^", "linestyle": "--", "label": "EP, weight decay instead"},
-    "adjoint": {"color": "#000000", "marker": "D", "linestyle": ":", "label": "adjoint (reference)"},
+    "homeostat": {
+        "color": "#0072B2",
+        "marker": "s",
+        "linestyle": "-",
+        "label": "EP with homeostat",
+    },
+    "decay": {
+        "color": "#E69F00",
+        "marker": "^",
+        "linestyle": "--",
+        "label": "EP, weight decay instead",
+    },
+    "adjoint": {
+        "color": "#000000",
+        "marker": "D",
+        "linestyle": ":",
+        "label": "adjoint (reference)",
+    },
 }
 PANELS = (
     ("accuracy", "test accuracy"),
@@ -30,7 +45,8 @@ PANELS = (
 
 def sweep_panel(axes: Axes, result: SweepResult, quantity: str, label: str) -> Axes:
     """One quantity against mismatch (or against the angle, if only that varies), a band of ±1 standard
-    deviation over chips for every arm."""
+    deviation over chips for every arm.
+    """
     over_angle = len(result.sigmas) == 1 and len(result.angles) > 1
     x = result.angles if over_angle else result.sigmas
     for arm in result.arms:

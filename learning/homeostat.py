@@ -59,9 +59,7 @@ class Homeostat:
     @classmethod
     def from_spec(cls, spec: HomeostatSpec, seed: int) -> Homeostat:
         """The controller that a design's ``[homeostat]`` section describes."""
-        return cls(
-            spec.gain, spec.probes, spec.scheme, spec.amplitude, spec.noise, spec.resolution, seed
-        )
+        return cls(spec.gain, spec.probes, spec.scheme, spec.amplitude, spec.noise, spec.resolution, seed)
 
     def cycle(self, ports: int) -> int:
         """Measurements after which a scheme has seen every pair of ``ports`` equally (random: never)."""
@@ -141,7 +139,8 @@ class Homeostat:
             self.writes += devices.step.size
             self._calibration[array] = 1 / devices.step
         inverse = self._calibration[array]
-        return change * np.where(devices.target[0] >= devices.target[1], inverse[0], inverse[1])
+        command: Array = change * np.where(devices.target[0] >= devices.target[1], inverse[0], inverse[1])
+        return command
 
 
 @dataclass

@@ -41,7 +41,8 @@ class SquaredError:
         return half
 
     def gradient(self, ports: Array, rows: Array) -> Array:
-        return (ports - self.targets[rows]) / ports.real.dtype.type(self.swing**2)
+        slope: Array = (ports - self.targets[rows]) / ports.real.dtype.type(self.swing**2)
+        return slope
 
     def hessian(self, ports: Array, row: int) -> Array:
         return np.eye(len(ports)) / self.swing**2
@@ -77,7 +78,8 @@ class CrossEntropy:
         return p
 
     def gradient(self, ports: Array, rows: Array) -> Array:
-        return self._error(ports, rows) @ self.weight / ports.real.dtype.type(self.swing)
+        slope: Array = self._error(ports, rows) @ self.weight / ports.real.dtype.type(self.swing)
+        return slope
 
     def hessian(self, ports: Array, row: int) -> Array:
         p = self.probabilities(ports[None])[0]

@@ -33,11 +33,13 @@ class SGD:
 
     def step(self, name: str, gradient: Array) -> Array:
         if not self.momentum:
-            return gradient * gradient.dtype.type(-self.rate)
+            change: Array = gradient * gradient.dtype.type(-self.rate)
+            return change
         m = self.state.setdefault(f"{name}/m", np.zeros_like(gradient))
         m *= gradient.dtype.type(self.momentum)
         m += gradient
-        return m * gradient.dtype.type(-self.rate)
+        change = m * gradient.dtype.type(-self.rate)
+        return change
 
 
 @dataclass
@@ -56,7 +58,8 @@ class Adam:
         m += one(0.1) * (gradient - m)
         v += one(0.001) * (gradient * gradient - v)
         rate = self.rate * np.sqrt(1 - 0.999 ** t[0]) / (1 - 0.9 ** t[0])
-        return one(-rate) * m / (np.sqrt(v) + one(1e-8))
+        change: Array = one(-rate) * m / (np.sqrt(v) + one(1e-8))
+        return change
 
 
 def make_optimizer(kind: str, rate: float, momentum: float) -> Optimizer:

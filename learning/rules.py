@@ -47,7 +47,9 @@ Gradients = Mapping[str, PairGradient]
 class LearningRule(Protocol):
     """Where a gradient's port response comes from."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As recorded with a run."""
 
     def response(self, chip: Chip, free: Equilibrium, cost: Cost, certify: int | None) -> Response:
         """``ε`` of every port, for the free equilibria of a batch."""

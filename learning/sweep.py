@@ -71,10 +71,10 @@ class Sweep:
             raise SweepError(f"unknown arm {unknown[0]!r}; choose from {', '.join(ARMS)}")
         if self.chips < 1:
             raise SweepError(f"chips is {self.chips}; it must be at least 1")
-        for key in self.keys():
+        for key in self.runs():
             self.run_design(key)
 
-    def keys(self) -> list[RunKey]:
+    def runs(self) -> list[RunKey]:
         """Every run, chip by chip, so that a partial sweep already compares all arms on one chip."""
         return [
             RunKey(arm, sigma, angle, chip)
@@ -113,7 +113,7 @@ def run_sweep(
     """
     staging = out.with_name(out.name + ".runs")
     staging.mkdir(parents=True, exist_ok=True)
-    keys = sweep.keys()
+    keys = sweep.runs()
     with _only_one(staging):
         todo = [key for key in keys if not _is_done(staging, sweep, key)]
         report = progress or (lambda done, total: None)
@@ -176,7 +176,11 @@ def stage(sweep: Sweep, key: RunKey, staging: Path, data_dir: str | None) -> Non
     with atomic_write(_staged(staging, key)) as path, h5py.File(path, "w") as file:
         group = file.create_group("run")
         group.attrs.update(
-            identity=sweep.identity(key), arm=key.arm, sigma=key.sigma, angle=key.angle, chip=key.chip
+            identity=sweep.identity(key),
+            arm=key.arm,
+            sigma=key.sigma,
+            angle=key.angle,
+            chip=key.chip,
         )
         for name, values in history.items():
             group.create_dataset(f"history/{name}", data=values)
@@ -198,7 +202,7 @@ def merge(sweep: Sweep, staging: Path, out: Path) -> None:
             chips=sweep.chips, arms=list(sweep.arms),
         )  # fmt: skip
         runs = file.create_group("runs", track_order=True)
-        for key in sweep.keys():
+        for key in sweep.runs():
             with h5py.File(_staged(staging, key), "r") as part:
                 part.copy("run", runs, key.name)
 

@@ -43,7 +43,8 @@ class Epoch:
     samples. ``angle``: between forward and feedback weights [degrees], by forward array. ``symmetry``:
     ``|S|/(|S|+|A|)`` of J̃ at one sample, ``symmetry_after`` the best diagonal. ``unsettled`` (free) and
     ``unsettled_nudged`` during training, ``unsettled_test``; ``left_out`` of the updates, being unsettled
-    in a phase or having jumped; ``unstable`` and ``jumped`` among certified samples. ``sweeps``: mean per free phase. ``measurements``: homeostat's, so far.
+    in a phase or having jumped; ``unstable`` and ``jumped`` among certified samples. ``sweeps``: mean per
+    free phase. ``measurements``: homeostat's, so far.
     """
 
     epoch: int
@@ -76,7 +77,8 @@ class Epoch:
 
 def initialise(chip: Chip, seed: int, scale: float, angle: float) -> None:
     """Write random starting weights: ``W_f ~ N(0, scale²/fan-in)`` (in units of the leak), biases 0, and
-    ``W_b = cos α W_fᵀ + sin α W_b⁰`` with an independent ``W_b⁰`` of the same scale (α in degrees)."""
+    ``W_b = cos α W_fᵀ + sin α W_b⁰`` with an independent ``W_b⁰`` of the same scale (α in degrees).
+    """
     leak, weights = chip.circuit.design.neuron.leak, {}
     for array in chip.circuit.arrays:
         if array.name.startswith("bias"):
@@ -166,7 +168,8 @@ class Trainer:
 
     def inputs(self, images: Array) -> Array:
         """Input voltages [V] of images in [0, 1]: 1 is the upper rail."""
-        return images.astype(self.chip.dtype) * self.chip.dtype.type(self.design.neuron.high)
+        volts: Array = images.astype(self.chip.dtype) * self.chip.dtype.type(self.design.neuron.high)
+        return volts
 
     def cost(self, labels: Array) -> Cost:
         """The design's cost for a batch of labels."""
@@ -286,9 +289,7 @@ def make_rule(design: Design) -> LearningRule:
     learning = design.learning
     if learning.rule == "adjoint":
         return Adjoint()
-    return EquilibriumPropagation(
-        ESTIMATORS[learning.estimator](beta_in_watts(design, learning.beta))
-    )
+    return EquilibriumPropagation(ESTIMATORS[learning.estimator](beta_in_watts(design, learning.beta)))
 
 
 def make_homeostat(design: Design) -> Homeostat | WeightDecay | None:

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import neurons
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 @dataclass
@@ -116,9 +117,7 @@ class BlockCircuit:
 
     def ports(self, voltages: Array) -> tuple[Array, Array]:
         """Port voltages ``f(v)`` [V] and slopes ``f'(v)`` of states (..., N)."""
-        return neurons.evaluate(
-            self.law, voltages, self.low, self.high, self.gain, self.offset, self.knee
-        )
+        return neurons.evaluate(self.law, voltages, self.low, self.high, self.gain, self.offset, self.knee)
 
     def drive(self, ports: Array, out: Array | None = None) -> Array:
         """Synaptic currents ``W s`` [A] of ports (m, N)."""
@@ -129,19 +128,21 @@ class BlockCircuit:
 
     def current(self, voltages: Array, injected: Array) -> Array:
         """Kirchhoff's residual ``I(v)`` [A] (m, N): zero at an equilibrium."""
-        return self.drive(self.ports(voltages)[0]) + injected - self.load * voltages
+        residual: Array = self.drive(self.ports(voltages)[0]) + injected - self.load * voltages
+        return residual
 
     def jacobian(self, voltages: Array, nudge_slope: Array | None = None) -> Array:
         """``J = ∂I/∂v`` (N, N) [S] at one state (N,); ``J̃ = J diag(1/f')`` is :meth:`port_jacobian`.
 
         ``nudge_slope`` (n_out, n_out) [S] is ``∂I_nudge/∂s_out``, for states under a nudge.
         """
-        coupling = self._coupling(nudge_slope) * self.ports(voltages)[1]
-        return coupling - np.diag(self.load)
+        jacobian: Array = self._coupling(nudge_slope) * self.ports(voltages)[1] - np.diag(self.load)
+        return jacobian
 
     def port_jacobian(self, voltages: Array, nudge_slope: Array | None = None) -> Array:
         """``J̃ = ∂I/∂s = W - diag(load / f')`` (N, N) [S] at one state (N,) (physics, section 1)."""
-        return self._coupling(nudge_slope) - np.diag(self.load / self.ports(voltages)[1])
+        jacobian: Array = self._coupling(nudge_slope) - np.diag(self.load / self.ports(voltages)[1])
+        return jacobian
 
     def _coupling(self, nudge_slope: Array | None) -> Array:
         """``∂I/∂s`` (N, N) [S] of synapses and nudge alone."""

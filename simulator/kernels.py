@@ -184,8 +184,24 @@ def _mix(x, image, window, count, last_r, last_t, d_r, d_t, gram, work, coeffici
 
 @compiled()
 def anderson(
-    ports, x, rows, start, scale, tolerance, window, settled_ports, count, status, residual,
-    last_r, last_t, d_r, d_t, gram, work, coefficients,
+    ports,
+    x,
+    rows,
+    start,
+    scale,
+    tolerance,
+    window,
+    settled_ports,
+    count,
+    status,
+    residual,
+    last_r,
+    last_t,
+    d_r,
+    d_t,
+    gram,
+    work,
+    coefficients,
 ):
     """Judge every active sample and choose its next iterate; returns how many stay active.
 
@@ -210,8 +226,17 @@ def anderson(
             continue
         if window > 0:
             _mix(
-                iterate, image, window, count[row], last_r[row], last_t[row], d_r[row], d_t[row],
-                gram[row], work, coefficients,
+                iterate,
+                image,
+                window,
+                count[row],
+                last_r[row],
+                last_t[row],
+                d_r[row],
+                d_t[row],
+                gram[row],
+                work,
+                coefficients,
             )
         count[row] += 1
         for i in range(image.shape[0]):

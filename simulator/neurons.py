@@ -14,21 +14,25 @@ Both are analytic, so that they also accept complex voltages (complex nudges).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 LAWS = {"logistic": 0, "tanh": 0, "softplus": 1}
 
 
 def evaluate(
     law: str,
-    v: NDArray,
-    low: NDArray | float,
-    high: NDArray | float,
-    gain: NDArray | float,
-    offset: NDArray | float,
-    knee: NDArray | float,
-) -> tuple[NDArray, NDArray]:
+    v: Array,
+    low: Array | float,
+    high: Array | float,
+    gain: Array | float,
+    offset: Array | float,
+    knee: Array | float,
+) -> tuple[Array, Array]:
     """Output ``f(v)`` [V] and slope ``f'(v)`` [V/V], elementwise, for real or complex ``v`` [V].
 
     This is the readable reference; the fused kernels of the crossbar engine are tested against it.
@@ -46,7 +50,7 @@ def evaluate(
     )
 
 
-def _logistic(u: NDArray) -> tuple[NDArray, NDArray]:
+def _logistic(u: Array) -> tuple[Array, Array]:
     """``y = 1 / (1 + exp(-u))`` and ``dy/du = y (1 - y)``, without overflow or cancellation.
 
     A saturated slope is kept above zero (at the smallest normal number), so that ``1 / f'`` stays finite.
@@ -58,6 +62,6 @@ def _logistic(u: NDArray) -> tuple[NDArray, NDArray]:
     return np.where(rising, e, 1.0) / (1.0 + e), np.where(np.abs(slope) > smallest, slope, smallest)
 
 
-def _softplus(u: NDArray) -> NDArray:
+def _softplus(u: Array) -> Array:
     positive = u.real > 0
     return np.where(positive, u, 0.0) + np.log1p(np.exp(np.where(positive, -u, u)))

@@ -8,6 +8,7 @@ constant), so an explicit method costs one evaluation a stage and no factorizati
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from .blocks import Array, BlockCircuit
 from .relaxation import NudgeCurrent
 
-PowerLaw = "Callable[[Array, Array, Array], Array]"
+PowerLaw = Callable[[Array, Array, Array], Array]
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
 
 
@@ -23,7 +24,8 @@ _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
 class Settling:
     """End of a transient: ``voltages``, ``ports`` (batch, N) [V]; per sample the ``time`` [s] at which it
     settled (or was given up), the ``energy`` [J] dissipated until then, whether it ``settled``, and the
-    number of accepted and rejected ``steps``."""
+    number of accepted and rejected ``steps``.
+    """
 
     voltages: Array
     ports: Array
@@ -39,7 +41,7 @@ def settle(
     *,
     start: Array | None = None,
     nudge: NudgeCurrent | None = None,
-    power: PowerLaw | None = None,  # type: ignore[valid-type]
+    power: PowerLaw | None = None,
     tolerance: float = 1e-5,
     rtol: float | None = None,
     max_time: float | None = None,
@@ -50,7 +52,8 @@ def settle(
     A sample has settled when ``|I| / load <= tolerance * swing`` at every node, that is, when no node
     is further than that from where its present currents would take it; it is given up after
     ``max_time`` [s] (default: 1000 of the slowest node's time constants). The local error of each step is
-    kept below ``rtol`` (default: ``tolerance``) of full swing. ``power(voltages, ports, rows)`` [W] is integrated to the energy.
+    kept below ``rtol`` (default: ``tolerance``) of full swing. ``power(voltages, ports, rows)`` [W] is
+    integrated to the energy.
     """
     run = _Transient(circuit, injected, nudge, power, tolerance, tolerance if rtol is None else rtol)
     horizon = 1000 * float(np.max(circuit.capacitance / circuit.load)) if max_time is None else max_time

@@ -24,7 +24,8 @@ NudgeCurrent = Callable[[Array, Array], Array]
 @dataclass
 class Relaxed:
     """Settled states: ``voltages``, ``ports`` (batch, N) [V], and per sample the ``change`` of the last
-    sweep [V], the number of ``sweeps``, and whether it ``settled``."""
+    sweep [V], the number of ``sweeps``, and whether it ``settled``.
+    """
 
     voltages: Array
     ports: Array

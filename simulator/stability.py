@@ -18,8 +18,7 @@ from .blocks import Array, BlockCircuit
 def is_stable(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None = None) -> bool:
     """Whether the equilibrium ``voltages`` (N,) [V] is stable; ``nudge_slope`` as for the Jacobian."""
     return (
-        is_contracting(circuit, voltages, nudge_slope)
-        or rightmost(circuit, voltages, nudge_slope).real < 0
+        is_contracting(circuit, voltages, nudge_slope) or rightmost(circuit, voltages, nudge_slope).real < 0
     )
 
 
@@ -29,7 +28,11 @@ def is_contracting(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | 
     if not np.isfinite(jacobian).all():
         return False
     symmetric = jacobian + jacobian.T
-    return bool(linalg.lapack.get_lapack_funcs("potrf", (symmetric,))(-symmetric)[1] == 0)
+    try:
+        linalg.cholesky(-symmetric, overwrite_a=True, check_finite=False)
+    except linalg.LinAlgError:
+        return False
+    return True
 
 
 def rightmost(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None = None) -> complex:
