@@ -39,7 +39,7 @@ lint: $(VENV)/installed $(VENV)/tools
 install: $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info .hypothesis .*_cache
+	rm -rf $(VENV) build dist demo *.egg-info .hypothesis .*_cache __pycache__
 	find simulator circuits learning tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # setuptools works in the tree: it would ship what an earlier build left in build/, and the egg-info would

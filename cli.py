@@ -160,8 +160,6 @@ def train_to_file(
     plot: Path | None,
 ) -> None:
     """Train one chip and write its run (and figure)."""
-    from threadpoolctl import threadpool_limits
-
     from .circuits.archive import Run, write_run
     from .learning.data import load
     from .learning.training import Trainer
@@ -169,7 +167,7 @@ def train_to_file(
     data = load(design.task.data, data_dir).subset(design.task.train, design.task.test)
     trainer = Trainer.from_design(design, data, chip)
     steps = design.learning.epochs * (len(data.train_y) // design.learning.batch)
-    with threadpool_limits(1), _bar(steps, "step", quiet) as bar:
+    with _bar(steps, "step", quiet) as bar:
 
         def progress(epoch: Epoch | None) -> None:
             if epoch is None:

@@ -130,16 +130,23 @@ class Homeostat:
     def commanded(self, chip: Chip, array: str, change: Array) -> Array:
         """Command that moves the actual conductances by ``change``: divided by each device's step gain.
 
-        Without it the step is unstable at wide mismatch, where single devices move tenfold. The gains
-        are the chip's calibration: one write and one read of each device, counted on first use.
+        Without it the step is unstable at wide mismatch, where single devices move tenfold. A change that
+        takes a pair's weight through zero is finished on the other device, with that one's gain. A dead
+        device (gain 0) is left alone. The gains are the chip's calibration: one write and one read of
+        each device, counted on first use.
         """
         devices = chip.devices[array]
         if array not in self._calibration:
             self.measurements += 2 * devices.step.shape[2]
             self.writes += devices.step.size
-            self._calibration[array] = 1 / devices.step
-        inverse = self._calibration[array]
-        command: Array = change * np.where(devices.target[0] >= devices.target[1], inverse[0], inverse[1])
+            live = devices.step > 0
+            self._calibration[array] = np.divide(1, devices.step, out=np.zeros_like(devices.step), where=live)
+        inverse, step = self._calibration[array], devices.step
+        carried = devices.target[0] - devices.target[1]
+        plus = carried >= 0  # the device that carries the weight
+        own, other = np.where(plus, inverse[0], inverse[1]), np.where(plus, inverse[1], inverse[0])
+        left = change + carried * np.where(plus, step[0], step[1])  # once that device rests
+        command: Array = np.where((left < 0) == plus, left * other - carried, change * own)
         return command
 
 

@@ -160,17 +160,15 @@ def _watch_parent(parent: int) -> None:
 def stage(sweep: Sweep, key: RunKey, staging: Path, data_dir: str | None) -> None:
     """Do one run and stage its file."""
     import h5py
-    from threadpoolctl import threadpool_limits
 
     from ..circuits.archive import Run, atomic_write, write_run
     from .data import load
     from .training import Trainer
 
     design = sweep.run_design(key)
-    with threadpool_limits(1):
-        data = load(design.task.data, data_dir).subset(design.task.train, design.task.test)
-        trainer = Trainer.from_design(design, data, chip_seed=key.chip)
-        trainer.fit()
+    data = load(design.task.data, data_dir).subset(design.task.train, design.task.test)
+    trainer = Trainer.from_design(design, data, chip_seed=key.chip)
+    trainer.fit()
     history = trainer.history_arrays()
     history.pop("seconds")  # a sweep's content must not depend on how fast it ran
     with atomic_write(_staged(staging, key)) as path, h5py.File(path, "w") as file:

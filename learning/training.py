@@ -225,8 +225,15 @@ class Trainer:
     ) -> list[Epoch]:
         """Train to ``epochs`` (default: the design's) and return the history.
 
-        ``progress`` is called with None after every step and with each new :class:`Epoch`.
+        ``progress`` is called with None after every step and with each new :class:`Epoch`. Runs on one
+        BLAS thread: the products are small, and a second thread costs more than it brings.
         """
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1, user_api="blas"):
+            return self._fit(epochs, progress)
+
+    def _fit(self, epochs: int | None, progress: Callable[[Epoch | None], None] | None) -> list[Epoch]:
         report = progress or (lambda epoch: None)
         if not self.history:
             self._record(Tally(), time.perf_counter(), report)

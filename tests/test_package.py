@@ -56,9 +56,7 @@ def test_version_is_the_distributions() -> None:
 def test_wheel_holds_the_package_and_nothing_else() -> None:
     tops = {file.parts[0] for file in wheel_files() if file.parts[0] != ".."}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ohmostat"}
-    folders = {
-        file.parts[1] for file in wheel_files() if len(file.parts) > 2 and ".." not in file.parts
-    }
+    folders = {file.parts[1] for file in wheel_files() if len(file.parts) > 2 and ".." not in file.parts}
     assert {f for f in folders if f != "licenses"} <= {"simulator", "circuits", "learning"}
     scripts = {file.name for file in wheel_files() if file.parts[0] == ".."}
     assert scripts == {"ohmostat"}

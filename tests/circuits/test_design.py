@@ -140,20 +140,12 @@ def test_replace_changes_one_key_or_several_together() -> None:
 def test_load_design_takes_a_name_or_a_path(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "mine").write_text(Design(name="mine").to_toml(), "utf-8")
     monkeypatch.chdir(tmp_path)
-    assert (
-        load_design("mine").name
-        == load_design("./mine").name
-        == load_design(tmp_path / "mine").name
-    )
+    assert load_design("mine").name == load_design("./mine").name == load_design(tmp_path / "mine").name
     (tmp_path / "fashion").write_text("", "utf-8")
     assert load_design("fashion").name == "fashion" and load_design("./fashion") == Design()
-    with pytest.raises(
-        DesignError, match=r'named "fashon" \(did you mean "fashion"\?\); there are'
-    ):
+    with pytest.raises(DesignError, match=r'named "fashon" \(did you mean "fashion"\?\); there are'):
         load_design("fashon")
-    with pytest.raises(
-        DesignError, match=r"none.toml: cannot be read \(No such file .* one of: digi"
-    ):
+    with pytest.raises(DesignError, match=r"none.toml: cannot be read \(No such file .* one of: digi"):
         load_design("none.toml")
 
 
@@ -368,9 +360,7 @@ def test_an_error_survives_a_process_boundary() -> None:
 
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
     max_leaves=9,
 )
 

@@ -45,9 +45,7 @@ def chip_of(family: str, columns: str, law: str) -> object:
 @pytest.mark.parametrize(
     ("family", "law"), [("twin", "logistic"), ("shared", "logistic"), ("twin", "softplus")]
 )
-def test_three_engines_agree_to_a_microvolt(
-    family: str, law: str, columns: str, nudged: bool
-) -> None:
+def test_three_engines_agree_to_a_microvolt(family: str, law: str, columns: str, nudged: bool) -> None:
     chip = chip_of(family, columns, law)
     x = np.random.default_rng(1).random(64)
     targets = np.eye(10)[4]

@@ -76,9 +76,7 @@ def message(excinfo: pytest.ExceptionInfo[DataError], *parts: str) -> str:
     ("name", "train", "test", "shape"),
     [("fashion-6k", 6000, 1000, (28, 28)), ("digits", 1437, 360, (8, 8))],
 )
-def test_embedded_sets_are_what_they_say(
-    name: str, train: int, test: int, shape: tuple[int, int]
-) -> None:
+def test_embedded_sets_are_what_they_say(name: str, train: int, test: int, shape: tuple[int, int]) -> None:
     d = load(name)
     assert (d.name, d.classes, d.shape) == (name, 10, shape)
     assert "embedded" in d.source
@@ -103,9 +101,7 @@ def test_fashion_6k_is_balanced_in_every_block_of_ten() -> None:
 def test_digits_split_is_stratified() -> None:
     d = load("digits")
     assert (np.bincount(d.test_y) == 36).all()
-    np.testing.assert_array_equal(
-        np.bincount(d.train_y), [142, 146, 141, 147, 145, 146, 145, 143, 138, 144]
-    )
+    np.testing.assert_array_equal(np.bincount(d.train_y), [142, 146, 141, 147, 145, 146, 145, 143, 138, 144])
 
 
 @pytest.mark.parametrize(("name", "least"), [("fashion-6k", 0.65), ("digits", 0.87)])
@@ -150,9 +146,7 @@ def test_embedded_sets_are_small_and_carry_their_terms() -> None:
     assert "10.24432/C50P49" in card and "Attribution 4.0" in card
 
 
-def test_altered_embedded_content_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_altered_embedded_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {}
     for file in FILES:
         content = gzip.decompress((data.EMBEDDED / "digits" / f"{file}.gz").read_bytes())
@@ -261,9 +255,7 @@ def test_pixels_above_white_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
         load("digits")
 
 
-def test_an_inflated_file_is_not_read_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_inflated_file_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb"
     path.write_bytes(gzip.compress(bytes(10**6)))
     monkeypatch.setattr(data, "MAX_BYTES", 10**5)
@@ -279,9 +271,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    head=st.sampled_from(
-        [b"", b"\0\0\x08\x01", b"\0\0\x08\x03\0\0\0\x02", ZIPPED[:200], ZIPPED[:10]]
-    ),
+    head=st.sampled_from([b"", b"\0\0\x08\x01", b"\0\0\x08\x03\0\0\0\x02", ZIPPED[:200], ZIPPED[:10]]),
     tail=st.binary(max_size=40),
     ndim=st.sampled_from([1, 3]),
 )
@@ -436,9 +426,7 @@ def test_a_broken_mirror_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(log) == 8
 
 
-def test_no_place_with_the_set_means_no_download(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_place_with_the_set_means_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     monkeypatch.setattr(pooch, "retrieve", mirror(small_files(), log))
     write_set(tmp_path / "mnist")
