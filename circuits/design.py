@@ -227,6 +227,8 @@ class LearningSpec(_Spec):
         Number("twin family only: at the start, between forward and feedback weights",
             Range(0.0, 90.0), "deg", bare=True))
     init_scale: float = _number(1.0, "", positive(100.0), "starting weights, over the usual")
+    readout_scale: float = _number(8.0, "", positive(1000.0),
+        "cross-entropy only: the readout's starting weights, over the usual")
     tolerance: float = _number(1e-5, "", positive(0.1),
         "settled when within this share of full swing")
     dtype: str = _choice("float32 is faster, float64 settles finer", "float32", "float64")
@@ -246,7 +248,7 @@ class HomeostatSpec(_Spec):
         "probe", "off", "decay")
     gain: float = _number(0.003, "", _SHARE,
         "share of the measured asymmetry that a step removes; too high is unstable")
-    probes: int = _integer(5, 1, 100_000, "measurements a step")
+    probes: int = _integer(16, 1, 100_000, "measurements a step")
     scheme: str = _choice("random probes are noisy; the others are exact once complete",
         "hadamard", "one-port", "random")
     amplitude: float = _number(0.01, "V", positive(10.0), "of a probe; more of it drowns the noise")

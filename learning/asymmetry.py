@@ -44,18 +44,21 @@ def _measure(matrix: Array) -> float:
 def best_rates(jacobian: Array, output: slice) -> Array:
     """The positive diagonal D, 1 on the outputs, that makes ``J̃D`` most nearly symmetric.
 
-    Least squares of ``J̃_ij d_j - J̃_ji d_i`` over all pairs: EP then errs only by a rate per neuron.
+    Least squares of ``log(J̃_ij d_j) - log(J̃_ji d_i)`` over the pairs of equal sign, each weighted by
+    ``J̃_ij J̃_ji``: exact where such a D exists, and positive by itself. (The same fit without the logarithms
+    shrinks whatever it cannot make symmetric, and so leaves ``J̃D`` less symmetric than ``J̃``.)
     """
-    coupling = jacobian - np.diag(np.diag(jacobian))
-    normal = np.diag((coupling**2).sum(axis=0)) - coupling * coupling.T
-    size = len(jacobian)
-    fixed = np.zeros(size, bool)
-    fixed[output] = True
-    rates = np.ones(size)
-    rates[~fixed] = np.linalg.lstsq(
-        normal[np.ix_(~fixed, ~fixed)], -normal[np.ix_(~fixed, fixed)].sum(axis=1), rcond=None
-    )[0]
-    return np.maximum(rates, 1e-3)
+    coupling = np.abs(jacobian - np.diag(np.diag(jacobian)))
+    weight = np.where(jacobian * jacobian.T > 0, coupling * coupling.T, 0.0)
+    ratio = np.log(coupling.T, out=np.zeros_like(weight), where=weight > 0)  # ratio[i, j]: d_j over d_i
+    ratio -= ratio.T
+    laplacian = np.diag(weight.sum(axis=1)) - weight
+    free = np.ones(len(jacobian), bool)
+    free[output] = False
+    rates = np.ones(len(jacobian))
+    pull = -(weight * ratio).sum(axis=1)
+    rates[free] = np.exp(np.linalg.lstsq(laplacian[np.ix_(free, free)], pull[free], rcond=None)[0])
+    return rates
 
 
 def weight_angles(chip: Chip) -> dict[str, float]:

@@ -100,7 +100,8 @@ def adjoint_response(chip: Chip, free: Equilibrium, cost: Cost) -> Response:
 def _solved(circuit: BlockCircuit, free: Equilibrium, cost: Cost) -> Response:
     rhs = np.zeros_like(free.ports)
     rhs[:, free.circuit.output] = cost.gradient(free.outputs, np.arange(len(rhs)))
-    epsilon = relaxation.solve_linear(circuit, free.slopes(), rhs)
+    tolerance = min(1e-6, free.tolerance)  # relative: as fine as the equilibria themselves
+    epsilon = relaxation.solve_linear(circuit, free.slopes(), rhs, tolerance=tolerance)
     epsilon[~free.settled] = 0
     return Response(epsilon, free.settled)
 

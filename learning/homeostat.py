@@ -23,6 +23,7 @@ from ..circuits.mismatch import generator
 from ..simulator.blocks import Array
 
 SCHEMES = ("random", "one-port", "hadamard")
+MOST = 0.5  # both conductances of a pair move: half of the asymmetry each removes all of it
 
 
 @dataclass
@@ -30,10 +31,12 @@ class Homeostat:
     """Probe controller of one chip (see the module's equation).
 
     Args:
-        gain: share of the measured asymmetry that each step removes from either conductance.
+        gain: share of the asymmetry by which a step of ``probes`` measurements moves either conductance.
         probes: measurements a step (one probe pattern, every column read once).
-        scheme: ``random`` patterns are noisy, ``one-port`` and ``hadamard`` patterns exact after a full
-            cycle (:meth:`cycle` measurements) on unchanging conductances.
+        scheme: ``random`` patterns are noisy at every step, and only small steps average that away;
+            ``one-port`` and ``hadamard`` patterns are exact after a full cycle (:meth:`cycle`
+            measurements), so the controller gathers the correlations until then, and moves once, by the
+            gains of all steps of the cycle together, at most ``MOST``.
         amplitude: probe voltage [V]: standard deviation of ``random``, magnitude of the other two.
         noise, resolution: rms noise and converter step of a column's sense amplifier [A].
 
@@ -50,6 +53,7 @@ class Homeostat:
     measurements: int = 0
     writes: int = 0
     _position: int = field(default=0, repr=False)
+    _gathered: dict[str, Array] = field(default_factory=dict, repr=False)
     _calibration: dict[str, Array] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -116,11 +120,29 @@ class Homeostat:
         return result
 
     def correct(self, chip: Chip) -> dict[str, Array]:
-        """One step: the changes [S] to command, by array (hand them to :meth:`Chip.program`)."""
+        """One step: measure, and return the changes [S] to command, by array, for :meth:`Chip.program`.
+
+        Empty while a cycle of ``one-port`` or ``hadamard`` patterns is still being gathered.
+        """
+        before = self._position
         measured = self.asymmetry(chip)
+        cycle = self.cycle(chip.blocks.size)
+        if not cycle:
+            return self._changes(chip, measured, self.gain)
+        for name, skew in measured.items():
+            self._gathered[name] = self._gathered[name] + skew if name in self._gathered else skew
+        if before // cycle == self._position // cycle:
+            return {}
+        steps = chip.dtype.type(cycle / self.probes)
+        mean = {name: skew / steps for name, skew in self._gathered.items()}
+        self._gathered.clear()
+        return self._changes(chip, mean, min(self.gain * float(steps), MOST))
+
+    def _changes(self, chip: Chip, skew: dict[str, Array], gain: float) -> dict[str, Array]:
+        """Commands that move each pair of conductances by ``gain`` times its asymmetry, towards each other."""
         wanted: dict[str, Array] = {}
         for forward, backward in chip.circuit.feedback_pairs:
-            step = measured[forward.name] * chip.dtype.type(-self.gain)
+            step = skew[forward.name] * chip.dtype.type(-gain)
             for bank, change in ((forward, step), (backward, -step.T)):
                 change = change.T if bank.transposed else change
                 wanted[bank.array] = wanted[bank.array] + change if bank.array in wanted else change

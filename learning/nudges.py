@@ -61,10 +61,15 @@ class CrossEntropy:
     labels: Array
     swing: float
 
+    def _logits(self, ports: Array) -> Array:
+        """Logits (m, classes), less each sample's largest, so that none overflows."""
+        logits: Array = ports @ self.weight.T / ports.real.dtype.type(self.swing) + self.bias
+        shifted: Array = logits - logits.real.max(axis=1, keepdims=True)
+        return shifted
+
     def probabilities(self, ports: Array) -> Array:
         """``p`` (m, classes)."""
-        logits = ports @ self.weight.T / ports.real.dtype.type(self.swing) + self.bias
-        e = np.exp(logits - logits.real.max(axis=1, keepdims=True))
+        e = np.exp(self._logits(ports))
         p: Array = e / e.sum(axis=1, keepdims=True)
         return p
 
@@ -74,8 +79,10 @@ class CrossEntropy:
         return error
 
     def value(self, ports: Array, rows: Array) -> Array:
-        p: Array = -np.log(self.probabilities(ports)[np.arange(len(rows)), self.labels[rows]])
-        return p
+        logits = self._logits(ports)
+        own = logits[np.arange(len(rows)), self.labels[rows]]
+        loss: Array = np.log(np.exp(logits).sum(axis=1)) - own  # finite where p itself is not above 0
+        return loss
 
     def gradient(self, ports: Array, rows: Array) -> Array:
         slope: Array = self._error(ports, rows) @ self.weight / ports.real.dtype.type(self.swing)

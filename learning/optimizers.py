@@ -57,8 +57,8 @@ class Adam:
         t += 1
         m += one(0.1) * (gradient - m)
         v += one(0.001) * (gradient * gradient - v)
-        rate = self.rate * np.sqrt(1 - 0.999 ** t[0]) / (1 - 0.9 ** t[0])
-        change: Array = one(-rate) * m / (np.sqrt(v) + one(1e-8))
+        rate = self.rate / (1 - 0.9 ** t[0])
+        change: Array = one(-rate) * m / (np.sqrt(v * one(1 / (1 - 0.999 ** t[0]))) + one(1e-8))
         return change
 
 

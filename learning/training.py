@@ -154,7 +154,8 @@ class Trainer:
         initialise(chip, seed, design.learning.init_scale, design.learning.angle)
         width = design.chip.layers[-1]
         classes = data.classes
-        weight = generator(seed, "readout").standard_normal((classes, width)) / np.sqrt(width)
+        spread = design.learning.readout_scale / np.sqrt(width)
+        weight = spread * generator(seed, "readout").standard_normal((classes, width))
         readout = Readout(weight.astype(chip.dtype), np.zeros(classes, chip.dtype))
         return cls(chip, data, make_rule(design), make_homeostat(design), readout)
 

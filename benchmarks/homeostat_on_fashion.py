@@ -1,0 +1,109 @@
+"""What the homeostat wins back: EP without it, with it, with weight decay in its place, and the adjoint.
+
+Fashion-MNIST, whole, `twin` 784-256-256-10 at conductance mismatch σ = 0.5, 4 epochs, 5 chips. All arms share
+data order, steps, starting weights and the same grid of learning rates: each arm takes the rate at which it
+does best on a chip that is not one of the five, judged on the last 10,000 training images. Nothing else is
+tuned. Resumable: staged in OUT, go on with the same command.
+
+    python benchmarks/homeostat_on_fashion.py OUT [--data-dir DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from ohmostat.circuits.design import Design
+from ohmostat.learning.data import Dataset, load
+from ohmostat.learning.sweep import ARMS, Sweep, read_sweep, run_sweep
+from ohmostat.learning.training import Trainer
+
+RATES = (0.001, 0.002, 0.004)
+SEARCH_CHIP, CHIPS, EPOCHS, SIGMA, HELD_OUT = 100, 5, 4, 0.5, 10_000
+
+
+def base() -> Design:
+    """The design that all arms share."""
+    return Design.named("fashion").replace({"mismatch.conductance": SIGMA, "learning.epochs": EPOCHS})
+
+
+def held_out(data: Dataset) -> Dataset:
+    """The training set, its last images held out in the test set's place."""
+    return replace(
+        data, train_x=data.train_x[:-HELD_OUT], train_y=data.train_y[:-HELD_OUT],
+        test_x=data.train_x[-HELD_OUT:], test_y=data.train_y[-HELD_OUT:],
+    )  # fmt: skip
+
+
+def search(job: tuple[str, float, str | None]) -> tuple[str, float, float]:
+    """(arm, rate, accuracy on the held-out images) of the search chip."""
+    arm, rate, data_dir = job
+    design = base().replace({**ARMS[arm], "learning.rate": rate})
+    trainer = Trainer.from_design(design, held_out(load(design.task.data, data_dir)), SEARCH_CHIP)
+    return arm, rate, trainer.fit()[-1].accuracy
+
+
+def searched(out: Path, data_dir: str | None) -> dict[str, dict[str, float]]:
+    """Held-out accuracy by arm and rate; kept in OUT/rates.json as it goes."""
+    import multiprocessing
+
+    path = out / "rates.json"
+    found: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
+    jobs = [(arm, r, data_dir) for r in RATES for arm in ARMS if str(r) not in found.get(arm, {})]
+    if jobs:
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            for arm, rate, accuracy in pool.imap_unordered(search, jobs):
+                found.setdefault(arm, {})[str(rate)] = accuracy
+                path.write_text(json.dumps(found, indent=2))
+                print(f"search  {arm:10s} rate {rate:g}  held-out accuracy {accuracy:.4f}", flush=True)
+    return found
+
+
+def interval(gain: np.ndarray) -> tuple[float, float, float]:
+    """Mean over chips and its paired 95 % interval (Student's t)."""
+    half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+    return float(gain.mean()), float(gain.mean() - half), float(gain.mean() + half)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data-dir")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rates = searched(arguments.out, arguments.data_dir)
+    accuracy, report = {}, {"held-out accuracy by rate": rates, "arms": {}}
+    for arm in ARMS:
+        rate = float(max(rates[arm], key=lambda r: rates[arm][r]))
+        sweep = Sweep(base().replace("learning.rate", rate), (SIGMA,), (0.0,), CHIPS, (arm,))
+        path = run_sweep(sweep, arguments.out / f"{arm}.h5", data_dir=arguments.data_dir)
+        values = {name: cells[arm][0, 0] for name, cells in read_sweep(path).values.items()}
+        accuracy[arm] = values["accuracy"]
+        kept = ("accuracy", "alignment/forward0", "angle/forward1", "unsettled", "unsettled_nudged",
+                "unsettled_test", "left_out", "unstable", "jumped", "sweeps")  # fmt: skip
+        report["arms"][arm] = {"rate": rate} | {
+            name: {"mean": float(values[name].mean()), "sd": float(values[name].std(ddof=1)),
+                   "chips": values[name].round(5).tolist()} for name in kept
+        }  # fmt: skip
+        print(
+            f"{arm:10s} rate {rate:g}  accuracy {accuracy[arm].mean():.4f} ± {accuracy[arm].std(ddof=1):.4f}"
+        )
+    lost = accuracy["adjoint"] - accuracy["none"]
+    report["adjoint - none"] = interval(lost)
+    for arm in ("homeostat", "decay"):
+        won = accuracy[arm] - accuracy["none"]
+        report[f"{arm} - none"] = interval(won)
+        report[f"share won back by {arm}"] = float(won.mean() / lost.mean())
+    report["homeostat - decay"] = interval(accuracy["homeostat"] - accuracy["decay"])
+    text = json.dumps(report, indent=2)
+    (arguments.out / "result.json").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

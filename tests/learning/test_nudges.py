@@ -1,0 +1,117 @@
+"""Costs against complex-step derivatives; the nudge current, its slope and the units of β."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from ohmostat.circuits.design import Design
+from ohmostat.learning.nudges import CrossEntropy, Nudge, SquaredError, beta_in_watts
+
+SAMPLES, OUTPUTS, CLASSES = 5, 4, 3
+ROWS = np.array([3, 0, 4])  # a compacted batch: samples in another order, some gone
+TINY = 1e-30  # complex step: no cancellation
+
+
+def squared(swing: float = 2.0) -> SquaredError:
+    return SquaredError(np.random.default_rng(1).normal(size=(SAMPLES, OUTPUTS)), swing)
+
+
+def entropy(swing: float = 2.0) -> CrossEntropy:
+    rng = np.random.default_rng(2)
+    labels = np.array([0, 2, 1, 1, 2])
+    return CrossEntropy(rng.normal(size=(CLASSES, OUTPUTS)), rng.normal(size=CLASSES), labels, swing)
+
+
+@pytest.fixture
+def ports() -> np.ndarray:
+    return np.random.default_rng(3).normal(size=(len(ROWS), OUTPUTS))
+
+
+@pytest.mark.parametrize("cost", [squared(), entropy()], ids=["squared", "entropy"])
+def test_gradient_and_hessian_are_the_derivatives_of_the_value(
+    cost: SquaredError | CrossEntropy, ports: np.ndarray
+) -> None:
+    gradient = cost.gradient(ports, ROWS)
+    for k in range(OUTPUTS):
+        step = 1j * TINY * (np.arange(OUTPUTS) == k)
+        np.testing.assert_allclose(
+            cost.value(ports + step, ROWS).imag / TINY, gradient[:, k], rtol=1e-13, atol=1e-15
+        )
+        column = cost.gradient(ports + step, ROWS).imag / TINY
+        for m, row in enumerate(ROWS):
+            np.testing.assert_allclose(cost.hessian(ports[m], row)[:, k], column[m], rtol=1e-13, atol=1e-15)
+
+
+def test_values_are_the_textbook_ones(ports: np.ndarray) -> None:
+    s, c = squared(), entropy()
+    np.testing.assert_allclose(s.value(ports, ROWS), np.sum((ports - s.targets[ROWS]) ** 2, axis=1) / 8)
+    log_p = log_softmax(ports @ c.weight.T / 2 + c.bias, axis=1)
+    np.testing.assert_allclose(c.value(ports, ROWS), -log_p[np.arange(3), c.labels[ROWS]])
+    np.testing.assert_allclose(c.probabilities(ports), np.exp(log_p))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_hopeless_sample_costs_a_finite_amount(dtype: type) -> None:
+    cost = CrossEntropy(np.eye(2, dtype=dtype) * 5000, np.zeros(2, dtype), np.array([1]), 1.0)
+    ports = np.array([[1, 0]], dtype)
+    assert cost.value(ports, np.array([0]))[0] == 5000
+    np.testing.assert_allclose(cost.gradient(ports, np.array([0])), [[5000, -5000]])
+
+
+def test_precision_is_kept(ports: np.ndarray) -> None:
+    c, s, p = entropy(), squared(), ports.astype(np.float32)
+    single = CrossEntropy(c.weight.astype(np.float32), c.bias.astype(np.float32), c.labels, 2.0)
+    assert single.gradient(p, ROWS).dtype == single.value(p, ROWS).dtype == np.float32
+    assert SquaredError(s.targets.astype(np.float32), 2.0).gradient(p, ROWS).dtype == np.float32
+    nudge = Nudge(single, np.full(SAMPLES, 1e-5, np.float32), SAMPLES)
+    assert nudge.current(p, ROWS).dtype == np.float32
+
+
+def test_readout_gradients_are_those_of_the_mean_cost() -> None:
+    cost, ports = entropy(), np.random.default_rng(4).normal(size=(SAMPLES, OUTPUTS))
+    by_weight, by_bias = cost.readout_gradients(ports)
+    every = np.arange(SAMPLES)
+
+    def mean_cost(weight: np.ndarray, bias: np.ndarray) -> complex:
+        return CrossEntropy(weight, bias, cost.labels, cost.swing).value(ports, every).mean()
+
+    for index in np.ndindex(CLASSES, OUTPUTS):
+        weight = cost.weight.astype(complex)
+        weight[index] += 1j * TINY
+        assert mean_cost(weight, cost.bias).imag / TINY == pytest.approx(by_weight[index], rel=1e-12)
+    for k in range(CLASSES):
+        moved = cost.bias + 1j * TINY * (np.arange(CLASSES) == k)
+        assert mean_cost(cost.weight, moved).imag / TINY == pytest.approx(by_bias[k], rel=1e-12)
+
+
+def test_current_pulls_each_row_by_its_own_beta(ports: np.ndarray) -> None:
+    """A batch of several nudges repeats its samples in blocks."""
+    cost = entropy()
+    betas = np.linspace(-1e-5, 2e-5, 2 * SAMPLES)
+    nudge = Nudge(cost, betas, SAMPLES)
+    rows = np.array([1, SAMPLES + 1, SAMPLES + 4])
+    expected = -betas[rows, None] * cost.gradient(ports, np.array([1, 1, 4]))
+    np.testing.assert_array_equal(nudge.current(ports, rows), expected)
+
+
+@pytest.mark.parametrize("cost", [squared(), entropy()], ids=["squared", "entropy"])
+def test_slope_is_the_currents_derivative(cost: SquaredError | CrossEntropy) -> None:
+    nudge = Nudge(cost, np.linspace(1e-5, 2e-5, 2 * SAMPLES), SAMPLES)
+    row, at = SAMPLES + 2, np.random.default_rng(5).normal(size=OUTPUTS)
+    for k in range(OUTPUTS):
+        moved = (at + 1j * TINY * (np.arange(OUTPUTS) == k))[None]
+        column = nudge.current(moved, np.array([row]))[0].imag / TINY
+        np.testing.assert_allclose(nudge.slope(at, row)[:, k], column, rtol=1e-12, atol=1e-20)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.5, 1.5)])
+def test_a_beta_of_one_is_a_leak_to_the_target(low: float, high: float) -> None:
+    """In units of leak x swing², whatever the swing: the nudge of the squared error is ``β leak (y - s)``."""
+    design = Design().replace({"neuron.low": low, "neuron.high": high, "neuron.leak": "4uS"})
+    beta = beta_in_watts(design, 0.3)
+    assert beta == pytest.approx(0.3 * 4e-6 * (high - low) ** 2)
+    targets, ports = np.array([[0.2, -0.4]]), np.array([[0.5, 0.1]])
+    nudge = Nudge(SquaredError(targets, design.neuron.swing), np.array([beta]), 1)
+    np.testing.assert_allclose(nudge.current(ports, np.array([0])), 0.3 * 4e-6 * (targets - ports))
