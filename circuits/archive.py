@@ -1,8 +1,8 @@
 """Archives: a chip, device by device, and the run that made it, as one self-describing HDF5 file.
 
 The layout is in ``docs/hdf5-schema.md``; a file can be read, and its checksum recomputed, with h5py
-alone. Files are untrusted: the design in the file says which data sets there must be, and each is held
-against that, type, shape, storage and all, before anything of its size is allocated. Nothing is executed.
+alone. Files are untrusted: the design in a file says which data sets it must hold, and each is held
+against that, type, shape and storage, before anything of its size is allocated. Nothing is executed.
 """
 
 from __future__ import annotations
@@ -25,30 +25,29 @@ import numpy as np
 from .. import __version__
 from ..simulator.blocks import Array
 from .chip import Chip, DeviceArray
-from .circuit import BIAS, INPUT, Bank, Circuit, CrossbarArray
+from .circuit import BIAS, INPUT, Circuit, CrossbarArray
 from .design import MAX_BYTES, Design, MismatchSpec
 
 SCHEMA, SCHEMA_VERSION = "ohmostat-run", 1
 
-_PLANES = {  # by the names of DeviceArray's fields: unit and meaning
+_PLANES = {  # the fields of DeviceArray: unit and meaning
     "target": ("S", "conductance that the programmer believes it wrote"),
     "actual": ("S", "conductance that conducts"),
-    "deviation": ("1", "drawn factor on conductance and limits"),
+    "deviation": ("1", "drawn factor on the device's conductance and limits"),
     "step": ("1", "change of conductance per commanded change"),
 }
 _NEURONS = {
     "gain": ("V/V", "peak slope of the amplifier"),
-    "offset": ("V", "input voltage at the peak slope, or at softplus's knee"),
+    "offset": ("V", "input at the peak slope, or at softplus's knee"),
     "capacitance": ("F", "of the node"),
 }
 _ADDRESS = {
-    "layer": ("1", "layer of the neuron in each place of the state, 0 the first hidden one"),
-    "index": ("1", "its number within the layer"),
+    "layer": ("1", "layer of the neuron at each place of the state, 0 being the first hidden one"),
+    "index": ("1", "its number within that layer"),
 }
 _COMPRESS_FROM = 4096  # bytes; below, the index of the chunks costs more than it saves
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _MOST_EXPANSION = 1100  # deflate reaches 1032: what claims more was never stored
-_MOST_OBJECTS, _MOST_DEPTH = 10_000, 6
 _ANEW = "copy it again, or make it anew with 'ohmostat train'"
 
 
@@ -75,17 +74,15 @@ class Run:
 def write_run(target: str | Path | h5py.Group, run: Run) -> None:
     """Write a run as a file, whole or not at all, or into an empty group of an open file.
 
-    Equal runs give files of equal content and checksum: no times, no names of machines or folders.
-    Raises ArchiveError for what could not be read back, or a place that cannot be written to.
+    Equal runs give equal content and checksums: there are no times, and no names of machines or folders.
+    Raises ArchiveError for a run that could not be read back, and for a place that cannot be written to.
     """
+    tree = _tree(run)
     if isinstance(target, h5py.Group):
-        with _located(f"{target.file.filename}:{target.name}", "cannot be written"):
-            _store(target, _tree(run))
+        _store(target, tree)
         return
-    with _located(str(target), "cannot be written"):
-        tree = _tree(run)
-        with atomic_write(target) as path, h5py.File(path, "w") as file:
-            _store(file, tree)
+    with atomic_write(target) as path, h5py.File(path, "w") as file:
+        _store(file, tree)
 
 
 def read_run(source: str | Path | h5py.Group) -> Run:
@@ -94,16 +91,19 @@ def read_run(source: str | Path | h5py.Group) -> Run:
     Raises ArchiveError for anything that is not, in every part, a run of this schema.
     """
     if isinstance(source, h5py.Group):
-        with _located(f"{source.file.filename}:{source.name}", "is damaged or truncated", _ANEW):
+        with _reading(f"{source.file.filename}:{source.name}"):
             return _load(source)
     path = Path(source)
+    remedy = "give one that 'ohmostat train' wrote"
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise ArchiveError(f"{path}: is not a regular file; give one that 'ohmostat train' wrote")
-    with _located(str(path), "cannot be read", "give a file that 'ohmostat train' wrote"), open(path, "rb"):
-        pass
+        raise ArchiveError(f"{path}: is not a regular file; {remedy}")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ArchiveError(f"{path}: cannot be opened ({error.strerror}); {remedy}") from None
     if not h5py.is_hdf5(path):
-        raise ArchiveError(f"{path}: is not an HDF5 file; give one that 'ohmostat train' wrote")
-    with _located(str(path), "is damaged or truncated", _ANEW), h5py.File(path, "r") as file:
+        raise ArchiveError(f"{path}: is not an HDF5 file; {remedy}")
+    with _reading(path), h5py.File(path, "r") as file:
         return _load(file)
 
 
@@ -117,36 +117,40 @@ def load_chip(path: str | Path) -> Chip:
     return read_run(path).chip
 
 
+CSV_COLUMNS = (
+    "array", "banks", "tile", "row", "column", "plane", "target_S", "actual_S", "deviation", "step_gain",
+    "g_min_S", "g_max_S", "chip_seed",
+)  # fmt: skip
+
+
 def export_csv(chip: Chip, path: str | Path) -> None:
     """Write one line for every physical device (columns: ``docs/hdf5-schema.md``), array by array.
 
     Numbers are the shortest that give back the same bits in the chip's dtype.
     """
-    with _located(str(path), "cannot be written"), atomic_write(path) as part:
-        with open(part, "w", encoding="ascii", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(
-                ["array", "banks", "tile", "row", "column", "plane", "target_S", "actual_S", "deviation",
-                 "step_gain", "g_min_S", "g_max_S", "chip_seed"]
+    with atomic_write(path) as part, part.open("w", encoding="ascii", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for array in chip.circuit.arrays:
+            banks = "+".join(bank.name for bank in chip.circuit.banks if bank.array == array.name)
+            plane, row, column = (axis.ravel().tolist() for axis in np.indices(array.shape))
+            devices = chip.devices[array.name]
+            fields = (getattr(devices, name).ravel().astype(str).tolist() for name in _PLANES)
+            writer.writerows(
+                zip(
+                    repeat(array.name), repeat(banks), repeat("r0c0"), row, column, map("+-".__getitem__, plane),
+                    *fields, *map(repeat, chip.limits), repeat(chip.seed),
+                )
             )  # fmt: skip
-            for array in chip.circuit.arrays:
-                banks = "+".join(bank.name for bank in chip.circuit.banks if bank.array == array.name)
-                plane, row, column = (axis.ravel().tolist() for axis in np.indices(array.shape))
-                devices = chip.devices[array.name]
-                fields = [getattr(devices, name).ravel().astype(str).tolist() for name in _PLANES]
-                writer.writerows(
-                    zip(repeat(array.name), repeat(banks), repeat("r0c0"), row, column,
-                        ("+-"[p] for p in plane), *fields, *map(repeat, chip.limits), repeat(chip.seed))
-                )  # fmt: skip
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary name in the same folder; what is written there takes ``path``'s place in one step.
+    """A temporary name in the same folder; what is written there takes the place of ``path`` in one step.
 
-    It is synced, then renamed, then the folder is synced: ``path`` is at all times the old file or the
-    whole new one. If the body raises, the temporary file goes. A killed process leaves it behind, as
-    ``.NAME.*.part``.
+    It is synced, renamed, and its folder synced: ``path`` is at all times the old file or the whole new
+    one. If the body raises, the temporary file goes; a killed process leaves it, as ``.NAME.*.part``.
+    Raises ArchiveError where the system refuses.
     """
     target = Path(os.path.realpath(path))  # write through a link, as open() does
     if target.exists() and not target.is_file():
@@ -156,36 +160,30 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
         yield part
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
+        _sync(part, os.O_RDWR)
         os.replace(part, target)
-    except BaseException:
+        if hasattr(os, "O_DIRECTORY"):
+            _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        reason = error.strerror or error  # HDF5 gives a reason of its own
+        remedy = "see to the cause, or choose another place"
+        raise ArchiveError(f"{path}: cannot be written ({reason}); {remedy}") from error
+    finally:
         part.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
-@contextmanager
-def _located(place: str, problem: str, remedy: str = "see to the cause, or choose another place") -> Iterator[None]:
-    """Errors as ArchiveErrors that name the place."""
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
-        yield
-    except ArchiveError as error:
-        text = str(error)
-        raise ArchiveError(text if text.startswith(place) else f"{place}: {text}") from None
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error  # HDF5 has no strerror, but a reason
-        raise ArchiveError(f"{place}: {problem} ({reason}); {remedy}") from error
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 # -- what a run looks like in a file ---------------------------------------------------------------
 
 _Value = str | int | float | list[str]
+_Form = tuple[tuple[int, ...], tuple[str, ...]]  # a data set's shape, -1 being any, and its dtypes
 
 
 @dataclass
@@ -199,50 +197,57 @@ class _Entry:
 _Tree = dict[str, _Entry]  # by path; "" is the archive itself
 
 
-def _layout(circuit: Circuit) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Shape and dtype of every data set that an archive of ``circuit`` must hold."""
-    real, count = np.dtype(circuit.design.learning.dtype), (sum(circuit.sizes),)
-    layout = {f"devices/{a.name}/{name}": (a.shape, real) for a in circuit.arrays for name in _PLANES}
-    layout |= {f"neurons/{name}": (count, real) for name in _NEURONS}
-    layout |= {f"neurons/{name}": (count, np.dtype(np.int32)) for name in _ADDRESS}
+def _required(circuit: Circuit) -> dict[str, _Form]:
+    """Form of every data set that an archive of ``circuit`` must hold."""
+    real, count = (circuit.design.learning.dtype,), (sum(circuit.sizes),)
+    forms = {f"devices/{a.name}/{name}": (a.shape, real) for a in circuit.arrays for name in _PLANES}
+    forms |= {f"neurons/{name}": (count, real) for name in _NEURONS}
+    forms |= {f"neurons/{name}": (count, ("int32",)) for name in _ADDRESS}
     driven = (bank for bank in circuit.banks if bank.driven)
-    return layout | {f"drivers/{bank.name}": ((circuit.sizes[bank.pre],), real) for bank in driven}
+    return forms | {f"drivers/{bank.name}": ((circuit.sizes[bank.pre],), real) for bank in driven}
 
 
-def _check(path: str, shape: tuple[int, ...] | None, dtype: np.dtype, circuit: Circuit) -> None:
-    """Refuse a data set that the archive of ``circuit`` has no place for."""
-    outputs, reals = circuit.sizes[-1], [np.dtype(np.float32), np.dtype(np.float64)]
-    allowed, dtypes = (shape,), reals
-    if path == "readout/weight":
-        allowed = ((shape[0] if shape else 1, outputs),)
-    elif path == "readout/bias" or path.startswith("history/"):
-        allowed = ((shape[0] if shape else 1,),)
-        dtypes = reals if path == "readout/bias" else reals[1:]
-    elif found := _layout(circuit).get(path):
-        allowed, dtypes = (found[0],), [found[1]]
-    else:
-        raise ArchiveError(f"holds {path!r}, which schema {SCHEMA_VERSION} does not have; take it out")
-    if shape not in allowed:
-        raise ArchiveError(f"{path} has shape {shape}; its design needs {allowed[0]}; {_ANEW}")
-    if dtype.newbyteorder("=") not in dtypes:
-        names = " or ".join(str(d) for d in dtypes)
-        raise ArchiveError(f"{path} is of type {dtype}; its design needs {names}; {_ANEW}")
+def _forms(circuit: Circuit) -> dict[str, _Form]:
+    """As :func:`_required`, and what it may hold besides."""
+    reals = ("float32", "float64")
+    return _required(circuit) | {
+        "readout/weight": ((-1, circuit.sizes[-1]), reals),
+        "readout/bias": ((-1,), reals),
+        "history/*": ((-1,), ("float64",)),
+    }
+
+
+def _check(path: str, shape: tuple[int, ...] | None, dtype: np.dtype, forms: Mapping[str, _Form]) -> None:
+    """Refuse a data set that has no place in the archive, or not this one."""
+    form = forms.get("history/*" if path.startswith("history/") else path)
+    if form is None:
+        raise ArchiveError(f"{path} has no place in schema {SCHEMA_VERSION}; take it out")
+    wanted, dtypes = form
+    if shape is None or len(shape) != len(wanted) or any(w not in (-1, n) for w, n in zip(wanted, shape)):
+        raise ArchiveError(f"{path} has shape {shape}; its design needs {wanted} (-1: any); {_ANEW}")
+    if dtype.kind not in "fi" or dtype.newbyteorder("=").name not in dtypes:
+        raise ArchiveError(f"{path} is of type {dtype}; its design needs {' or '.join(dtypes)}; {_ANEW}")
+
+
+def _check_together(tree: _Tree) -> None:
+    """Refuse what every data set alone would allow."""
+    rows = {path: entry.data.shape[0] for path, entry in tree.items() if entry.data is not None}
+    if len({n for path, n in rows.items() if path.startswith("history/")}) > 1:
+        raise ArchiveError("the histories differ in length; each needs one value an epoch")
+    weight, bias = (rows.get(f"readout/{name}") for name in ("weight", "bias"))
+    if weight != bias:
+        raise ArchiveError(f"the readout has {weight} rows of weights and {bias} biases; they must be as many")
 
 
 def _tree(run: Run) -> _Tree:
     """A run as it will be stored, checked."""
     chip = run.chip
-    root = _Entry(
-        {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            "ohmostat_version": __version__,
-            "design": chip.circuit.design.to_toml(),
-            "chip_seed": int(chip.seed),
-            "mismatch": json.dumps(asdict(chip.mismatch)),
-        }
-    )
-    tree = {"": root, "run": _Entry({k: _plain(k, v) for k, v in run.attributes.items()})}
+    attributes: dict[str, object] = {
+        "schema": SCHEMA, "schema_version": SCHEMA_VERSION, "ohmostat_version": __version__,
+        "design": chip.circuit.design.to_toml(), "chip_seed": chip.seed,
+        "mismatch": json.dumps(asdict(chip.mismatch)),
+    }  # fmt: skip
+    tree = {"": _Entry(_scalars(attributes)), "run": _Entry(_scalars(run.attributes))}
     for array in chip.circuit.arrays:
         tree |= _device_entries(chip, array)
     tree |= _neuron_entries(chip)
@@ -253,41 +258,48 @@ def _tree(run: Run) -> _Tree:
         for name, values in zip(("weight", "bias"), run.readout, strict=True):
             tree[f"readout/{name}"] = _Entry({"units": "1", "meaning": text}, np.asarray(values))
     for name, values in run.history.items():
+        if {"", ".", ".."} & set(name.split("/")):
+            raise ArchiveError(f"a history cannot be called {name!r}; give a name such as 'angle/forward1'")
         tree[f"history/{name}"] = _Entry({}, np.asarray(values))
+    forms = _forms(chip.circuit)
     for path, entry in tree.items():
         if entry.data is not None:
-            _check(path, entry.data.shape, entry.data.dtype, chip.circuit)
+            _check(path, entry.data.shape, entry.data.dtype, forms)
     _check_together(tree)
-    root.attributes["checksum"] = _checksum(tree)
+    tree[""].attributes["checksum"] = _checksum(tree)
     return tree
+
+
+def _scalars(attributes: Mapping[str, object]) -> dict[str, _Value]:
+    """Attributes as text, int or float; numpy's scalars become Python's."""
+    found: dict[str, _Value] = {}
+    for name, value in attributes.items():
+        plain = value.item() if isinstance(value, np.generic) else value
+        if isinstance(plain, bool) or not isinstance(plain, str | int | float):
+            raise ArchiveError(f"attribute {name!r} is {plain!r:.60}; give text, an int or a float")
+        if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
+            raise ArchiveError(f"attribute {name!r} is {plain}; it must fit into 64 bits")
+        found[name] = plain
+    return found
 
 
 def _device_entries(chip: Chip, array: CrossbarArray) -> _Tree:
     """The group of one array, and its planes."""
     banks = [bank for bank in chip.circuit.banks if bank.array == array.name]
-    g_min, g_max = chip.limits
-    group = _Entry(
-        {
-            "axes": ["plane", "row", "column"],
-            "planes": ["g+", "g-"],
-            "rows": _ports(banks[0].post),
-            "columns": _ports(banks[0].pre),
-            "row_layer": banks[0].post,
-            "column_layer": banks[0].pre,
-            "banks": [bank.name for bank in banks],
-            "tile_rows": array.rows,
-            "tile_columns": array.columns,
-            "g_min": g_min,
-            "g_max": g_max,
-            "limits_units": "S",
-        }
-    )
+    post, pre, (g_min, g_max) = banks[0].post, banks[0].pre, chip.limits
     path = f"devices/{array.name}"
-    tree = {path: group}
-    for name, (unit, meaning) in _PLANES.items():
-        data = getattr(chip.devices[array.name], name)
-        tree[f"{path}/{name}"] = _Entry({"units": unit, "meaning": meaning}, data)
-    return tree
+    group: dict[str, _Value] = {
+        "axes": ["plane", "row", "column"], "planes": ["g+", "g-"],
+        "rows": _ports(post), "row_layer": post, "columns": _ports(pre), "column_layer": pre,
+        "banks": [bank.name for bank in banks], "tile_rows": array.rows, "tile_columns": array.columns,
+        "g_min": g_min, "g_max": g_max, "limits_units": "S",
+    }  # fmt: skip
+    return {path: _Entry(group)} | {
+        f"{path}/{name}": _Entry(
+            {"units": unit, "meaning": meaning}, getattr(chip.devices[array.name], name)
+        )
+        for name, (unit, meaning) in _PLANES.items()
+    }
 
 
 def _ports(layer: int) -> str:
@@ -307,44 +319,25 @@ def _neuron_entries(chip: Chip) -> _Tree:
     }
 
 
-def _plain(name: str, value: object) -> _Value:
-    """An attribute as text, int or float; numpy's scalars become Python's."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ArchiveError(f"attribute {name!r} is a {type(value).__name__}; give text, an int or a float")
-    return value
-
-
-def _check_together(tree: _Tree) -> None:
-    """Refuse what every data set alone would allow."""
-    lengths = {e.data.shape for p, e in tree.items() if p.startswith("history/") and e.data is not None}
-    if len(lengths) > 1:
-        raise ArchiveError("its histories differ in length; give one value an epoch for each")
-    weight, bias = (tree.get(f"readout/{name}") for name in ("weight", "bias"))
-    rows = [None if e is None or e.data is None else len(e.data) for e in (weight, bias)]
-    if rows[0] != rows[1]:
-        raise ArchiveError(f"its readout has {rows[0]} rows of weights and {rows[1]} biases; give as many")
-
-
 def _checksum(tree: _Tree) -> str:
     """SHA-256 of names, attributes, dtypes, shapes and values; the recipe is in ``docs/hdf5-schema.md``."""
     digest = hashlib.sha256()
-    for path in sorted(tree):
-        entry = tree[path]
-        left_out = () if path else ("checksum", "ohmostat_version")
-        attributes = {k: v for k, v in entry.attributes.items() if k not in left_out}
+    for path, entry in sorted(tree.items()):
+        attributes = dict(entry.attributes)
+        if not path:
+            attributes = {k: v for k, v in attributes.items() if k not in ("checksum", "ohmostat_version")}
         if entry.data is None and not attributes:
             continue  # a bare group says nothing
         data = None if entry.data is None else _little(entry.data)
-        kind = None if data is None else [data.dtype.str, list(data.shape)]
-        digest.update(json.dumps([path, attributes, kind], sort_keys=True).encode())
+        form = None if data is None else [data.dtype.str, data.shape]
+        digest.update(json.dumps([path, attributes, form], sort_keys=True).encode())
         if data is not None:
             digest.update(data)
     return f"sha256:{digest.hexdigest()}"
 
 
 def _little(data: Array) -> Array:
-    """In row-major order, little-endian: the same bytes on every machine."""
+    """Row by row and little-endian: the same bytes on every machine."""
     return np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
 
 
@@ -353,7 +346,7 @@ def _little(data: Array) -> Array:
 
 def _store(group: h5py.Group, tree: _Tree) -> None:
     if len(group):
-        raise ArchiveError("is not empty; give an empty group")
+        raise ArchiveError(f"{group.file.filename}:{group.name}: is not empty; give an empty group")
     for path, entry in sorted(tree.items()):
         if entry.data is None:
             item = group.require_group(path) if path else group
@@ -361,135 +354,138 @@ def _store(group: h5py.Group, tree: _Tree) -> None:
             big = entry.data.nbytes >= _COMPRESS_FROM
             packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if big else {}
             item = group.create_dataset(path, data=_little(entry.data), **packing)
-        for name, value in entry.attributes.items():
-            item.attrs[name] = value
+        item.attrs.update(entry.attributes)
+
+
+@contextmanager
+def _reading(place: object) -> Iterator[None]:
+    """Errors as ArchiveErrors that name the place."""
+    try:
+        yield
+    except ArchiveError as error:
+        raise ArchiveError(f"{place}: {error}") from None
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise ArchiveError(f"{place}: is damaged or truncated ({error}); {_ANEW}") from error
 
 
 def _load(group: h5py.Group) -> Run:
     root = _attributes(group)
     _check_schema(root)
-    circuit, mismatch = _circuit(root), _mismatch(root)
-    tree = {"": _Entry(root)}
-    for path, item in _objects(group):
+    circuit, mismatch, seed = _identity(root)
+    tree, forms = {"": _Entry(root)}, _forms(circuit)
+    for path, item in _objects(group, "", set()):
+        entry = tree[path] = _Entry(_attributes(item))
         if isinstance(item, h5py.Dataset):
-            _check_dataset(path, item, circuit)
-            data = item[()]
-            tree[path] = _Entry(_attributes(item), data.astype(data.dtype.newbyteorder("="), copy=False))
-        else:
-            tree[path] = _Entry(_attributes(item))
-    if lacking := [path for path in _layout(circuit) if path not in tree]:
-        raise ArchiveError(f"lacks {lacking[0]}, which its design needs; {_ANEW}")
+            _check_dataset(path, item, forms)
+            entry.data = item[()].astype(item.dtype.newbyteorder("="), copy=False)
+    if lacking := _required(circuit).keys() - {path for path, e in tree.items() if e.data is not None}:
+        raise ArchiveError(f"lacks {min(lacking)}, which its design needs; {_ANEW}")
     if root.get("checksum") != _checksum(tree):
         raise ArchiveError(f"its checksum does not match: it was changed after it was written; {_ANEW}")
     _check_together(tree)
-    return _run(tree, circuit, mismatch)
+    data = {path: entry.data for path, entry in tree.items() if entry.data is not None}
+    history = {p.removeprefix("history/"): d for p, d in data.items() if p.startswith("history/")}
+    readout = (data["readout/weight"], data["readout/bias"]) if "readout/weight" in data else None
+    attributes = {} if "run" not in tree else tree["run"].attributes
+    scalars = {k: v for k, v in attributes.items() if not isinstance(v, list)}
+    return Run(_chip(data, circuit, mismatch, seed), readout, history, scalars)
 
 
 def _check_schema(root: Mapping[str, _Value]) -> None:
     schema, version = root.get("schema"), root.get("schema_version")
     if schema != SCHEMA:
-        found = f"its schema is {str(schema)[:60]!r}" if schema else "it names no schema"
+        found = f"its schema is {schema!r:.60}" if schema else "it names no schema"
         raise ArchiveError(f"is not a run of ohmostat ({found}); give one that 'ohmostat train' wrote")
     if not isinstance(version, int) or version < 1:
-        raise ArchiveError(f"its schema_version is {str(version)[:60]}; it must be 1 or more; {_ANEW}")
+        raise ArchiveError(f"its schema_version is {version!r:.60}; it must be 1 or more; {_ANEW}")
     if version > SCHEMA_VERSION:
-        fault = f"was written by a later ohmostat (schema_version {version}"
-        raise ArchiveError(f"{fault}, this one reads up to {SCHEMA_VERSION}); upgrade ohmostat")
+        fault = f"was written by a later ohmostat, in schema_version {version}"
+        raise ArchiveError(f"{fault}; this one reads up to {SCHEMA_VERSION}: upgrade it")
 
 
-def _text(root: Mapping[str, _Value], name: str) -> str:
-    value = root.get(name)
-    if not isinstance(value, str) or len(value) > MAX_BYTES:
-        raise ArchiveError(f"its attribute {name!r} is no text of at most {MAX_BYTES} characters; {_ANEW}")
-    return value
-
-
-def _circuit(root: Mapping[str, _Value]) -> Circuit:
-    return Circuit(Design.from_text(_text(root, "design"), "its design"))
-
-
-def _mismatch(root: Mapping[str, _Value]) -> MismatchSpec:
-    if not isinstance(root.get("chip_seed"), int):
-        raise ArchiveError(f"its attribute 'chip_seed' is no whole number; {_ANEW}")
+def _identity(root: Mapping[str, _Value]) -> tuple[Circuit, MismatchSpec, int]:
+    """What the archive's attributes say that it is: circuit, mismatch and seed."""
+    design, mismatch, seed = (root.get(name) for name in ("design", "mismatch", "chip_seed"))
+    if not isinstance(design, str) or not isinstance(mismatch, str) or not isinstance(seed, int):
+        raise ArchiveError(f"lacks design, mismatch or chip_seed, or one is of the wrong type; {_ANEW}")
+    if max(len(design), len(mismatch)) > MAX_BYTES:
+        raise ArchiveError(f"its design or mismatch is longer than {MAX_BYTES} characters; {_ANEW}")
     try:
-        return MismatchSpec(**json.loads(_text(root, "mismatch")))
+        return Circuit(Design.from_text(design, "design")), MismatchSpec(**json.loads(mismatch)), seed
     except (ValueError, TypeError, RecursionError) as error:
-        raise ArchiveError(f"its attribute 'mismatch' is none ({error}); {_ANEW}") from None
+        raise ArchiveError(f"its design or mismatch cannot be used ({error}); {_ANEW}") from error
 
 
 def _attributes(item: h5py.HLObject) -> dict[str, _Value]:
-    """The attributes: text, int64 and float64 scalars and lists of text; anything else is refused."""
+    """All attributes: text, int64 and float64, and lists of text; any other is refused unread."""
     found: dict[str, _Value] = {}
     for name in item.attrs:
         dtype, shape = item.attrs.get_id(name).dtype, item.attrs.get_id(name).shape
-        is_text = h5py.check_string_dtype(dtype) is not None
-        if shape is None or len(shape) > is_text or not (is_text or dtype.str in ("<i8", "<f8")):
-            raise ArchiveError(f"attribute {name!r} of {item.name} is of type {dtype}, shape {shape}; take it out")
+        text = h5py.check_string_dtype(dtype)
+        is_text = text is not None and text.length is None
+        if shape is None or len(shape) > is_text or not (is_text or dtype in (np.int64, np.float64)):
+            raise ArchiveError(f"attribute {name!r} of {item.name} is of type {dtype}; take it out")
         value = item.attrs[name]
-        found[name] = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        found[name] = value if isinstance(value, str) else value.tolist()
     return found
 
 
-def _objects(group: h5py.Group, prefix: str = "", depth: int = 1) -> Iterator[tuple[str, h5py.HLObject]]:
-    """Every object below ``group`` by its path. Links that lead elsewhere, and cycles, are refused."""
-    if depth > _MOST_DEPTH or len(group) > _MOST_OBJECTS:
-        raise ArchiveError(f"{group.name} is nested too deep or holds too many objects; {_ANEW}")
+def _objects(group: h5py.Group, prefix: str, seen: set[int]) -> Iterator[tuple[str, h5py.HLObject]]:
+    """Every object below ``group`` by its path, each once: links to elsewhere, or back, are refused."""
     for name in group:
         path = f"{prefix}{name}"
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ArchiveError(f"{path!r} is a link to elsewhere; put the data there itself")
+            raise ArchiveError(f"{path} is a link to elsewhere; put the data there itself")
         item = group[name]
         if not isinstance(item, h5py.Group | h5py.Dataset):
-            raise ArchiveError(f"{path!r} is neither a group nor a data set; take it out")
+            raise ArchiveError(f"{path} is neither a group nor a data set; take it out")
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen:
+            raise ArchiveError(f"{path} is another name of something else in the file; take it out")
+        seen.add(address)
         yield path, item
         if isinstance(item, h5py.Group):
-            yield from _objects(item, f"{path}/", depth + 1)
+            yield from _objects(item, f"{path}/", seen)
 
 
-def _check_dataset(path: str, item: h5py.Dataset, circuit: Circuit) -> None:
-    """Refuse a data set before it is read: type, shape, and how it is stored."""
-    _check(path, item.shape, item.dtype, circuit)
+def _check_dataset(path: str, item: h5py.Dataset, forms: Mapping[str, _Form]) -> None:
+    """Refuse a data set before it is read: its form, and how it is stored."""
+    _check(path, item.shape, item.dtype, forms)
     if item.is_virtual or item.external:
-        raise ArchiveError(f"the data of {path} lies in another file; put it here itself")
+        raise ArchiveError(f"the data of {path} lie in another file; put them here themselves")
     plan = item.id.get_create_plist()
     if not {plan.get_filter(i)[0] for i in range(plan.get_nfilters())} <= _FILTERS:
-        raise ArchiveError(f"{path} is packed in a way other than gzip; repack it with h5repack -f GZIP=1")
+        raise ArchiveError(f"{path} is packed in another way than gzip; repack it with h5repack -f GZIP=1")
     stored = min(item.id.get_storage_size(), item.file.id.get_filesize())
-    if item.nbytes > _MOST_EXPANSION * stored or prod(item.chunks or (0,)) > item.size:
-        raise ArchiveError(f"{path} claims {item.nbytes} bytes, and {stored} are stored; {_ANEW}")
+    if item.nbytes > _MOST_EXPANSION * stored or prod(item.chunks or (0,)) > max(item.size, 1):
+        raise ArchiveError(f"{path} claims {item.nbytes} bytes where {stored} are stored; {_ANEW}")
 
 
 # -- a chip again ----------------------------------------------------------------------------------
 
 
-def _run(tree: _Tree, circuit: Circuit, mismatch: MismatchSpec) -> Run:
-    data = {path: entry.data for path, entry in tree.items() if entry.data is not None}
-    for path in _layout(circuit):
-        positive = path.startswith("devices/") or path == "neurons/capacitance"
-        if not np.isfinite(data[path]).all() or (positive and data[path].min() < 0):
-            raise ArchiveError(
-                f"{path} holds NaN, infinity or a negative value, as no chip can: the training diverged; "
-                "lower learning.rate and train again"
-            )
+def _chip(data: Mapping[str, Array], circuit: Circuit, mismatch: MismatchSpec, seed: int) -> Chip:
+    for path in _required(circuit):
+        least = 0 if path.startswith("devices/") or path == "neurons/capacitance" else -np.inf
+        if not (np.isfinite(data[path]).all() and data[path].min() >= least):
+            fault = "holds a value that no chip can have: negative, infinite or none at all"
+            raise ArchiveError(f"{path} {fault}; if the training diverged, lower learning.rate and train again")
     devices = {
         a.name: DeviceArray(*(data[f"devices/{a.name}/{name}"] for name in _PLANES)) for a in circuit.arrays
     }
     drivers = {bank.name: data[f"drivers/{bank.name}"] for bank in circuit.banks if bank.driven}
-    seed = tree[""].attributes["chip_seed"]
-    chip = Chip(circuit, mismatch, int(str(seed)), devices, {}, drivers)
+    chip = Chip(circuit, mismatch, seed, devices, {}, drivers)
     _place_neurons(chip, data)
-    readout = (data["readout/weight"], data["readout/bias"]) if "readout/weight" in data else None
-    history = {p.removeprefix("history/"): d for p, d in data.items() if p.startswith("history/")}
-    attributes = tree["run"].attributes if "run" in tree else {}
-    return Run(chip, readout, history, {k: _plain(k, v) for k, v in attributes.items()})  # type: ignore[misc]
+    return chip
 
 
 def _place_neurons(chip: Chip, data: Mapping[str, Array]) -> None:
-    """Put stored neurons where this version's state order has them, by their layer and index."""
+    """Put the stored neurons where this version's state order has them, by layer and index."""
     layer, index = data["neurons/layer"], data["neurons/index"]
     for k, n in enumerate(chip.circuit.sizes):
         rows = np.flatnonzero(layer == k)
         if not np.array_equal(np.sort(index[rows]), np.arange(n)):
-            raise ArchiveError(f"neurons/index does not name each neuron of layer {k} once; {_ANEW}")
+            raise ArchiveError(f"neurons/index does not name every neuron of layer {k} once; {_ANEW}")
         for name in _NEURONS:
-            chip.blocks.layer(getattr(chip.blocks, name), k)[index[rows]] = data[f"neurons/{name}"][rows]
+            values = chip.blocks.layer(getattr(chip.blocks, name), k)
+            values[index[rows]] = data[f"neurons/{name}"][rows]

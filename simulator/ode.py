@@ -17,6 +17,7 @@ from .blocks import Array, BlockCircuit
 from .relaxation import NudgeCurrent
 
 PowerLaw = Callable[[Array, Array, Array], Array]
+CALM = 0.1
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
 
 
@@ -101,18 +102,29 @@ class _Transient:
                     break
             h = np.minimum(h, horizon - time[rows])
             trial, k4, distance4, joules, p4, error = self._step(v, k1, p1, h, rows)
-            good = error <= self.error
+            allowed = np.minimum(self.error, CALM * h * np.abs(k1).max(axis=1))
+            good = error <= allowed
+            share = np.where(good, self._share(distance, distance4), 0.0)
             v = np.where(good[:, None], trial, v)
             k1 = np.where(good[:, None], k4, k1)
             distance = np.where(good[:, None], distance4, distance)
             p1 = np.where(good, p4, p1)
-            time[rows] += np.where(good, h, 0.0)
-            energy[rows] += np.where(good, joules, 0.0)
+            time[rows] += share * h
+            energy[rows] += share * joules
             steps[rows] += 1
-            ratio = self.error / np.maximum(error, 1e-300)
+            ratio = allowed / np.maximum(error, 1e-300)
             h = h * np.clip(_SAFETY * np.cbrt(ratio), _SHRINK, _GROW)
         end[rows] = v
         return Settling(end, self.circuit.ports(end)[0], time, energy, settled, steps)
+
+    def _share(self, before: Array, after: Array) -> Array:
+        """Share of a step that passes until the sample has settled: 1 if it does not.
+
+        The distance from balance is taken to decay exponentially within the step.
+        """
+        d0, d1 = (np.maximum(np.abs(d).max(axis=1), 1e-300) for d in (before, after))
+        inside = (d1 <= self.close) & (d1 < d0)
+        return np.log(d0 / self.close, out=np.ones(len(d0)), where=inside) / np.log(d0/d1, out=np.ones(len(d0)), where=inside)
 
     def _step(
         self, v: Array, k1: Array, p1: Array, h: Array, rows: Array

@@ -4,12 +4,13 @@ The unknowns x are the node voltages (n,) [V] and the currents (m,) [A] of the v
 The equations F(x) = 0 are Kirchhoff's current law, the sum of the currents **into** each node [A], and
 the constraint of each voltage-defined device [V] (:mod:`ohmostat.simulator.devices`).
 
-Newton's steps are shortened until the next correction, by the same factors, shrinks (the natural
-monotonicity test of Deuflhard, *Newton Methods for Nonlinear Problems*, 2004, section 3.3): it does not
-depend on the scales of the equations, which mix amperes and volts. Where that fails, two continuations
-follow: conductances from every node to ground fading away (gmin stepping), and all sources and amplifier
-outputs rising from zero (source stepping). The answer always satisfies the equations of the netlist
-itself, down to rounding.
+Full Newton steps come first: saturating amplifiers often carry them past where careful ones get stuck.
+Then steps are shortened until the next correction, by the same factors, shrinks (the natural monotonicity
+test of Deuflhard, *Newton Methods for Nonlinear Problems*, 2004, section 3.3), which does not depend on
+the scales of the equations, a mixture of amperes and volts. Where that fails, two continuations follow:
+conductances from every node to ground fading away (gmin stepping), and all sources and amplifier outputs
+rising from zero (source stepping). The answer always satisfies the equations of the netlist itself, down
+to rounding. It need not be stable: that is for the circuit's dynamics to say.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from scipy.sparse.linalg import SuperLU, splu
 from .devices import Array
 from .netlist import GROUND, Netlist
 
-NEWTON_LIMIT = 100  # iterations
+FULL_STEPS = 30  # iterations of undamped Newton
+NEWTON_LIMIT = 100  # iterations of damped Newton
 SHORTEST_STEP = 2.0**-12  # of a Newton step
 SHORTEST_CONTINUATION = 1e-5  # of the whole path
 EPSILON = float(np.finfo(np.float64).eps)
@@ -77,21 +79,20 @@ def operating_point(net: Netlist, *, initial: Mapping[str, float] | None = None)
     """
     net.validate()
     equations = Equations(net)
-    start, spent = np.zeros(equations.size), 0
-    if initial:
-        held = _newton(equations, start, _holding(equations, initial), polish=False)
-        start, spent = (held.x if held.converged else start), held.iterations
-    last = None
-    for method, solve in (
-        ("newton", lambda: _newton(equations, start, Relaxation())),
+    zero = np.zeros(equations.size)
+    start, spent = _held(equations, initial) if initial else (zero, 0)
+    attempts: tuple[tuple[str, Callable[[], Attempt]], ...] = (
+        ("newton", lambda: _newton(equations, start, damped=False)),
+        ("newton", lambda: _newton(equations, start)),
         ("gmin stepping", lambda: _follow(equations, start, _gmin_path(equations))),
-        ("source stepping", lambda: _follow(equations, np.zeros(equations.size), _source_path)),
-    ):
-        last = solve()
-        spent += last.iterations
-        if last.converged:
-            return _result(equations, last, spent, method)
-    raise ConvergenceError(_diagnosis(equations, last.x, spent))
+        ("source stepping", lambda: _follow(equations, zero, _source_path)),
+    )
+    for method, attempt in attempts:
+        end = attempt()
+        spent += end.iterations
+        if end.converged:
+            return _result(equations, end, spent, method)
+    raise ConvergenceError(_diagnosis(equations, end.x, spent))
 
 
 def jacobian_at(net: Netlist, voltages: ArrayLike) -> csc_array:
@@ -207,35 +208,39 @@ class Equations:
         return largest or 1.0
 
 
-def _newton(equations: Equations, x: Array, relaxation: Relaxation, polish: bool = True) -> Attempt:
-    """Damped Newton from x, down to rounding (or only to about 1e-6 where ``polish`` is off)."""
+def _newton(
+    equations: Equations, x: Array, relaxation: Relaxation | None = None, *, damped: bool = True,
+    slack: float = 16.0,
+) -> Attempt:  # fmt: skip
+    """Newton from x until every equation holds to ``slack`` times its rounding error."""
     n = equations.nodes
-    slack = 16.0 if polish else 1e-6 / EPSILON
+    limit = NEWTON_LIMIT if damped else FULL_STEPS
     state = equations.evaluate(x, relaxation)
-    for iteration in range(NEWTON_LIMIT):
+    for iteration in range(limit):
         if np.all(np.abs(state.residual) <= slack * state.rounding):
             return Attempt(x, iteration, True)
         factors = _factorise(state.jacobian)
         if factors is None:
             return Attempt(x, iteration, False)
         step = factors.solve(-state.residual)
-        size = float(np.abs(step[:n]).max())
-        if not np.all(np.isfinite(step)):
-            return Attempt(x, iteration, False)
-        fraction = 1.0
-        while fraction >= SHORTEST_STEP:
+        size, fraction = _largest(step[:n]), 1.0
+        if size <= 32.0 * EPSILON * max(1.0, _largest(x[:n])):  # nothing left but rounding
+            return Attempt(x + step, iteration + 1, True)
+        while True:
             trial = x + fraction * step
             state = equations.evaluate(trial, relaxation)
-            remaining = float(np.abs(factors.solve(-state.residual)[:n]).max())
-            if remaining <= (1.0 - fraction / 4.0) * size:
+            remaining = _largest(factors.solve(-state.residual)[:n])
+            if remaining <= (1.0 - fraction / 4.0) * size or (not damped and np.isfinite(remaining)):
                 break
-            if size <= 32 * EPSILON * max(1.0, float(np.abs(x[:n]).max())):  # nothing left but rounding
-                return Attempt(trial, iteration + 1, True)
             fraction /= 2.0
-        else:
-            return Attempt(x, iteration, False)
+            if not (np.isfinite(size) and fraction >= SHORTEST_STEP):
+                return Attempt(x, iteration, False)
         x = trial
-    return Attempt(x, NEWTON_LIMIT, False)
+    return Attempt(x, limit, False)
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values).max())
 
 
 def _factorise(jacobian: csc_array) -> SuperLU | None:
@@ -271,10 +276,13 @@ def _source_path(t: float) -> Relaxation:
     return Relaxation(scale=t)
 
 
-def _holding(equations: Equations, initial: Mapping[str, float]) -> Relaxation:
-    """Hold the given nodes, against amplifiers too: their outputs are let through a resistance."""
+def _held(equations: Equations, initial: Mapping[str, float]) -> tuple[Array, int]:
+    """Where the circuit settles, roughly, with nodes held at ``initial`` [V]; Newton iterations spent.
+
+    Held against amplifiers too: their outputs are let through a resistance.
+    """
     index = {node: k for k, node in enumerate(equations.net.nodes)}
-    shunt, anchor = np.zeros(equations.nodes), np.zeros(equations.nodes)
+    x, shunt = np.zeros(equations.size), np.zeros(equations.nodes)
     strength = 1e3 * equations.largest_conductance()
     for node, volts in initial.items():
         if node not in index and node != GROUND:
@@ -282,8 +290,10 @@ def _holding(equations: Equations, initial: Mapping[str, float]) -> Relaxation:
         if not np.isfinite(volts):
             raise ValueError(f"initial: node {node!r} at {volts} V; give a finite voltage")
         if node != GROUND:
-            shunt[index[node]], anchor[index[node]] = 1e3 * strength, volts
-    return Relaxation(shunt=shunt, anchor=anchor, output_resistance=1.0 / strength)
+            x[index[node]], shunt[index[node]] = volts, 1e3 * strength
+    holding = Relaxation(shunt=shunt, anchor=x[: equations.nodes], output_resistance=1.0 / strength)
+    held = _newton(equations, x, holding, slack=1e-6 / EPSILON)
+    return (held.x if held.converged else x), held.iterations
 
 
 def _result(equations: Equations, attempt: Attempt, spent: int, method: str) -> OperatingPoint:

@@ -1,0 +1,105 @@
+"""kill -9 a sweep at random moments: does every resumed file equal the uninterrupted one?
+
+The parent process is killed, its workers are left to find out by themselves. Each trial starts afresh, is
+killed at a moment drawn uniformly over the length of an uninterrupted sweep, and is run again to its end.
+The uninterrupted sweep has one worker, the killed ones two: numbers may not depend on that either.
+
+    python benchmarks/kill_and_resume.py [--trials 10] [--seed 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+SWEEP = (
+    "sweep", "digits", "--mismatch", "0,0.5", "--chips", "1", "--quiet", "--keep-chips",
+    "--set", "learning.epochs=2", "--set", "task.train=500", "--set", "task.test=100",
+)  # fmt: skip
+
+
+def start(out: Path, workers: int) -> subprocess.Popen[bytes]:
+    """Start the sweep in a session of its own."""
+    command = [sys.executable, "-m", "ohmostat", *SWEEP, "--workers", str(workers), "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def content(path: Path) -> dict[str, object]:
+    """Every attribute and data set of an HDF5 file, by path."""
+    found: dict[str, object] = {}
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        for key, value in item.attrs.items():
+            found[f"{name}@{key}"] = np.asarray(value)
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[()]
+
+    with h5py.File(path, "r") as file:
+        visit("/", file)
+        file.visititems(visit)
+    return found
+
+
+def differences(a: Path, b: Path) -> list[str]:
+    """Paths at which two files differ, in type, shape or any bit."""
+    first, second = content(a), content(b)
+    differing = [name for name in first.keys() & second.keys() if not _same(first[name], second[name])]
+    return sorted([*(first.keys() ^ second.keys()), *differing])
+
+
+def _same(a: object, b: object) -> bool:
+    x, y = np.asarray(a), np.asarray(b)
+    if x.dtype != y.dtype or x.shape != y.shape:
+        return False
+    return bool(np.array_equal(x, y, equal_nan=x.dtype.kind == "f"))
+
+
+def trial(folder: Path, reference: Path, moment: float) -> tuple[int, list[str]]:
+    """Kill at ``moment`` [s], resume, compare: (runs staged when killed, differences)."""
+    out = folder / "sweep.h5"
+    victim = start(out, 2)
+    time.sleep(moment)
+    os.kill(victim.pid, 9)
+    victim.wait()
+    staged = len(list(out.with_name("sweep.h5.runs").glob("*.h5")))
+    if start(out, 2).wait() != 0:
+        return staged, ["the resumed sweep failed"]
+    return staged, differences(reference, out)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(arguments.seed)
+    bad = 0
+    with tempfile.TemporaryDirectory() as name:
+        reference = Path(name) / "reference.h5"
+        began = time.monotonic()
+        if start(reference, 1).wait() != 0:
+            print("the uninterrupted sweep failed")
+            return 1
+        length = time.monotonic() - began
+        print(f"uninterrupted, one worker: {length:.1f} s")
+        for k in range(arguments.trials):
+            folder = Path(name) / f"trial{k}"
+            folder.mkdir()
+            moment = float(rng.uniform(0, length))
+            staged, found = trial(folder, reference, moment)
+            bad += bool(found)
+            verdict = "equal" if not found else f"DIFFERS at {found[:3]}"
+            print(f"killed after {moment:5.2f} s with {staged} of 8 runs staged; resumed: {verdict}")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

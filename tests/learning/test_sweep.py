@@ -1,0 +1,143 @@
+"""Sweeps: identity, staging, resuming, results, table and figure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ohmostat.circuits.design import Design, DesignError
+from ohmostat.learning.figures import sweep_figure
+from ohmostat.learning.sweep import ARMS, RunKey, Sweep, SweepError, read_sweep, run_sweep, table
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def small(**changes: object) -> Sweep:
+    design = Design.named("digits").replace(
+        {"learning.epochs": 1, "task.train": 200, "task.test": 100, **changes}
+    )
+    return Sweep(design, sigmas=(0.0, 0.5), angles=(0.0,), chips=2, arms=("none", "homeostat"))
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sweep") / "sweep.h5"
+    return run_sweep(small(), out, workers=2)
+
+
+def test_result_holds_every_run(merged: Path) -> None:
+    result = read_sweep(merged)
+    assert result.arms == ("none", "homeostat")
+    for arm in result.arms:
+        cells = result.values["accuracy"][arm]
+        assert cells.shape == (2, 1, 2)
+        assert np.isfinite(cells).all()
+    mean, sd = result.mean_sd("accuracy", "none")
+    cells = result.values["accuracy"]["none"]
+    assert mean[1, 0] == pytest.approx(cells[1, 0].mean())
+    assert sd[1, 0] == pytest.approx(abs(cells[1, 0, 0] - cells[1, 0, 1]) / np.sqrt(2))
+
+
+def test_content_does_not_hold_times(merged: Path) -> None:
+    with h5py.File(merged) as file:
+        names: list[str] = []
+        file.visit(names.append)
+    assert not [name for name in names if "seconds" in name]
+
+
+def test_finished_runs_are_not_done_again(merged: Path) -> None:
+    staged = sorted((merged.parent / "sweep.h5.runs").glob("*.h5"))
+    before = [path.stat().st_mtime_ns for path in staged]
+    calls: list[tuple[int, int]] = []
+    run_sweep(small(), merged, workers=2, progress=lambda done, total: calls.append((done, total)))
+    assert [path.stat().st_mtime_ns for path in staged] == before
+    assert calls == [(8, 8)]
+
+
+def test_a_changed_design_is_refused_and_nothing_is_lost(merged: Path) -> None:
+    content = merged.read_bytes()
+    with pytest.raises(SweepError, match="another design"):
+        run_sweep(small(**{"learning.rate": 0.02}), merged, workers=2)
+    assert merged.read_bytes() == content
+
+
+def test_a_damaged_staged_file_is_done_again(merged: Path) -> None:
+    key = small().runs()[0]
+    path = merged.parent / "sweep.h5.runs" / f"{key.name}.h5"
+    good = read_sweep(merged).values["accuracy"]["none"]
+    path.write_bytes(path.read_bytes()[:500])
+    run_sweep(small(), merged, workers=1)
+    assert np.array_equal(read_sweep(merged).values["accuracy"]["none"], good)
+
+
+def test_two_sweeps_cannot_share_a_file(tmp_path: Path) -> None:
+    import fcntl
+
+    out = tmp_path / "s.h5"
+    staging = tmp_path / "s.h5.runs"
+    staging.mkdir()
+    with open(staging / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SweepError, match="another sweep is writing"):
+            run_sweep(small(), out)
+
+
+def test_arms_differ_only_in_rule_and_homeostat() -> None:
+    sweep = small()
+    base = sweep.run_design(RunKey("none", 0.5, 0.0, 0)).to_dict()
+    for arm in ARMS:
+        other = sweep.run_design(RunKey(arm, 0.5, 0.0, 0)).to_dict()
+        changed = {
+            f"{section}.{key}"
+            for section, part in base.items()
+            if isinstance(part, dict)
+            for key in part
+            if other[section][key] != part[key]
+        }
+        assert changed <= {"learning.rule", "homeostat.mode"}
+
+
+def test_impossible_grids_are_refused_before_anything_runs() -> None:
+    with pytest.raises(SweepError, match="unknown arm 'magic'"):
+        Sweep(Design.named("digits"), arms=("magic",))
+    with pytest.raises(SweepError, match="at least 1"):
+        Sweep(Design.named("digits"), chips=0)
+    with pytest.raises(DesignError, match="conductance"):
+        Sweep(Design.named("digits"), sigmas=(-1.0,))
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    path.write_text("not HDF5")
+    with pytest.raises(SweepError, match="cannot be read"):
+        read_sweep(path)
+    with h5py.File(path, "w"):
+        pass
+    with pytest.raises(SweepError, match="not a sweep file"):
+        read_sweep(path)
+
+
+def test_table_and_figure(merged: Path, tmp_path: Path) -> None:
+    result = read_sweep(merged)
+    lines = table(result).splitlines()
+    assert len(lines) == 2 + 2 * 2
+    assert "±" in lines[2]
+    sweep_figure(result, tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_killed_sweeps_resume_to_equal_files() -> None:
+    """Two of the random moments of benchmarks/kill_and_resume.py; one worker against two with it."""
+    script = ROOT / "benchmarks" / "kill_and_resume.py"
+    run = subprocess.run(
+        [sys.executable, str(script), "--trials", "2", "--seed", "1"],
+        capture_output=True, text=True, timeout=110, env=dict(os.environ), check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.count("equal") == 2

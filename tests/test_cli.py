@@ -1,0 +1,95 @@
+"""The command line: help, exit codes, messages, and each command on the smallest design."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+
+from ohmostat.circuits.design import Design
+from ohmostat.cli import main
+
+SMALL = ["--set", "learning.epochs=1", "--set", "task.train=200", "--set", "task.test=100", "--quiet"]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, contextlib\n"
+        "from ohmostat.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "heavy = {'numpy', 'numba', 'scipy', 'h5py', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "examples:" in run.stdout
+
+
+@pytest.mark.parametrize("command", ["init", "train", "sweep", "export", "demo"])
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"ohmostat {command}" in capsys.readouterr().out.split("example:")[1]
+
+
+def test_init_train_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    design = tmp_path / "chip.toml"
+    assert main(["init", str(design), "--from", "digits"]) == 0
+    assert Design.from_toml(design) == Design.named("digits")
+    run = tmp_path / "run.h5"
+    plot = tmp_path / "run.png"
+    assert main(["train", str(design), *SMALL, "--out", str(run), "--plot", str(plot)]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    for name in ("chip.h5", "chip.csv", "chip.cir"):
+        assert main(["export", str(run), "--out", str(tmp_path / name)]) == 0
+    with h5py.File(tmp_path / "chip.h5") as file:
+        assert "forward0" in file["devices"]
+    assert (tmp_path / "chip.csv").read_text().count("\n") > 64 * 32 * 2
+    assert ".end" in (tmp_path / "chip.cir").read_text().lower()
+
+
+def test_sweep_leaves_file_table_and_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "s.h5"
+    arguments = ["sweep", "digits", *SMALL, "--mismatch", "0,0.5", "--chips", "1"]
+    assert main([*arguments, "--homeostat", "on", "--workers", "1", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "homeostat" in text
+    assert (tmp_path / "s.txt").read_text() in text
+    assert (tmp_path / "s.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "no-such-design"], "no-such-design"),
+        (["train", "digits", "--set", "neuron.leek=5uS"], "leak"),
+        (["train", "digits", "--set", "neuron.leak=5uF"], "uF"),
+        (["train", "digits", "--set", "neuron.leak"], "KEY=VALUE"),
+        (["train", "digits", "--set", "device.g_max=1nS"], "g_max"),
+        (["train", "fashion", "--data-dir", "/no/such/folder"], "/no/such/folder"),
+        (["sweep", "digits", "--mismatch", "-1"], "conductance"),
+        (["sweep", "digits", "--chips", "0"], "at least 1"),
+        (["export", "missing.h5", "--out", "chip.h5"], "missing.h5"),
+        (["export", "missing.h5", "--out", "chip.xyz"], "--format"),
+    ],
+)
+def test_bad_input_is_named_without_a_traceback(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_init_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "chip.toml"
+    path.write_text("mine")
+    assert main(["init", str(path)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert path.read_text() == "mine"
