@@ -133,15 +133,14 @@ def export_csv(chip: Chip, path: str | Path) -> None:
         writer.writerow(CSV_COLUMNS)
         for array in chip.circuit.arrays:
             banks = "+".join(bank.name for bank in chip.circuit.banks if bank.array == array.name)
-            plane, row, column = (axis.ravel().tolist() for axis in np.indices(array.shape))
-            devices = chip.devices[array.name]
-            fields = (getattr(devices, name).ravel().astype(str).tolist() for name in _PLANES)
-            writer.writerows(
-                zip(
-                    repeat(array.name), repeat(banks), repeat("r0c0"), row, column, map("+-".__getitem__, plane),
-                    *fields, *map(repeat, chip.limits), repeat(chip.seed),
+            fields = [getattr(chip.devices[array.name], name) for name in _PLANES]
+            for plane, row in np.ndindex(array.shape[:2]):
+                texts = (values[plane, row].astype(str).tolist() for values in fields)
+                before = map(repeat, (array.name, banks, "r0c0", row))
+                after = map(repeat, (*chip.limits, chip.seed))
+                writer.writerows(
+                    zip(*before, range(array.columns), repeat("+-"[plane]), *texts, *after, strict=False)
                 )
-            )  # fmt: skip
 
 
 @contextmanager
@@ -197,24 +196,20 @@ class _Entry:
 _Tree = dict[str, _Entry]  # by path; "" is the archive itself
 
 
-def _required(circuit: Circuit) -> dict[str, _Form]:
-    """Form of every data set that an archive of ``circuit`` must hold."""
-    real, count = (circuit.design.learning.dtype,), (sum(circuit.sizes),)
-    forms = {f"devices/{a.name}/{name}": (a.shape, real) for a in circuit.arrays for name in _PLANES}
+def _forms(circuit: Circuit) -> dict[str, _Form]:
+    """Form of every data set that an archive of ``circuit`` must hold, and (those with a -1) may hold."""
+    real, reals = (circuit.design.learning.dtype,), ("float32", "float64")
+    count = (sum(circuit.sizes),)
+    forms: dict[str, _Form] = {
+        "history/*": ((-1,), ("float64",)),
+        "readout/weight": ((-1, circuit.sizes[-1]), reals),
+        "readout/bias": ((-1,), reals),
+    }
+    forms |= {f"devices/{a.name}/{name}": (a.shape, real) for a in circuit.arrays for name in _PLANES}
     forms |= {f"neurons/{name}": (count, real) for name in _NEURONS}
     forms |= {f"neurons/{name}": (count, ("int32",)) for name in _ADDRESS}
     driven = (bank for bank in circuit.banks if bank.driven)
     return forms | {f"drivers/{bank.name}": ((circuit.sizes[bank.pre],), real) for bank in driven}
-
-
-def _forms(circuit: Circuit) -> dict[str, _Form]:
-    """As :func:`_required`, and what it may hold besides."""
-    reals = ("float32", "float64")
-    return _required(circuit) | {
-        "readout/weight": ((-1, circuit.sizes[-1]), reals),
-        "readout/bias": ((-1,), reals),
-        "history/*": ((-1,), ("float64",)),
-    }
 
 
 def _check(path: str, shape: tuple[int, ...] | None, dtype: np.dtype, forms: Mapping[str, _Form]) -> None:
@@ -223,7 +218,8 @@ def _check(path: str, shape: tuple[int, ...] | None, dtype: np.dtype, forms: Map
     if form is None:
         raise ArchiveError(f"{path} has no place in schema {SCHEMA_VERSION}; take it out")
     wanted, dtypes = form
-    if shape is None or len(shape) != len(wanted) or any(w not in (-1, n) for w, n in zip(wanted, shape)):
+    shape = () if shape is None else shape
+    if len(shape) != len(wanted) or any(w not in (-1, n) for w, n in zip(wanted, shape, strict=True)):
         raise ArchiveError(f"{path} has shape {shape}; its design needs {wanted} (-1: any); {_ANEW}")
     if dtype.kind not in "fi" or dtype.newbyteorder("=").name not in dtypes:
         raise ArchiveError(f"{path} is of type {dtype}; its design needs {' or '.join(dtypes)}; {_ANEW}")
@@ -236,7 +232,7 @@ def _check_together(tree: _Tree) -> None:
         raise ArchiveError("the histories differ in length; each needs one value an epoch")
     weight, bias = (rows.get(f"readout/{name}") for name in ("weight", "bias"))
     if weight != bias:
-        raise ArchiveError(f"the readout has {weight} rows of weights and {bias} biases; they must be as many")
+        raise ArchiveError(f"the readout has {weight} rows of weights, {bias} biases; one needs as many")
 
 
 def _tree(run: Run) -> _Tree:
@@ -295,9 +291,7 @@ def _device_entries(chip: Chip, array: CrossbarArray) -> _Tree:
         "g_min": g_min, "g_max": g_max, "limits_units": "S",
     }  # fmt: skip
     return {path: _Entry(group)} | {
-        f"{path}/{name}": _Entry(
-            {"units": unit, "meaning": meaning}, getattr(chip.devices[array.name], name)
-        )
+        f"{path}/{name}": _Entry({"units": unit, "meaning": meaning}, getattr(chip.devices[array.name], name))
         for name, (unit, meaning) in _PLANES.items()
     }
 
@@ -332,7 +326,7 @@ def _checksum(tree: _Tree) -> str:
         form = None if data is None else [data.dtype.str, data.shape]
         digest.update(json.dumps([path, attributes, form], sort_keys=True).encode())
         if data is not None:
-            digest.update(data)
+            digest.update(data.data)
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -378,12 +372,12 @@ def _load(group: h5py.Group) -> Run:
         if isinstance(item, h5py.Dataset):
             _check_dataset(path, item, forms)
             entry.data = item[()].astype(item.dtype.newbyteorder("="), copy=False)
-    if lacking := _required(circuit).keys() - {path for path, e in tree.items() if e.data is not None}:
-        raise ArchiveError(f"lacks {min(lacking)}, which its design needs; {_ANEW}")
+    data = {path: entry.data for path, entry in tree.items() if entry.data is not None}
+    if lacking := [path for path, (shape, _) in forms.items() if -1 not in shape and path not in data]:
+        raise ArchiveError(f"lacks {lacking[0]}, which its design needs; {_ANEW}")
     if root.get("checksum") != _checksum(tree):
         raise ArchiveError(f"its checksum does not match: it was changed after it was written; {_ANEW}")
     _check_together(tree)
-    data = {path: entry.data for path, entry in tree.items() if entry.data is not None}
     history = {p.removeprefix("history/"): d for p, d in data.items() if p.startswith("history/")}
     readout = (data["readout/weight"], data["readout/bias"]) if "readout/weight" in data else None
     attributes = {} if "run" not in tree else tree["run"].attributes
@@ -465,11 +459,12 @@ def _check_dataset(path: str, item: h5py.Dataset, forms: Mapping[str, _Form]) ->
 
 
 def _chip(data: Mapping[str, Array], circuit: Circuit, mismatch: MismatchSpec, seed: int) -> Chip:
-    for path in _required(circuit):
+    for path, values in data.items():
         least = 0 if path.startswith("devices/") or path == "neurons/capacitance" else -np.inf
-        if not (np.isfinite(data[path]).all() and data[path].min() >= least):
-            fault = "holds a value that no chip can have: negative, infinite or none at all"
-            raise ArchiveError(f"{path} {fault}; if the training diverged, lower learning.rate and train again")
+        stays_outside = path.startswith(("readout/", "history/"))  # where NaN is a result, if a bad one
+        if not stays_outside and not (np.isfinite(values).all() and values.min() >= least):
+            fault = f"{path} holds a value that no chip can have: negative, infinite or none at all"
+            raise ArchiveError(f"{fault}; if training diverged, lower learning.rate and train again")
     devices = {
         a.name: DeviceArray(*(data[f"devices/{a.name}/{name}"] for name in _PLANES)) for a in circuit.arrays
     }

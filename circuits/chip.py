@@ -129,7 +129,7 @@ class Chip:
         other rests at ``g_min``. The actual conductances then differ by each device's deviation.
         """
         g_min, g_max = self.limits
-        for name, weight in weights.items():
+        for name, weight in self._checked(weights).items():
             array = self.devices[name]
             array.target[0] = np.clip(g_min + np.maximum(weight, 0), g_min, g_max)
             array.target[1] = np.clip(g_min + np.maximum(-weight, 0), g_min, g_max)
@@ -143,13 +143,29 @@ class Chip:
         Each device moves by its own step gain and stops at its own limits (:class:`DeviceArray`).
         """
         g_min, g_max = (self.dtype.type(g) for g in self.limits)
-        for name, change in changes.items():
+        for name, change in self._checked(changes).items():
             a = self.devices[name]
             kernels.program_pairs(
                 a.target, a.actual, a.deviation, a.step,
                 np.ascontiguousarray(change, self.dtype), g_min, g_max, self._weights[name],
             )  # fmt: skip
         self._refresh(changes)
+
+    def _checked(self, values: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """What is to be written, all of it checked before any device moves: the kernels check nothing."""
+        checked = {}
+        for name, value in values.items():
+            if name not in self.devices:
+                raise KeyError(f"this chip has no array {name!r}; it has {', '.join(self.devices)}")
+            array, shape = np.asarray(value), self._weights[name].shape
+            if array.shape != shape:
+                raise ValueError(
+                    f"{name} is given conductances of shape {array.shape}; pass one for each of its pairs, {shape}"
+                )
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} is given NaN or infinity; every conductance must be finite [S]")
+            checked[name] = array
+        return checked
 
     def _refresh(self, arrays: Mapping[str, object]) -> None:
         """Bring the engine's blocks and loads up to date with the devices of ``arrays``."""
@@ -187,9 +203,9 @@ class Chip:
     def injected(self, inputs: ArrayLike) -> Array:
         """Current [A] (batch, N) that inputs (batch, n_in) [V] and biases push into the nodes."""
         x = np.atleast_2d(np.asarray(inputs, self.dtype))
-        if x.shape[1] != self.circuit.inputs:
+        if x.ndim != 2 or x.shape[1] != self.circuit.inputs:
             raise ValueError(
-                f"inputs have {x.shape[1]} columns; this chip has {self.circuit.inputs} input ports: "
+                f"inputs have shape {x.shape}; this chip has {self.circuit.inputs} input ports: "
                 "pass an array of shape (batch, inputs) in volts"
             )
         if not np.isfinite(x).all():

@@ -226,9 +226,12 @@ class LearningSpec(_Spec):
     angle: float = _key(0.0,
         Number("twin family only: at the start, between forward and feedback weights",
             Range(0.0, 90.0), "deg", bare=True))
-    init_scale: float = _number(1.0, "", positive(100.0), "starting weights, over the usual")
+    init_scale: float = _number(0.5, "", positive(100.0),
+        "starting weights between neurons, over 1/sqrt(fan-in)")
+    input_scale: float = _number(1.0, "", positive(100.0),
+        "starting weights from the inputs, over 1/sqrt(fan-in)")
     readout_scale: float = _number(8.0, "", positive(1000.0),
-        "cross-entropy only: the readout's starting weights, over the usual")
+        "cross-entropy: starting readout, over 1/sqrt(outputs)")
     tolerance: float = _number(1e-5, "", positive(0.1),
         "settled when within this share of full swing")
     dtype: str = _choice("float32 is faster, float64 settles finer", "float32", "float64")

@@ -30,6 +30,7 @@ def standard_normals(seed: int, quantity: str, shape: tuple[int, ...], first: in
     bits.advance(first // 4)  # one Philox block holds four words
     words = bits.random_raw(first % 4 + count)[first % 4 :]
     uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    uniform = np.minimum(uniform, 1 - 2.0**-53)  # the last word of all rounds up to 1: an infinite deviate
     deviates: Draw = ndtri(uniform).reshape(shape)
     return deviates
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from ..circuits.chip import Chip
-from ..circuits.circuit import Circuit
+from ..circuits.circuit import BIAS, INPUT, Circuit
 from ..circuits.design import Design
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.mismatch import generator
@@ -75,18 +75,16 @@ class Epoch:
         return flat
 
 
-def initialise(chip: Chip, seed: int, scale: float, angle: float) -> None:
-    """Write random starting weights: ``W_f ~ N(0, scale²/fan-in)`` (in units of the leak), biases 0, and
-    ``W_b = cos α W_fᵀ + sin α W_b⁰`` with an independent ``W_b⁰`` of the same scale (α in degrees).
-    """
-    leak, weights = chip.circuit.design.neuron.leak, {}
+def initialise(chip: Chip, seed: int, scale: float, angle: float, input_scale: float = 1.0) -> None:
+    """Write random starting weights, in units of the leak: ``W_f ~ N(0, scale²/fan-in)`` between neurons,
+    ``N(0, input_scale²/fan-in)`` from the inputs, biases 0, and ``W_b = cos α W_fᵀ + sin α W_b⁰`` with an
+    independent ``W_b⁰`` of the same spread (α in degrees)."""
+    leak, pre = chip.circuit.design.neuron.leak, {b.array: b.pre for b in chip.circuit.banks[::-1]}
+    weights = {}
     for array in chip.circuit.arrays:
-        if array.name.startswith("bias"):
-            weights[array.name] = np.zeros((array.rows, array.columns))
-            continue
-        spread = scale * leak / np.sqrt(array.columns)
+        spread = {BIAS: 0.0, INPUT: input_scale}.get(pre[array.name], scale) / np.sqrt(array.columns)
         rng = generator(seed, "weights", array.name)
-        weights[array.name] = spread * rng.standard_normal((array.rows, array.columns))
+        weights[array.name] = spread * leak * rng.standard_normal((array.rows, array.columns))
     a = np.radians(angle)
     for forward, backward in chip.circuit.feedback_pairs:
         if not backward.transposed:  # a twin of its own, not the same array read the other way
@@ -151,7 +149,8 @@ class Trainer:
         """Fabricate chip ``chip_seed`` (default: the task's seed), write its starting weights, set up."""
         seed = design.task.seed
         chip = Circuit(design).fabricate(seed=seed if chip_seed is None else chip_seed)
-        initialise(chip, seed, design.learning.init_scale, design.learning.angle)
+        start = design.learning
+        initialise(chip, seed, start.init_scale, start.angle, start.input_scale)
         width = design.chip.layers[-1]
         classes = data.classes
         spread = design.learning.readout_scale / np.sqrt(width)

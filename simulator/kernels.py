@@ -31,7 +31,16 @@ def _exp(x):  # pragma: no cover - replaced by the overload below
 def _exp_overload(x):
     if x == types.float32:
         return _exp_float32
+    if isinstance(x, types.Complex):
+        return _exp_complex
     return lambda x: np.exp(x)
+
+
+def _exp_complex(x):
+    # Capped where 1 + exp(x) is all exp(x): beyond, inf * sin(0) would be NaN. NaN itself passes.
+    if x.real > 350.0:
+        return np.exp(complex(350.0, x.imag))
+    return np.exp(x)
 
 
 def _exp_float32(x):
@@ -135,10 +144,14 @@ def _dot(a, b):
 
 @compiled(fastmath=FAST)
 def _largest_difference(a, b):
+    """Largest ``|a - b|``; infinity or NaN if any is (the sum shows a NaN, a maximum passes over it)."""
     worst = abs(a[0] - b[0])
+    total = worst
     for i in range(1, a.shape[0]):
-        worst = max(worst, abs(a[i] - b[i]))
-    return worst
+        difference = abs(a[i] - b[i])
+        worst = max(worst, difference)
+        total += difference
+    return worst if math.isfinite(total) else total
 
 
 @compiled(fastmath=FAST)

@@ -39,27 +39,31 @@ def evaluate(
     """
     if LAWS[law] == 0:
         y, slope = _logistic(4.0 * gain * (v - offset) / (high - low))
-        return low + (high - low) * y, 4.0 * gain * slope
+        return low + (high - low) * y, _above_zero(4.0 * gain * slope)
     lower = (v - offset) / knee
     upper = lower - (high - low) / (gain * knee)
     s = low + gain * knee * (_softplus(lower) - _softplus(upper))
-    return s, gain * np.where(
+    slope = np.where(
         lower.real + upper.real > 0,  # whichever difference does not cancel
         _logistic(-upper)[0] - _logistic(-lower)[0],
         _logistic(lower)[0] - _logistic(upper)[0],
     )
+    return s, _above_zero(gain * slope)
 
 
 def _logistic(u: Array) -> tuple[Array, Array]:
     """``y = 1 / (1 + exp(-u))`` and ``dy/du = y (1 - y)``, without overflow or cancellation.
 
-    A saturated slope is kept above zero (at the smallest normal number), so that ``1 / f'`` stays finite.
     """
     rising = u.real < 0
     e = np.exp(np.where(rising, u, -u))  # |e| <= 1
-    slope = e / (1.0 + e) ** 2
+    return np.where(rising, e, 1.0) / (1.0 + e), e / (1.0 + e) ** 2
+
+
+def _above_zero(slope: Array) -> Array:
+    """A saturated slope, kept at the smallest normal number at least, so that ``1 / f'`` stays finite."""
     smallest = np.finfo(slope.dtype).tiny
-    return np.where(rising, e, 1.0) / (1.0 + e), np.where(np.abs(slope) > smallest, slope, smallest)
+    return np.where(np.abs(slope) > smallest, slope, smallest)
 
 
 def _softplus(u: Array) -> Array:

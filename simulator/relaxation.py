@@ -49,7 +49,7 @@ def relax(
     A sample has settled when a whole sweep moves no port by more than ``tolerance`` of full swing.
     ``window = 0`` switches the acceleration off.
     """
-    ports = np.empty_like(injected)
+    ports = np.empty(injected.shape, np.result_type(injected, circuit.dtype))
     ports[...] = circuit.ports(np.zeros(circuit.size, circuit.dtype))[0] if start is None else start
     load = circuit.load[np.newaxis]
     scale = np.full(len(injected), circuit.swing, circuit.dtype)
@@ -101,7 +101,8 @@ def _iterate(
 ) -> Relaxed:
     batch, size = ports.shape
     dtype = ports.dtype
-    first = sum(circuit.sizes[k] for k in circuit.colours[0])
+    derived = circuit.colours[0] if len(circuit.colours) > 1 else ()  # a single colour is the iterate itself
+    first = sum(circuit.sizes[k] for k in derived)
     width = size - first
     voltages, settled_ports = np.zeros((batch, size), dtype), ports.copy()
     change, count = np.full(batch, np.inf, circuit.dtype), np.zeros(batch, np.int64)
@@ -124,7 +125,8 @@ def _iterate(
         )  # fmt: skip
         if not active:
             break
-    settled_ports[rows[:active]] = ports[:active]
+    left = rows[:active]  # `ports` holds their next iterates by now: give them those of their voltages
+    settled_ports[left] = voltages[left] if law == kernels.LINEAR else circuit.ports(voltages[left])[0]
     return Relaxed(voltages, settled_ports, change, count, status == 1)
 
 

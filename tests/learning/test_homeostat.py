@@ -127,7 +127,7 @@ def test_sensed_currents_are_the_synapses_alone(make_chip: Make, family: str) ->
 
 
 def mean_square_errors(chip: Chip, scheme: str, count: int) -> float:
-    """Mean over starting points or seeds of ``|error|² / |G|²``, ``|G|²`` being both conductances' of a pair."""
+    """Mean over starting points or seeds of ``|error|² / |G|²``, both conductances of each pair in ``G``."""
     pairs = chip.circuit.feedback_pairs
     power = sum(np.sum(chip.weight(bank.array) ** 2) for pair in pairs for bank in pair)
     errors = []
@@ -248,9 +248,7 @@ def test_step_after_a_full_cycle_is_the_gradient(make_chip: Make, scheme: str, c
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_shared_array_is_not_moved(make_chip: Make, scheme: str) -> None:
     """Its skew lies in the drivers: both ends of a device ask for opposite changes (physics, section 5)."""
-    chip = make_chip(
-        {"chip.family": "shared", "mismatch.driver_gain": 0.3, "mismatch.conductance": 0.5}
-    )
+    chip = make_chip({"chip.family": "shared", "mismatch.driver_gain": 0.3, "mismatch.conductance": 0.5})
     assert objective(chip)[0] > 0
     homeostat = Homeostat(gain=0.1, probes=ORDER, scheme=scheme)
     before = {name: chip.weight(name).copy() for name in chip.devices}

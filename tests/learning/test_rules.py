@@ -88,9 +88,7 @@ def test_adjoint_gradient_with_rectifiers(make_chip: Make, rebuilt: Rebuild, inp
 
 @pytest.mark.parametrize("columns", ["virtual-ground", "passive"])
 @pytest.mark.parametrize("family", CHIPS)
-def test_ep_is_exact_on_a_symmetric_chip(
-    make_chip: Make, inputs: Inputs, family: str, columns: str
-) -> None:
+def test_ep_is_exact_on_a_symmetric_chip(make_chip: Make, inputs: Inputs, family: str, columns: str) -> None:
     """Twins written equal, or one array with equal drivers, whatever its mismatch and its amplifiers'."""
     parts = PARTS if family == "shared" else {**PARTS, "mismatch.conductance": 0, "mismatch.programming": 0}
     chip = make_chip(parts | {"chip.family": family, "chip.columns": columns})
@@ -141,7 +139,9 @@ def test_gradient_along_a_pair_is_that_of_programming_it(
             for direction in (1, -1):
                 moved = rebuilt(chip)
                 moved.program({name: direction * command})
-                assert moved.weight(name)[at] - devices.weight[at] == pytest.approx(direction * STEP, rel=1e-6)
+                assert moved.weight(name)[at] - devices.weight[at] == pytest.approx(
+                    direction * STEP, rel=1e-6
+                )
                 losses.append(mean_loss(moved, x, cost))
             error = (losses[0] - losses[1]) / (2 * STEP) - slopes[at]
             assert abs(error) < 1e-6 * np.abs(slopes).max(), (name, at)
