@@ -23,7 +23,7 @@ from ohmostat.learning.data import Dataset, load
 from ohmostat.learning.sweep import ARMS, Sweep, read_sweep, run_sweep
 from ohmostat.learning.training import Trainer
 
-RATES = (0.001, 0.002, 0.004)
+RATES = (0.002, 0.004, 0.008)
 SEARCH_CHIP, CHIPS, EPOCHS, SIGMA, HELD_OUT = 100, 5, 4, 0.5, 10_000
 
 

@@ -159,9 +159,7 @@ class Chip:
                 raise KeyError(f"this chip has no array {name!r}; it has {', '.join(self.devices)}")
             array, shape = np.asarray(value), self._weights[name].shape
             if array.shape != shape:
-                raise ValueError(
-                    f"{name} is given conductances of shape {array.shape}; pass one for each of its pairs, {shape}"
-                )
+                raise ValueError(f"{name} has {shape} pairs of devices, but is given {array.shape} of them")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} is given NaN or infinity; every conductance must be finite [S]")
             checked[name] = array

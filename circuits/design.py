@@ -249,7 +249,7 @@ class HomeostatSpec(_Spec):
 
     mode: str = _choice("probe: measure and correct; decay: matched weight decay, a control",
         "probe", "off", "decay")
-    gain: float = _number(0.003, "", _SHARE,
+    gain: float = _number(0.008, "", _SHARE,
         "share of the measured asymmetry that a step removes; too high is unstable")
     probes: int = _integer(16, 1, 100_000, "measurements a step")
     scheme: str = _choice("random probes are noisy; the others are exact once complete",

@@ -37,6 +37,7 @@ def symmetry(free: Equilibrium, sample: int = 0) -> Symmetry:
 
 
 def _measure(matrix: Array) -> float:
+    matrix = matrix / np.abs(matrix).max()  # a saturated neuron's load / f' may be too large to square
     s = np.linalg.norm(matrix + matrix.T)
     return float(s / (s + np.linalg.norm(matrix - matrix.T)))
 
@@ -48,9 +49,9 @@ def best_rates(jacobian: Array, output: slice) -> Array:
     ``J̃_ij J̃_ji``: exact where such a D exists, and positive by itself. (The same fit without the logarithms
     shrinks whatever it cannot make symmetric, and so leaves ``J̃D`` less symmetric than ``J̃``.)
     """
-    coupling = np.abs(jacobian - np.diag(np.diag(jacobian)))
-    weight = np.where(jacobian * jacobian.T > 0, coupling * coupling.T, 0.0)
-    ratio = np.log(coupling.T, out=np.zeros_like(weight), where=weight > 0)  # ratio[i, j]: d_j over d_i
+    coupling = jacobian - np.diag(np.diag(jacobian))
+    weight = np.maximum(coupling * coupling.T, 0.0)
+    ratio = np.log(np.abs(coupling.T), out=np.zeros_like(weight), where=weight > 0)  # [i, j]: d_j over d_i
     ratio -= ratio.T
     laplacian = np.diag(weight.sum(axis=1)) - weight
     free = np.ones(len(jacobian), bool)

@@ -36,12 +36,13 @@ class Parameter:
     bound: float | str = -math.inf
     inclusive: bool = True
 
-    @property
-    def allowed(self) -> str:
+    def allowed(self, bound: float) -> str:
         """The allowed range, in words."""
-        if self.bound == -math.inf:
-            return "any finite value"
-        return f"finite and {'at least' if self.inclusive else 'above'} {self.bound}"
+        if bound == -math.inf:
+            return "a finite value"
+        which = f"{self.bound} = " if isinstance(self.bound, str) else ""
+        above = "at least" if self.inclusive else "above"
+        return f"a finite value {above} {which}{bound:g} {self.unit}"
 
     def accepts(self, value: float, bound: float) -> bool:
         """Whether ``value`` is finite and within ``bound``."""

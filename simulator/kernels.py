@@ -144,13 +144,13 @@ def _dot(a, b):
 
 @compiled(fastmath=FAST)
 def _largest_difference(a, b):
-    """Largest ``|a - b|``; infinity or NaN if any is (the sum shows a NaN, a maximum passes over it)."""
+    """Largest ``|a - b|``; infinity or NaN if any is (a maximum passes over a NaN, their sum does not)."""
     worst = abs(a[0] - b[0])
     total = worst
     for i in range(1, a.shape[0]):
-        difference = abs(a[i] - b[i])
-        worst = max(worst, difference)
-        total += difference
+        worst = max(worst, abs(a[i] - b[i]))
+    for i in range(1, a.shape[0]):  # a loop of its own, so that it vectorises
+        total += abs(a[i] - b[i])
     return worst if math.isfinite(total) else total
 
 

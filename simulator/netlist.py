@@ -178,7 +178,7 @@ class Netlist:
             return
         loop = _first_loop([(name, terminals[0], terminals[1]) for name, terminals, _ in edges])
         raise NetlistError(
-            f"{_some(loop)} fix voltages around a loop, so that its current is undetermined: "
+            f"voltages are fixed all around a loop by {_some(loop)}, which leaves its current undetermined: "
             "remove one or put a resistor in the loop"
         )
 
@@ -214,7 +214,7 @@ class Netlist:
         count, label = connected_components(graph, directed=False)
         return int(count), label.astype(np.intp)
 
-    def _check_names(self, names: list[str], ends: list[list[str]]) -> None:
+    def _check_names(self, names: Sequence[object], ends: Sequence[Sequence[object]]) -> None:
         seen: set[str] = set()
         for name in names:
             if not isinstance(name, str) or not name:
@@ -261,11 +261,8 @@ def _checked(kind: str, names: list[str], given: Mapping[str, ArrayLike]) -> dic
         bounds = values[bound] if isinstance(bound, str) else [bound] * len(names)
         for name, value, limit in zip(names, values[parameter.name], bounds, strict=True):
             if not parameter.accepts(value, limit):
-                limit_text = f" ({limit:g} {parameter.unit})" if isinstance(bound, str) else ""
-                raise NetlistError(
-                    f"{name}: {parameter.name} is {value:g} {parameter.unit}; "
-                    f"it must be {parameter.allowed}{limit_text}"
-                )
+                what, unit = parameter.name, parameter.unit
+                raise NetlistError(f"{name}: {what} is {value:g} {unit}; give {parameter.allowed(limit)}")
     return values
 
 

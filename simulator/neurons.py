@@ -52,9 +52,7 @@ def evaluate(
 
 
 def _logistic(u: Array) -> tuple[Array, Array]:
-    """``y = 1 / (1 + exp(-u))`` and ``dy/du = y (1 - y)``, without overflow or cancellation.
-
-    """
+    """``y = 1 / (1 + exp(-u))`` and ``dy/du = y (1 - y)``, without overflow or cancellation."""
     rising = u.real < 0
     e = np.exp(np.where(rising, u, -u))  # |e| <= 1
     return np.where(rising, e, 1.0) / (1.0 + e), e / (1.0 + e) ** 2

@@ -7,10 +7,13 @@ the constraint of each voltage-defined device [V] (:mod:`ohmostat.simulator.devi
 Full Newton steps come first: saturating amplifiers often carry them past where careful ones get stuck.
 Then steps are shortened until the next correction, by the same factors, shrinks (the natural monotonicity
 test of Deuflhard, *Newton Methods for Nonlinear Problems*, 2004, section 3.3), which does not depend on
-the scales of the equations, a mixture of amperes and volts. Where that fails, two continuations follow:
-conductances from every node to ground fading away (gmin stepping), and all sources and amplifier outputs
-rising from zero (source stepping). The answer always satisfies the equations of the netlist itself, down
-to rounding. It need not be stable: that is for the circuit's dynamics to say.
+the scales of the equations, a mixture of amperes and volts. Where that fails, continuations follow:
+conductances from every node to ground fading away (gmin stepping), all sources and amplifier outputs
+rising from zero (source stepping), and equal capacitors on all nodes charging in ever longer steps
+(pseudo-transient; it alone passes the folds of a circuit with several operating points).
+
+The answer always satisfies the equations of the netlist itself, down to rounding. It need not be stable:
+that is for the circuit's dynamics to say.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ FULL_STEPS = 30  # iterations of undamped Newton
 NEWTON_LIMIT = 100  # iterations of damped Newton
 SHORTEST_STEP = 2.0**-12  # of a Newton step
 SHORTEST_CONTINUATION = 1e-5  # of the whole path
+CHARGING_LIMIT = 300  # pseudo-transient steps
 EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -49,7 +53,7 @@ class OperatingPoint:
     residual: float  # largest |sum of currents into a node| [A], of the netlist's own equations
     voltage_residual: float  # largest violation of a voltage-defined device's law [V]
     iterations: int  # of Newton's method, all attempts together
-    method: str  # "newton", "gmin stepping" or "source stepping"
+    method: str  # "newton", "gmin stepping", "source stepping" or "pseudo-transient"
 
     def __getitem__(self, node: str) -> float:
         """Voltage [V] of a node by name."""
@@ -86,6 +90,7 @@ def operating_point(net: Netlist, *, initial: Mapping[str, float] | None = None)
         ("newton", lambda: _newton(equations, start)),
         ("gmin stepping", lambda: _follow(equations, start, _gmin_path(equations))),
         ("source stepping", lambda: _follow(equations, zero, _source_path)),
+        ("pseudo-transient", lambda: _charge(equations, start)),
     )
     for method, attempt in attempts:
         end = attempt()
@@ -217,8 +222,8 @@ def _newton(
     limit = NEWTON_LIMIT if damped else FULL_STEPS
     state = equations.evaluate(x, relaxation)
     for iteration in range(limit):
-        if np.all(np.abs(state.residual) <= slack * state.rounding):
-            return Attempt(x, iteration, True)
+        if iteration and np.all(np.abs(state.residual) <= slack * state.rounding):
+            return Attempt(x, iteration, True)  # never without a step: it shows singular equations
         factors = _factorise(state.jacobian)
         if factors is None:
             return Attempt(x, iteration, False)
@@ -276,6 +281,25 @@ def _source_path(t: float) -> Relaxation:
     return Relaxation(scale=t)
 
 
+def _charge(equations: Equations, x: Array) -> Attempt:
+    """Implicit Euler steps with equal capacitors on all nodes, each twice as long as the one before."""
+    n, spent, unit = equations.nodes, 0, equations.largest_conductance()
+    shunt = 10.0 * unit  # capacitance over time step
+    for _ in range(CHARGING_LIMIT):
+        attempt = _newton(equations, x, Relaxation(shunt=shunt, anchor=x[:n]))
+        spent += attempt.iterations
+        shunt *= 0.5 if attempt.converged else 4.0
+        if not attempt.converged:
+            continue
+        moved, x = _largest(attempt.x[:n] - x[:n]), attempt.x
+        if moved < 1e-6 or shunt < 1e-12 * unit:  # near rest
+            attempt = _newton(equations, x)
+            spent += attempt.iterations
+            if attempt.converged:
+                return Attempt(attempt.x, spent, True)
+    return Attempt(x, spent, False)
+
+
 def _held(equations: Equations, initial: Mapping[str, float]) -> tuple[Array, int]:
     """Where the circuit settles, roughly, with nodes held at ``initial`` [V]; Newton iterations spent.
 
@@ -325,6 +349,6 @@ def _diagnosis(equations: Equations, x: Array, spent: int) -> str:
     worst = np.argsort(-error)[:5]
     listed = ", ".join(f"{nodes[k]!r} ({error[k]:.3g} A at {x[k]:.6g} V)" for k in worst if error[k] > 0)
     return (
-        f"{head}, by Newton, gmin stepping and source stepping; currents do not balance at {listed}: "
+        f"{head}, by Newton and three continuations; currents do not balance at {listed}: "
         "check these nodes' devices, or pass initial voltages"
     )

@@ -1,6 +1,6 @@
 """Netlists as SPICE text, and ngspice's answer to them.
 
-Numbers are written with 17 digits, which a float64 survives. Names that SPICE would not keep (it folds
+Numbers are written with the up to 17 digits that give the same float64 again. Names that SPICE would not keep (it folds
 case, and gives some characters a meaning) are replaced; a comment line ``*@node n1 "Net 1"`` records each
 replacement, so that :func:`run_ngspice` answers with the original names. ngspice rounds a constant in a
 behavioural source to 11 digits, so those are written as a sum of two.
@@ -47,7 +47,7 @@ def write_spice(
     initial: Mapping[str, float] | None = None,
     options: Mapping[str, float] | None = None,
 ) -> str:
-    """``net`` as a SPICE netlist that computes its operating point.
+    """``net`` as a SPICE netlist: ``ngspice -b FILE`` prints its operating point.
 
     ``initial`` are node voltages [V] to start from (``.nodeset``); ``options`` go on top of
     ``OPTIONS`` onto the ``.options`` line.
@@ -61,12 +61,12 @@ def write_spice(
         card = _CARDS[bank.kind]
         for name, ends, parameters in bank.rows():
             lines.append(f"{devices[name]} {card([where[end] for end in ends], parameters)}")
-    lines.append(".options " + " ".join(f"{k}={v:.17g}" for k, v in _options(options).items()))
+    lines.append(".options " + " ".join(f"{k}={_number(v)}" for k, v in _options(options).items()))
     for node, volts in (initial or {}).items():
         if node not in nodes and node != GROUND:
             raise KeyError(f"initial: netlist {net.title!r} has no node {node!r}")
         if node != GROUND:
-            lines.append(f".nodeset v({nodes[node]})={float(volts):.17g}")
+            lines.append(f".nodeset v({nodes[node]})={_number(volts)}")
     return "\n".join([*lines, ".op", ".end", ""])
 
 
@@ -78,15 +78,16 @@ def ngspice_available() -> bool:
 def run_ngspice(text: str, *, timeout: float = 60.0) -> dict[str, float]:
     """Operating point of a SPICE netlist by ngspice: voltage [V] of every node, ground included.
 
-    ngspice runs in a temporary folder, without its start-up files and for at most ``timeout`` seconds;
-    netlists with ngspice commands (``.control``) or that read other files are refused. Raises
+    ngspice runs in a temporary folder, without its start-up files and for at most ``timeout`` seconds.
+    Netlists with ngspice commands (``.control``) or included files are refused. Node names come back
+    as :func:`write_spice` was given them; ngspice folds others to lower case. Raises
     :class:`SpiceError`.
     """
     program = shutil.which("ngspice")
     if program is None:
-        raise SpiceError("ngspice is not on the PATH: install it (Debian and Ubuntu: apt-get install ngspice)")
+        raise SpiceError("ngspice is not on the PATH: install it (Debian, Ubuntu: apt-get install ngspice)")
     if found := _FORBIDDEN.search(text):
-        raise SpiceError(f"line {found.group().strip()!r} is not run: only netlists without commands or files")
+        raise SpiceError(f"line {found.group().strip()!r} is refused: no commands or files are run")
     with tempfile.TemporaryDirectory(prefix="ohmostat-") as folder:
         Path(folder, "circuit.cir").write_text(text, encoding="ascii", errors="replace")
         command = [program, "-n", "-b", "-r", "point.raw", "-o", "log.txt", "circuit.cir"]
@@ -98,9 +99,9 @@ def run_ngspice(text: str, *, timeout: float = 60.0) -> dict[str, float]:
         except subprocess.TimeoutExpired:
             raise SpiceError(f"ngspice took more than {timeout:g} s: allow a longer timeout") from None
         log, raw = Path(folder, "log.txt"), Path(folder, "point.raw")
-        if not raw.exists():
-            said = log.read_text(errors="replace") if log.exists() else process.stderr.decode(errors="replace")
-            raise SpiceError(f"ngspice found no operating point (exit status {process.returncode}):\n{said[-2000:]}")
+        if process.returncode or not raw.exists():
+            said = log.read_text(errors="replace")[-2000:] if log.exists() else "(it left no log)"
+            raise SpiceError(f"ngspice found no operating point; its log ends:\n{said}")
         voltages = _read_raw(raw.read_bytes())
     original = {new: json.loads(old) for new, old in _RECORD.findall(text)}
     return {GROUND: 0.0, **{original.get(node, node): volts for node, volts in voltages.items()}}
@@ -166,7 +167,8 @@ def _printable(title: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.17g}"
+    """The shortest text that reads back as the same float64."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _constant(value: float) -> str:
@@ -185,7 +187,8 @@ def _controlled(parameter: str) -> Card:
 
 
 def _resistor(ends: Sequence[str], p: Mapping[str, float]) -> str:
-    return f"{ends[0]} {ends[1]} {_number(1.0 / p['conductance'])}"
+    """In ohms; an open one too, which SPICE has no word for."""
+    return f"{ends[0]} {ends[1]} {_number(1.0 / max(p['conductance'], 1e-300))}"
 
 
 def _logistic(ends: Sequence[str], p: Mapping[str, float]) -> str:

@@ -18,6 +18,7 @@ SMALL = {
     "task.data": "digits",
     "learning.dtype": "float64",
     "learning.tolerance": 1e-13,
+    "learning.init_scale": 1.0,
 }
 
 
@@ -26,7 +27,8 @@ def _make_chip(
 ) -> Chip:
     design = Design().replace(SMALL | dict(changes or {}))
     chip = Circuit(design).fabricate(seed=chip_seed)
-    initialise(chip, weight_seed, design.learning.init_scale, design.learning.angle)
+    start = design.learning
+    initialise(chip, weight_seed, start.init_scale, start.angle, start.input_scale)
     return chip
 
 
