@@ -78,7 +78,8 @@ class Epoch:
 def initialise(chip: Chip, seed: int, scale: float, angle: float, input_scale: float = 1.0) -> None:
     """Write random starting weights, in units of the leak: ``W_f ~ N(0, scale²/fan-in)`` between neurons,
     ``N(0, input_scale²/fan-in)`` from the inputs, biases 0, and ``W_b = cos α W_fᵀ + sin α W_b⁰`` with an
-    independent ``W_b⁰`` of the same spread (α in degrees)."""
+    independent ``W_b⁰`` of the same spread (α in degrees).
+    """
     leak, pre = chip.circuit.design.neuron.leak, {b.array: b.pre for b in chip.circuit.banks[::-1]}
     weights = {}
     for array in chip.circuit.arrays:

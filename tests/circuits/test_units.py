@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ohmostat.circuits.units import (
     UNITS,
     Choice,
