@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 
 if TYPE_CHECKING:
+    from .circuits.chip import Chip
     from .circuits.design import Design
+    from .circuits.equilibrium import Equilibrium
     from .learning.training import Epoch
 
 EPILOG = """examples:
   ohmostat init my-chip.toml                     a commented design to start from
+  ohmostat settle fashion-6k                     settling time, energy and stability of a chip
   ohmostat train fashion-6k --set mismatch.conductance=0.5 --out run.h5
   ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5
   ohmostat export run.h5 --out chip.h5           every physical device, to program or to check
@@ -51,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_init(commands)
+    _add_settle(commands)
     _add_train(commands)
     _add_sweep(commands)
     _add_export(commands)
@@ -67,8 +71,8 @@ def _command(commands: Any, name: str, run: Callable[[Any], None], text: str, ex
     return parser
 
 
-def _design_arguments(parser: Any) -> None:
-    parser.add_argument("design", metavar="DESIGN", help="a TOML file, or the name of a shipped design")
+def _design_arguments(parser: Any, text: str = "a TOML file, or the name of a shipped design") -> None:
+    parser.add_argument("design", metavar="DESIGN", help=text)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
         help="change a key of the design, such as neuron.leak=5uS (repeatable)",
@@ -127,6 +131,63 @@ def _init(arguments: Any) -> None:
     text = Design.named(arguments.source).to_toml() if arguments.source else template()
     arguments.path.write_text(text, encoding="utf-8")
     print(f"wrote {arguments.path}; next: ohmostat train {arguments.path}")
+
+
+# -- settle ----------------------------------------------------------------------------------------
+
+
+def _add_settle(commands: Any) -> None:
+    parser = _command(
+        commands, "settle", _settle, "let a chip settle: time, energy, residual current, stability",
+        "ohmostat settle digits --set mismatch.conductance=0.5 --samples 20",
+    )  # fmt: skip
+    _design_arguments(parser, "a TOML file, a shipped design, or the RUN.h5 of a trained chip")
+    parser.add_argument("--chip", type=int, metavar="SEED", help="the chip's seed (default: task.seed)")
+    parser.add_argument("--samples", type=int, default=20, metavar="N", help="test samples (default 20)")
+
+
+def _settle(arguments: Any) -> None:
+    from threadpoolctl import threadpool_limits
+
+    from .circuits.archive import load_chip
+    from .circuits.circuit import Circuit
+    from .learning.data import load
+    from .learning.training import initialise_from
+
+    if Path(arguments.design).suffix in (".h5", ".hdf5"):
+        if arguments.changes or arguments.chip is not None:
+            raise ValueError("--set and --chip make another chip; a RUN.h5 holds the one that was trained")
+        chip = load_chip(arguments.design)
+    else:
+        design = _design(arguments)
+        seed = design.task.seed if arguments.chip is None else arguments.chip
+        chip = Circuit(design).fabricate(seed=seed)
+        initialise_from(chip)
+    design = chip.circuit.design
+    x = load(design.task.data, arguments.data_dir).test_x[: arguments.samples] * design.neuron.high
+    with threadpool_limits(1, user_api="blas"):
+        ode = chip.relax(x, method="transient")
+        fast = chip.relax(x)
+    print(settling_report(chip, ode, fast))
+
+
+def settling_report(chip: Chip, ode: Equilibrium, fast: Equilibrium) -> str:
+    """What settling took and how far it can be believed, over samples (mean ± standard deviation)."""
+    both = ode.settled & fast.settled
+    apart = abs(ode.voltages - fast.voltages)[both].max(initial=0.0)
+    assert ode.time is not None and ode.energy is not None
+    assert fast.residual is not None and fast.stable is not None
+    lines = (
+        f"{chip.circuit.design.name}, chip {chip.seed}, {len(both)} samples, "
+        f"time constant {chip.circuit.design.neuron.tau:.3g} s",
+        f"settled          {ode.settled.mean():.1%} by the ODE, {fast.settled.mean():.1%} by relaxation",
+        f"stable           {fast.stable.mean():.1%}",
+        f"settling time    {ode.time.mean():.3g} ± {ode.time.std():.2g} s",
+        f"energy           {ode.energy.mean():.3g} ± {ode.energy.std():.2g} J (devices and leaks)",
+        f"residual         {fast.residual.max():.3g} A at most, after {fast.sweeps.mean():.1f} sweeps",
+        f"ODE - relaxation {apart:.3g} V at most",
+    )
+    return "\n".join(lines)
 
 
 # -- train -----------------------------------------------------------------------------------------

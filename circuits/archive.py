@@ -81,8 +81,13 @@ def write_run(target: str | Path | h5py.Group, run: Run) -> None:
     if isinstance(target, h5py.Group):
         _store(target, tree)
         return
-    with atomic_write(target) as path, h5py.File(path, "w") as file:
+    # Made in memory: on a full disk HDF5 fails while closing, and then brings the process down.
+    with h5py.File("run", "w", driver="core", backing_store=False) as file:
         _store(file, tree)
+        file.flush()
+        image = file.id.get_file_image()
+    with atomic_write(target) as path:
+        path.write_bytes(image)
 
 
 def read_run(source: str | Path | h5py.Group) -> Run:

@@ -18,7 +18,14 @@ from .equilibrium import Equilibrium, certified
 
 
 class Nudge(Protocol):
-    """What pushes current into the output layer (see :mod:`ohmostat.learning.nudges`)."""
+    """What pushes current into the output layer (see :mod:`ohmostat.learning.nudges`).
+
+    A complex ``beta`` makes the chip's analytic continuation settle, in complex128.
+    """
+
+    @property
+    def beta(self) -> Array:
+        """Strength [W] for every sample (batch,)."""
 
     def current(self, ports: Array, rows: Array) -> Array:
         """Current [A] (m, n_out) into the output nodes at their ports [V], for samples ``rows``."""
@@ -252,6 +259,8 @@ class Chip:
         """:meth:`relax` without its checks, from injected currents (batch, N) [A]."""
         tol = self.circuit.design.learning.tolerance if tolerance is None else tolerance
         push = None if nudge is None else nudge.current
+        if nudge is not None and np.iscomplexobj(nudge.beta):
+            injected = injected.astype(np.complex128)
         if method == "equilibrium":
             ports = None if start is None else start.ports
             found = relaxation.relax(

@@ -86,7 +86,8 @@ def certified(
         if nudge is not None:
             current[:, circuit.output] += nudge.current(state.outputs[:count], rows)
         residual[:count] = np.abs(current).max(axis=1)
-        for row in np.flatnonzero(state.settled[:count]):
+        real = not np.iscomplexobj(state.voltages)  # a complex state is not one of the circuit's
+        for row in np.flatnonzero(state.settled[:count] & real):
             slope = None if nudge is None else nudge.slope(state.outputs[row], int(row))
             stable[row] = stability.is_stable(circuit, state.voltages[row], slope)
     jumped = np.zeros(batch, bool)

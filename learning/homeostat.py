@@ -139,7 +139,7 @@ class Homeostat:
         return self._changes(chip, mean, min(self.gain * float(steps), MOST))
 
     def _changes(self, chip: Chip, skew: dict[str, Array], gain: float) -> dict[str, Array]:
-        """Commands that move both conductances of a pair, towards each other, by ``gain`` of the asymmetry."""
+        """Commands that move both conductances of a pair, towards each other, by ``gain`` asymmetries."""
         wanted: dict[str, Array] = {}
         for forward, backward in chip.circuit.feedback_pairs:
             step = skew[forward.name] * chip.dtype.type(-gain)

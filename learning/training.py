@@ -95,6 +95,12 @@ def initialise(chip: Chip, seed: int, scale: float, angle: float, input_scale: f
     chip.write(weights)
 
 
+def initialise_from(chip: Chip) -> None:
+    """Write the starting weights that the chip's own design asks for."""
+    start, seed = chip.circuit.design.learning, chip.circuit.design.task.seed
+    initialise(chip, seed, start.init_scale, start.angle, start.input_scale)
+
+
 @dataclass
 class Tally:
     """Counts over one epoch."""
@@ -150,8 +156,7 @@ class Trainer:
         """Fabricate chip ``chip_seed`` (default: the task's seed), write its starting weights, set up."""
         seed = design.task.seed
         chip = Circuit(design).fabricate(seed=seed if chip_seed is None else chip_seed)
-        start = design.learning
-        initialise(chip, seed, start.init_scale, start.angle, start.input_scale)
+        initialise_from(chip)
         width = design.chip.layers[-1]
         classes = data.classes
         spread = design.learning.readout_scale / np.sqrt(width)

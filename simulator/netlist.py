@@ -6,7 +6,8 @@
     net.resistor("R2", "out", "0", conductance=3e-6)
 
 Node ``"0"`` is ground. Currents count from a device's first node, through it, into its second (SPICE's
-sign). Names of nodes and devices are any non-empty strings, and case matters.
+sign). Names of nodes and devices are any non-empty strings, and case matters. A call that is refused
+leaves the netlist as it was.
 """
 
 from __future__ import annotations
@@ -161,6 +162,15 @@ class Netlist:
             column += [self._nodes.setdefault(node, len(self._nodes)) for node in nodes]
         for name, column_values in values.items():
             columns.parameters.setdefault(name, []).extend(column_values)
+
+    def checked_voltages(self, voltages: Mapping[str, float]) -> dict[str, float]:
+        """Starting voltages [V] by node, without ground's; an error if a node or a value cannot be."""
+        for node, volts in voltages.items():
+            if node not in self._nodes:
+                raise NetlistError(f"initial voltages: netlist {self.title!r} has no node {node!r}")
+            if not np.isfinite(volts):
+                raise NetlistError(f"initial voltages: node {node!r} at {volts} V; give a finite value")
+        return {node: float(volts) for node, volts in voltages.items() if node != GROUND}
 
     def validate(self) -> None:
         """Raise a :class:`NetlistError` for circuits without an operating point, naming the culprits."""

@@ -8,7 +8,7 @@ Full Newton steps come first: saturating amplifiers often carry them past where 
 Then steps are shortened until the next correction, by the same factors, shrinks (the natural monotonicity
 test of Deuflhard, *Newton Methods for Nonlinear Problems*, 2004, section 3.3), which does not depend on
 the scales of the equations, a mixture of amperes and volts. Where that fails, continuations follow:
-conductances from every node to ground fading away (gmin stepping), all sources and amplifier outputs
+conductances from every node to its start fading away (gmin stepping), all sources and amplifier outputs
 rising from zero (source stepping), and equal capacitors on all nodes charging in ever longer steps
 (pseudo-transient; it alone passes the folds of a circuit with several operating points).
 
@@ -88,7 +88,7 @@ def operating_point(net: Netlist, *, initial: Mapping[str, float] | None = None)
     attempts: tuple[tuple[str, Callable[[], Attempt]], ...] = (
         ("newton", lambda: _newton(equations, start, damped=False)),
         ("newton", lambda: _newton(equations, start)),
-        ("gmin stepping", lambda: _follow(equations, start, _gmin_path(equations))),
+        ("gmin stepping", lambda: _follow(equations, start, _gmin_path(equations, start))),
         ("source stepping", lambda: _follow(equations, zero, _source_path)),
         ("pseudo-transient", lambda: _charge(equations, start)),
     )
@@ -213,6 +213,7 @@ class Equations:
         return largest or 1.0
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a wild step is tested, and shortened
 def _newton(
     equations: Equations, x: Array, relaxation: Relaxation | None = None, *, damped: bool = True,
     slack: float = 16.0,
@@ -270,10 +271,14 @@ def _follow(equations: Equations, x: Array, path: Callable[[float], Relaxation])
     return Attempt(x, spent, True)
 
 
-def _gmin_path(equations: Equations) -> Callable[[float], Relaxation]:
-    """Shunts from every node to ground, from 10³ down to 10⁻¹² of the largest conductance, then none."""
-    largest = equations.largest_conductance()
-    return lambda t: Relaxation(shunt=0.0 if t >= 1.0 else largest * 10.0 ** (3.0 - 15.0 * t))
+def _gmin_path(equations: Equations, start: Array) -> Callable[[float], Relaxation]:
+    """Shunts from every node to its start, from 10³ to 10⁻¹² of the largest conductance, then none."""
+    largest, anchor = equations.largest_conductance(), start[: equations.nodes]
+
+    def path(t: float) -> Relaxation:
+        return Relaxation(shunt=0.0 if t >= 1.0 else largest * 10.0 ** (3.0 - 15.0 * t), anchor=anchor)
+
+    return path
 
 
 def _source_path(t: float) -> Relaxation:
@@ -308,13 +313,8 @@ def _held(equations: Equations, initial: Mapping[str, float]) -> tuple[Array, in
     index = {node: k for k, node in enumerate(equations.net.nodes)}
     x, shunt = np.zeros(equations.size), np.zeros(equations.nodes)
     strength = 1e3 * equations.largest_conductance()
-    for node, volts in initial.items():
-        if node not in index and node != GROUND:
-            raise KeyError(f"initial: netlist {equations.net.title!r} has no node {node!r}")
-        if not np.isfinite(volts):
-            raise ValueError(f"initial: node {node!r} at {volts} V; give a finite voltage")
-        if node != GROUND:
-            x[index[node]], shunt[index[node]] = volts, 1e3 * strength
+    for node, volts in equations.net.checked_voltages(initial).items():
+        x[index[node]], shunt[index[node]] = volts, 1e3 * strength
     holding = Relaxation(shunt=shunt, anchor=x[: equations.nodes], output_resistance=1.0 / strength)
     held = _newton(equations, x, holding, slack=1e-6 / EPSILON)
     return (held.x if held.converged else x), held.iterations

@@ -1,9 +1,9 @@
 """Netlists as SPICE text, and ngspice's answer to them.
 
-Numbers are written with the up to 17 digits that give the same float64 again. Names that SPICE would not keep (it folds
-case, and gives some characters a meaning) are replaced; a comment line ``*@node n1 "Net 1"`` records each
-replacement, so that :func:`run_ngspice` answers with the original names. ngspice rounds a constant in a
-behavioural source to 11 digits, so those are written as a sum of two.
+Numbers are written with the up to 17 digits that give the same float64 again; ngspice rounds a constant
+in a behavioural source to 11 digits, so there they are a sum of two. Names that SPICE would not keep (it
+folds case, and gives some characters a meaning) are replaced; a comment line ``*@node n1 "Net 1"`` records
+each replacement, so that :func:`run_ngspice` answers with the original names.
 """
 
 from __future__ import annotations
@@ -62,11 +62,8 @@ def write_spice(
         for name, ends, parameters in bank.rows():
             lines.append(f"{devices[name]} {card([where[end] for end in ends], parameters)}")
     lines.append(".options " + " ".join(f"{k}={_number(v)}" for k, v in _options(options).items()))
-    for node, volts in (initial or {}).items():
-        if node not in nodes and node != GROUND:
-            raise KeyError(f"initial: netlist {net.title!r} has no node {node!r}")
-        if node != GROUND:
-            lines.append(f".nodeset v({nodes[node]})={_number(volts)}")
+    for node, volts in net.checked_voltages(initial or {}).items():
+        lines.append(f".nodeset v({nodes[node]})={_number(volts)}")
     return "\n".join([*lines, ".op", ".end", ""])
 
 

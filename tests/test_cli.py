@@ -28,7 +28,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert "examples:" in run.stdout
 
 
-@pytest.mark.parametrize("command", ["init", "train", "sweep", "export", "demo"])
+@pytest.mark.parametrize("command", ["init", "settle", "train", "sweep", "export", "demo"])
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
@@ -51,6 +51,20 @@ def test_init_train_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert "forward0" in file["devices"]
     assert (tmp_path / "chip.csv").read_text().count("\n") > 64 * 32 * 2
     assert ".end" in (tmp_path / "chip.cir").read_text().lower()
+
+
+def test_settle_reports_a_design_and_a_trained_chip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["settle", "digits", "--samples", "3"]) == 0
+    text = capsys.readouterr().out
+    assert "settled          100.0% by the ODE, 100.0% by relaxation" in text
+    assert "stable           100.0%" in text
+    run = tmp_path / "run.h5"
+    assert main(["train", "digits", *SMALL, "--out", str(run)]) == 0
+    assert main(["settle", str(run), "--samples", "3"]) == 0
+    assert main(["settle", str(run), "--chip", "1"]) == 2
+    assert "--chip" in capsys.readouterr().err
 
 
 def test_sweep_leaves_file_table_and_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,14 @@ from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
-from ohmostat.learning.estimators import ESTIMATORS, adjoint_response, centered, exact_response, one_sided
+from ohmostat.learning.estimators import (
+    ESTIMATORS,
+    _repeated,
+    adjoint_response,
+    centered,
+    exact_response,
+    one_sided,
+)
 from ohmostat.learning.nudges import CrossEntropy, Nudge, SquaredError, beta_in_watts
 
 BETAS = np.array([0.2, 0.1, 0.05, 0.025])
@@ -190,3 +197,20 @@ def test_a_jump_along_the_push_is_flagged_by_its_release(latch: Chip) -> None:
     assert small.nudged is not None and large.nudged is not None
     assert small.nudged.jumped is not None and not small.nudged.jumped.any()
     np.testing.assert_array_equal(large.nudged.jumped, [True, False])
+
+
+def test_complex_nudges_reach_the_exact_response(asymmetric: Chip, free: Equilibrium) -> None:
+    """Cauchy's formula on 16 complex nudges: the circuit is complex-differentiable, and settles so."""
+    cost = COSTS["entropy"]
+    samples, nudges = len(free.ports), 16
+    beta = beta_in_watts(asymmetric.circuit.design, 0.05)
+    phase = np.exp(2j * np.pi * np.arange(nudges) / nudges)
+    nudge = Nudge(cost, np.repeat(beta * phase, samples), samples)
+    start = _repeated(free, nudges)
+    state = asymmetric.settle(start.injected, nudge, start, tolerance=1e-13)
+    assert state.settled.all()
+    assert state.ports.dtype == np.complex128
+    shifts = state.ports.reshape(nudges, samples, -1)
+    epsilon = np.tensordot(phase.conj() / (nudges * beta), shifts, axes=1)
+    exact = exact_response(asymmetric, free, cost).epsilon
+    assert np.abs(epsilon - exact).max() < 1e-8 * np.abs(exact).max()

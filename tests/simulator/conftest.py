@@ -45,7 +45,9 @@ class Oracle:
     def jacobian(self, v: Array) -> Array:
         return self.W * self.neuron(v)[1] - np.diag(self.load)
 
-    def newton(self, v: Array, injected: Array, push: Array | float = 0.0, target: Array | float = 0.0) -> Array:
+    def newton(
+        self, v: Array, injected: Array, push: Array | float = 0.0, target: Array | float = 0.0
+    ) -> Array:
         """The zero of the current that Newton's method finds from ``v``, under ``push * (target - s)``."""
         for _ in range(100):
             s, slope = self.neuron(v)

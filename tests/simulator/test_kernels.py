@@ -1,0 +1,240 @@
+"""Compiled kernels, each against plain NumPy: they check nothing themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+from ohmostat.simulator import kernels, neurons
+from ohmostat.simulator.kernels import _exp
+
+Array = np.ndarray[Any, Any]
+KERNEL = {"logistic": kernels.LOGISTIC, "tanh": kernels.LOGISTIC, "softplus": kernels.SOFTPLUS}
+EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52, np.complex128: 2.0**-52}
+
+
+def real(dtype: type) -> type:
+    return np.zeros(0, dtype).real.dtype.type
+
+
+def transfer(law: str, v: Array, low: float, high: float, gain: float, offset: float, knee: float) -> Array:
+    r, n = real(v.dtype.type), len(v)
+    s = np.empty_like(v)
+    kernels.transfer(
+        KERNEL[law], v, r(low), r(high - low), np.full(n, gain, r), np.full(n, offset, r), r(knee), s
+    )
+    return s
+
+
+# -- exponentials and transfer curves --------------------------------------------------------------
+
+
+def test_float32_exponential_is_good_to_three_ulp_and_never_overflows() -> None:
+    @njit(error_model="numpy")
+    def exponential(x: Array, out: Array) -> None:
+        for i in range(x.shape[0]):
+            out[i] = _exp(x[i])
+
+    x = np.linspace(-87, 88, 200_001).astype(np.float32)
+    out = np.empty_like(x)
+    exponential(x, out)
+    true = np.exp(x.astype(np.float64))
+    ulp = np.spacing(true.astype(np.float32)).astype(np.float64)
+    assert np.max(np.abs(out - true) / ulp) <= 3.0
+    edge = np.array([-np.inf, -1e9, -87, 0, 88, 1e9, np.inf, np.nan], np.float32)
+    out = np.empty_like(edge)
+    exponential(edge, out)
+    assert out[3] == 1.0 and np.isnan(out[7]) and np.isfinite(out[:7]).all()
+    assert np.all(out[:3] < 2e-38) and np.all(out[4:7] > 1e38)
+
+
+@pytest.mark.parametrize("law", sorted(KERNEL))
+@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize("gain", [0.3, 4.0, 1000.0])
+def test_transfer_is_the_readable_law(law: str, dtype: type, gain: float) -> None:
+    v = np.concatenate([np.linspace(-3, 3, 301), [-300.0, -30.0, 30.0, 300.0]]).astype(dtype)
+    if dtype is np.complex128:
+        v = v + 1j * np.linspace(-1, 1, len(v)) * min(0.5 / gain, 0.1)
+    parameters = dict(low=-0.5, high=1.25, gain=gain, offset=0.125, knee=0.05)
+    s = transfer(law, v, **parameters)
+    want = neurons.evaluate(law, v.astype(np.promote_types(dtype, np.float64)), **parameters)[0]
+    assert s.dtype == dtype
+    # The curve magnifies the rounding of v - offset by its gain; softplus adds that of its two large terms.
+    terms = 4 + gain * (np.abs(v) + 0.2) * (law == "softplus") + gain * 4 * (np.abs(v) < 4)
+    assert np.all(np.abs(s - want) <= 2 * EPS[dtype] * terms)
+
+
+def test_complex_logistic_saturates_instead_of_overflowing() -> None:
+    v = np.array([-1e3 + 0j, -1e3 + 1e-4j, 1e3 + 1e-4j, -1e300 + 1e-4j])
+    assert transfer("logistic", v, 0.0, 1.0, 1e3, 0.0, 0.1) == pytest.approx([0, 0, 1, 0], abs=1e-15)
+
+
+@pytest.mark.parametrize("law", sorted(KERNEL))
+@pytest.mark.parametrize("dtype", EPS)
+def test_nan_stays_nan(law: str, dtype: type) -> None:
+    s = transfer(law, np.array([0.0, np.nan, 0.0], dtype), 0.0, 1.0, 1.0, 0.0, 0.1)
+    assert np.isnan(s).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("law", [kernels.LOGISTIC, kernels.SOFTPLUS, kernels.LINEAR])
+def test_activate_settles_one_layer_of_the_active_rows(law: int, per_sample: bool, dtype: type) -> None:
+    rng, r = np.random.default_rng(1), real(dtype)
+    batch, size, start, n, rows = 5, 7, 2, 3, np.array([4, 1, 2])
+    currents = rng.standard_normal((3, n)).astype(dtype)
+    injected = rng.standard_normal((batch, size)).astype(dtype)
+    load = (1 + rng.random((batch if per_sample else 1, size))).astype(r)
+    gain, offset = (1 + rng.random(size)).astype(r), rng.random(size).astype(r)
+    volts, ports = np.full((batch, size), 9, dtype), np.full((3, size), 9, dtype)
+    curve = (r(-1), r(2), gain, offset, r(0.1))
+    kernels.activate(currents, injected, rows, start, law, load, *curve, volts, ports)
+    inside = slice(start, start + n)
+    for a, row in enumerate(rows):
+        v = (currents[a] + injected[row, inside]) / load[row if per_sample else 0, inside]
+        name = "logistic" if law == kernels.LOGISTIC else "softplus"
+        s = (
+            v
+            if law == kernels.LINEAR
+            else neurons.evaluate(name, v, -1, 1, gain[inside], offset[inside], r(0.1))[0]
+        )
+        assert volts[row, inside] == pytest.approx(v, rel=4 * EPS[dtype])
+        assert ports[a, inside] == pytest.approx(s, abs=60 * EPS[dtype])
+    outside = np.setdiff1d(np.arange(size), np.arange(start, start + n))
+    assert np.all(volts[:, outside] == 9) and np.all(ports[:, outside] == 9)
+    assert np.all(volts[[0, 3]] == 9)
+
+
+# -- the accelerated iteration ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+def test_solve_pivots_and_refuses_singular_systems(dtype: type) -> None:
+    rng = np.random.default_rng(2)
+    for n in range(1, 7):
+        matrix = rng.standard_normal((8, 8)).astype(dtype)
+        matrix[0, 0] = 0  # needs a row exchange
+        matrix += 1j * rng.standard_normal((8, 8)) if dtype is np.complex128 else 0
+        rhs = rng.standard_normal(8).astype(dtype)
+        want = np.linalg.solve(matrix[:n, :n], rhs[:n]) if n > 1 or matrix[0, 0] != 0 else None
+        solved = kernels._solve(matrix.copy(), solution := rhs.copy(), n)
+        assert solved == (want is not None)
+        if solved:
+            assert solution[:n] == pytest.approx(want, rel=1e-9)
+    assert not kernels._solve(np.ones((3, 3), dtype), np.ones(3, dtype), 3)
+
+
+@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize("length", [1, 2, 7, 40])
+def test_largest_difference_shows_nan_and_infinity_wherever_they_are(dtype: type, length: int) -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.standard_normal((2, length)).astype(dtype)
+    assert kernels._largest_difference(a, b) == pytest.approx(np.abs(a - b).max(), rel=1e-6)
+    for place in range(length):
+        for evil in (np.nan, np.inf, -np.inf):
+            poisoned = a.copy()
+            poisoned[place] = evil
+            assert not np.isfinite(kernels._largest_difference(poisoned, b))
+
+
+def iterate(matrix: Array, shift: Array, window: int, sweeps: int) -> list[Array]:
+    """Iterates of ``x -> matrix x + shift`` under `anderson`, one sample."""
+    n, dtype = len(shift), shift.dtype
+    x, ports = np.zeros((1, n), dtype), np.zeros((1, n), dtype)
+    last, history = np.zeros((2, 1, n), dtype), np.zeros((2, 1, window, n), dtype)
+    gram, work, coefficients = (np.zeros(s, dtype) for s in ((1, window, window), (window, window), window))
+    count, status, residual = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1)
+    path = [x[0].copy()]
+    for _ in range(sweeps):
+        ports[0] = matrix @ x[0] + shift
+        kernels.anderson(
+            ports, x, np.arange(1), 0, np.ones(1), 0.0, window, ports.copy(), count, status, residual,
+            *last, *history, gram, work, coefficients,
+        )  # fmt: skip
+        path.append(x[0].copy())
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+@pytest.mark.parametrize("window", [1, 2, 4])
+def test_mixing_is_andersons_least_squares(window: int, dtype: type) -> None:
+    rng, n = np.random.default_rng(4), 6
+    matrix = (0.9 * rng.standard_normal((n, n)) / np.sqrt(n)).astype(dtype)
+    shift = rng.standard_normal(n).astype(dtype)
+    if dtype is np.complex128:
+        matrix, shift = matrix * np.exp(0.3j), shift * (1 + 0.5j)
+    xs = iterate(matrix, shift, window, 6)
+    images = [matrix @ x + shift for x in xs]
+    for k in range(1, 6):
+        m = min(k, window)
+        r = [t - x for t, x in zip(images, xs, strict=True)]
+        d_r = np.transpose([r[j + 1] - r[j] for j in range(k - m, k)])
+        d_t = np.transpose([images[j + 1] - images[j] for j in range(k - m, k)])
+        c = np.linalg.lstsq(d_r, r[k], rcond=None)[0]
+        assert xs[k + 1] == pytest.approx(images[k] - d_t @ c, abs=1e-3 * np.abs(r[k]).max())
+
+
+def test_a_window_as_wide_as_the_space_solves_a_linear_map_that_diverges() -> None:
+    rng, n = np.random.default_rng(5), 4
+    matrix = 1.5 * np.linalg.qr(rng.standard_normal((n, n)))[0]  # every plain sweep grows by half
+    shift = rng.standard_normal(n)
+    xs = iterate(matrix, shift, n, 12)
+    assert xs[-1] == pytest.approx(np.linalg.solve(np.eye(n) - matrix, shift), abs=1e-9)
+
+
+def test_anderson_packs_the_survivors_and_flags_the_rest() -> None:
+    n, start = 3, 2
+    ports = np.arange(25.0).reshape(5, 5)
+    x = ports[:, start:].copy()
+    x[1] += 1e-9  # settled
+    x[2] += 1.0
+    x[4] -= 2.0
+    ports[3, 3] = np.nan
+    rows, status, count = np.array([9, 7, 5, 3, 1]), np.zeros(10, np.int64), np.arange(10)
+    residual, settled = np.zeros(10), np.zeros((10, 5))
+    before, images = settled.copy(), ports.copy()
+    empty = [np.zeros((10, 0, n))] * 2 + [np.zeros((10, 0, 0)), np.zeros((0, 0)), np.zeros(0)]
+    active = kernels.anderson(
+        ports, x, rows, start, np.full(10, 10.0), 1e-6, 0, settled, count, status, residual,
+        np.zeros((10, n)), np.zeros((10, n)), *empty,
+    )  # fmt: skip
+    assert active == 2 and rows[:2].tolist() == [5, 1]
+    assert status[[9, 7, 5, 3, 1]].tolist() == [1, 1, 0, -1, 0]
+    assert count.tolist() == [0, 2, 2, 4, 4, 6, 6, 8, 8, 10]
+    assert np.array_equal(settled[7], images[1]) and np.array_equal(settled[5], before[5])
+    assert np.array_equal(x[:2], images[[2, 4], start:]) and np.array_equal(ports[:2, start:], x[:2])
+    assert residual[[5, 1]].tolist() == [1.0, 2.0] and np.isnan(residual[3])
+
+
+# -- programming -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_program_pairs_moves_device_by_device(dtype: type) -> None:
+    rng, shape, g_min, g_max = np.random.default_rng(6), (4, 3), 0.1, 1.0
+    w = rng.uniform(-0.7, 0.7, shape)
+    target = np.clip(g_min + np.maximum([w, -w], 0), g_min, g_max).astype(dtype)
+    deviation = rng.lognormal(0, 0.5, (2, *shape)).astype(dtype)
+    step = (deviation * rng.lognormal(0, 0.5, (2, *shape))).astype(dtype)
+    actual, weight = deviation * target, np.zeros(shape, dtype)
+    for _ in range(5):
+        change = rng.uniform(-0.6, 0.6, shape).astype(dtype)
+        want_target, want = target.astype(float), actual.astype(float)
+        for i in range(4):
+            for j in range(3):
+                goal = want_target[0, i, j] - want_target[1, i, j] + float(change[i, j])
+                for p, goal_p in enumerate((goal, -goal)):
+                    new = min(max(g_min + max(goal_p, 0), g_min), g_max)
+                    low, high = float(deviation[p, i, j]) * g_min, float(deviation[p, i, j]) * g_max
+                    moved = want[p, i, j] + float(step[p, i, j]) * (new - want_target[p, i, j])
+                    want[p, i, j] = min(max(moved, low), high)
+                    want_target[p, i, j] = new
+        kernels.program_pairs(target, actual, deviation, step, change, dtype(g_min), dtype(g_max), weight)
+        eps = 100 * EPS[dtype]
+        assert target == pytest.approx(want_target, abs=eps) and actual == pytest.approx(
+            want, rel=eps, abs=eps
+        )
+        assert np.array_equal(weight, actual[0] - actual[1])
