@@ -2,8 +2,11 @@
 
 Fashion-MNIST, whole, `twin` 784-256-256-10 at conductance mismatch σ = 0.5, 4 epochs, 5 chips. All arms share
 data order, steps, starting weights and the same grid of learning rates: each arm takes the rate at which it
-does best on a chip that is not one of the five, judged on the last 10,000 training images. Nothing else is
-tuned. Resumable: staged in OUT, go on with the same command.
+does best in two epochs on a chip that is not one of the five, judged on the last 10,000 training images.
+Nothing else is tuned, with one exception, in favour of a control: weight decay of the homeostat's own gain
+shrinks the weights to nothing, so decay also takes the best of four strengths. A fifth arm, the adjoint with
+the homeostat, tells what tying the weights costs from what EP's bias costs. Resumable: staged in OUT, go on
+with the same command.
 
     python benchmarks/homeostat_on_fashion.py OUT [--data-dir DIR]
 """
@@ -24,7 +27,8 @@ from ohmostat.learning.sweep import ARMS, Sweep, read_sweep, run_sweep
 from ohmostat.learning.training import Trainer
 
 RATES = (0.002, 0.004, 0.008)
-SEARCH_CHIP, CHIPS, EPOCHS, SIGMA, HELD_OUT = 100, 5, 4, 0.5, 10_000
+SHRINKAGES = (1.0, 0.1, 0.01, 0.001)  # of the homeostat's gain, for the decay arm
+SEARCH_CHIP, SEARCH_EPOCHS, CHIPS, EPOCHS, SIGMA, HELD_OUT = 100, 2, 5, 4, 0.5, 10_000
 
 
 def base() -> Design:
@@ -40,27 +44,40 @@ def held_out(data: Dataset) -> Dataset:
     )  # fmt: skip
 
 
-def search(job: tuple[str, float, str | None]) -> tuple[str, float, float]:
-    """(arm, rate, accuracy on the held-out images) of the search chip."""
-    arm, rate, data_dir = job
-    design = base().replace({**ARMS[arm], "learning.rate": rate})
+def settings() -> list[dict[str, float]]:
+    """What each arm may choose from; strengths of decay at the middle rate only."""
+    gain = base().homeostat.gain
+    grid = [{"learning.rate": rate} for rate in RATES]
+    return grid + [{"learning.rate": RATES[1], "homeostat.gain": gain * s} for s in SHRINKAGES[1:]]
+
+
+def search(job: tuple[str, dict[str, float], str | None]) -> tuple[str, dict[str, float], float]:
+    """(arm, setting, accuracy on the held-out images) of the search chip."""
+    arm, setting, data_dir = job
+    design = base().replace({**ARMS[arm], **setting, "learning.epochs": SEARCH_EPOCHS})
     trainer = Trainer.from_design(design, held_out(load(design.task.data, data_dir)), SEARCH_CHIP)
-    return arm, rate, trainer.fit()[-1].accuracy
+    return arm, setting, trainer.fit()[-1].accuracy
 
 
 def searched(out: Path, data_dir: str | None) -> dict[str, dict[str, float]]:
-    """Held-out accuracy by arm and rate; kept in OUT/rates.json as it goes."""
+    """Held-out accuracy by arm and setting (as JSON text); kept in OUT/search.json as it goes."""
     import multiprocessing
 
-    path = out / "rates.json"
+    path = out / "search.json"
     found: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-    jobs = [(arm, r, data_dir) for r in RATES for arm in ARMS if str(r) not in found.get(arm, {})]
+    jobs = [
+        (arm, setting, data_dir)
+        for setting in settings()
+        for arm in ARMS
+        if (arm == "decay" or "homeostat.gain" not in setting)
+        and json.dumps(setting) not in found.get(arm, {})
+    ]
     if jobs:
         with multiprocessing.get_context("spawn").Pool(2) as pool:
-            for arm, rate, accuracy in pool.imap_unordered(search, jobs):
-                found.setdefault(arm, {})[str(rate)] = accuracy
+            for arm, setting, accuracy in pool.imap_unordered(search, jobs):
+                found.setdefault(arm, {})[json.dumps(setting)] = accuracy
                 path.write_text(json.dumps(found, indent=2))
-                print(f"search  {arm:10s} rate {rate:g}  held-out accuracy {accuracy:.4f}", flush=True)
+                print(f"search  {arm:18s} {setting}  held-out accuracy {accuracy:.4f}", flush=True)
     return found
 
 
@@ -76,26 +93,27 @@ def main() -> None:
     parser.add_argument("--data-dir")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rates = searched(arguments.out, arguments.data_dir)
-    accuracy, report = {}, {"held-out accuracy by rate": rates, "arms": {}}
+    found = searched(arguments.out, arguments.data_dir)
+    accuracy: dict[str, np.ndarray] = {}
+    arms: dict[str, object] = {}
+    report: dict[str, object] = {"held-out accuracy": found, "arms": arms}
     for arm in ARMS:
-        rate = float(max(rates[arm], key=lambda r: rates[arm][r]))
-        sweep = Sweep(base().replace("learning.rate", rate), (SIGMA,), (0.0,), CHIPS, (arm,))
+        setting = json.loads(max(found[arm], key=lambda text: found[arm][text]))
+        sweep = Sweep(base().replace(setting), (SIGMA,), (0.0,), CHIPS, (arm,))
         path = run_sweep(sweep, arguments.out / f"{arm}.h5", data_dir=arguments.data_dir)
         values = {name: cells[arm][0, 0] for name, cells in read_sweep(path).values.items()}
         accuracy[arm] = values["accuracy"]
         kept = ("accuracy", "alignment/forward0", "angle/forward1", "unsettled", "unsettled_nudged",
                 "unsettled_test", "left_out", "unstable", "jumped", "sweeps")  # fmt: skip
-        report["arms"][arm] = {"rate": rate} | {
+        arms[arm] = {"setting": setting} | {
             name: {"mean": float(values[name].mean()), "sd": float(values[name].std(ddof=1)),
                    "chips": values[name].round(5).tolist()} for name in kept
         }  # fmt: skip
-        print(
-            f"{arm:10s} rate {rate:g}  accuracy {accuracy[arm].mean():.4f} ± {accuracy[arm].std(ddof=1):.4f}"
-        )
+        mean, sd = accuracy[arm].mean(), accuracy[arm].std(ddof=1)
+        print(f"{arm:18s} {setting}  accuracy {mean:.4f} ± {sd:.4f}", flush=True)
     lost = accuracy["adjoint"] - accuracy["none"]
     report["adjoint - none"] = interval(lost)
-    for arm in ("homeostat", "decay"):
+    for arm in ("homeostat", "decay", "adjoint-homeostat"):
         won = accuracy[arm] - accuracy["none"]
         report[f"{arm} - none"] = interval(won)
         report[f"share won back by {arm}"] = float(won.mean() / lost.mean())

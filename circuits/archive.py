@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
@@ -280,6 +280,8 @@ def _scalars(attributes: Mapping[str, object]) -> dict[str, _Value]:
             raise ArchiveError(f"attribute {name!r} is {plain!r:.60}; give text, an int or a float")
         if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
             raise ArchiveError(f"attribute {name!r} is {plain}; it must fit into 64 bits")
+        if isinstance(plain, str) and ("\0" in plain or plain != plain.encode(errors="replace").decode()):
+            raise ArchiveError(f"attribute {name!r} holds a character that no UTF-8 text has; leave it out")
         found[name] = plain
     return found
 
@@ -353,7 +355,7 @@ def _store(group: h5py.Group, tree: _Tree) -> None:
             big = entry.data.nbytes >= _COMPRESS_FROM
             packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if big else {}
             item = group.create_dataset(path, data=_little(entry.data), **packing)
-        item.attrs.update(entry.attributes)
+        item.attrs.update(sorted(entry.attributes.items()))
 
 
 @contextmanager
@@ -368,8 +370,8 @@ def _reading(place: object) -> Iterator[None]:
 
 
 def _load(group: h5py.Group) -> Run:
+    _check_schema(_attributes(group, ("schema", "schema_version")))
     root = _attributes(group)
-    _check_schema(root)
     circuit, mismatch, seed = _identity(root)
     tree, forms = {"": _Entry(root)}, _forms(circuit)
     for path, item in _objects(group, "", set()):
@@ -415,10 +417,12 @@ def _identity(root: Mapping[str, _Value]) -> tuple[Circuit, MismatchSpec, int]:
         raise ArchiveError(f"its design or mismatch cannot be used ({error}); {_ANEW}") from error
 
 
-def _attributes(item: h5py.HLObject) -> dict[str, _Value]:
+def _attributes(item: h5py.HLObject, only: Container[str] | None = None) -> dict[str, _Value]:
     """All attributes: text, int64 and float64, and lists of text; any other is refused unread."""
     found: dict[str, _Value] = {}
     for name in item.attrs:
+        if only is not None and name not in only:
+            continue
         dtype, shape = item.attrs.get_id(name).dtype, item.attrs.get_id(name).shape
         text = h5py.check_string_dtype(dtype)
         is_text = text is not None and text.length is None

@@ -21,6 +21,11 @@ def generator(seed: int, *purpose: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=_key(seed, "/".join(purpose))))
 
 
+def derived_seed(seed: int, *purpose: str) -> int:
+    """A seed of its own for each (seed, purpose), below 2^63."""
+    return _key(seed, "/".join(purpose)) >> 65
+
+
 def standard_normals(seed: int, quantity: str, shape: tuple[int, ...], first: int = 0) -> Draw:
     """Standard normal deviates of the devices ``first, first + 1, …`` (row-major addresses)."""
     from scipy.special import ndtri

@@ -27,7 +27,13 @@ STYLES: dict[str, dict[str, Any]] = {
         "color": "#E69F00",
         "marker": "^",
         "linestyle": "--",
-        "label": "EP, weight decay instead",
+        "label": "EP, weight decay of the same gain",
+    },
+    "adjoint-homeostat": {
+        "color": "#009E73",
+        "marker": "v",
+        "linestyle": "-.",
+        "label": "adjoint with homeostat",
     },
     "adjoint": {
         "color": "#000000",

@@ -124,19 +124,16 @@ class Homeostat:
 
         Empty while a cycle of ``one-port`` or ``hadamard`` patterns is still being gathered.
         """
-        before = self._position
-        measured = self.asymmetry(chip)
         cycle = self.cycle(chip.blocks.size)
         if not cycle:
-            return self._changes(chip, measured, self.gain)
-        for name, skew in measured.items():
-            self._gathered[name] = self._gathered[name] + skew if name in self._gathered else skew
-        if before // cycle == self._position // cycle:
+            return self._changes(chip, self.asymmetry(chip), self.gain)
+        count = min(self.probes, cycle - self._position % cycle)  # a cycle ends with its own last pattern
+        for name, skew in self.asymmetry(chip, count).items():
+            self._gathered[name] = self._gathered.get(name, 0.0) + skew * (count / cycle)
+        if self._position % cycle:
             return {}
-        steps = chip.dtype.type(cycle / self.probes)
-        mean = {name: skew / steps for name, skew in self._gathered.items()}
-        self._gathered.clear()
-        return self._changes(chip, mean, min(self.gain * float(steps), MOST))
+        mean, self._gathered = self._gathered, {}
+        return self._changes(chip, mean, min(self.gain * max(cycle / self.probes, 1.0), MOST))
 
     def _changes(self, chip: Chip, skew: dict[str, Array], gain: float) -> dict[str, Array]:
         """Commands that move both conductances of a pair, towards each other, by ``gain`` asymmetries."""

@@ -31,7 +31,9 @@ ARMS: dict[str, dict[str, object]] = {
     "homeostat": {"learning.rule": "ep", "homeostat.mode": "probe"},
     "decay": {"learning.rule": "ep", "homeostat.mode": "decay"},
     "adjoint": {"learning.rule": "adjoint", "homeostat.mode": "off"},
+    "adjoint-homeostat": {"learning.rule": "adjoint", "homeostat.mode": "probe"},
 }
+COMPARED = ("none", "homeostat", "decay", "adjoint")
 SCHEMA, SCHEMA_VERSION = "ohmostat-sweep", 1
 
 
@@ -62,7 +64,7 @@ class Sweep:
     sigmas: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     angles: tuple[float, ...] = (0.0,)
     chips: int = 3
-    arms: tuple[str, ...] = tuple(ARMS)
+    arms: tuple[str, ...] = COMPARED
     keep_chips: bool = False
 
     def __post_init__(self) -> None:

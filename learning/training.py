@@ -12,7 +12,7 @@ from ..circuits.chip import Chip
 from ..circuits.circuit import BIAS, INPUT, Circuit
 from ..circuits.design import Design
 from ..circuits.equilibrium import Equilibrium
-from ..circuits.mismatch import generator
+from ..circuits.mismatch import derived_seed, generator
 from ..simulator.blocks import Array
 from . import asymmetry
 from .data import Dataset
@@ -97,8 +97,13 @@ def initialise(chip: Chip, seed: int, scale: float, angle: float, input_scale: f
 
 def initialise_from(chip: Chip) -> None:
     """Write the starting weights that the chip's own design asks for."""
-    start, seed = chip.circuit.design.learning, chip.circuit.design.task.seed
-    initialise(chip, seed, start.init_scale, start.angle, start.input_scale)
+    start = chip.circuit.design.learning
+    initialise(chip, run_seed(chip), start.init_scale, start.angle, start.input_scale)
+
+
+def run_seed(chip: Chip) -> int:
+    """Seed of all that is random in training this chip."""
+    return derived_seed(chip.circuit.design.task.seed, "chip", str(chip.seed))
 
 
 @dataclass
@@ -140,8 +145,8 @@ class Tally:
 class Trainer:
     """Trains one chip of a design on a data set; the history grows by one :class:`Epoch` an epoch.
 
-    Every random choice (starting weights, data order, probes) comes from ``design.task.seed``, so that
-    arms which differ in rule or homeostat share all of them.
+    Every random choice (starting weights, data order, probes) comes from ``design.task.seed`` and the
+    chip's seed, so that chips differ in all of them, and arms which differ in rule or homeostat in none.
     """
 
     chip: Chip
@@ -154,15 +159,15 @@ class Trainer:
     @classmethod
     def from_design(cls, design: Design, data: Dataset, chip_seed: int | None = None) -> Trainer:
         """Fabricate chip ``chip_seed`` (default: the task's seed), write its starting weights, set up."""
-        seed = design.task.seed
-        chip = Circuit(design).fabricate(seed=seed if chip_seed is None else chip_seed)
+        chip = Circuit(design).fabricate(seed=design.task.seed if chip_seed is None else chip_seed)
         initialise_from(chip)
         width = design.chip.layers[-1]
         classes = data.classes
+        seed = run_seed(chip)
         spread = design.learning.readout_scale / np.sqrt(width)
         weight = spread * generator(seed, "readout").standard_normal((classes, width))
         readout = Readout(weight.astype(chip.dtype), np.zeros(classes, chip.dtype))
-        return cls(chip, data, make_rule(design), make_homeostat(design), readout)
+        return cls(chip, data, make_rule(design), make_homeostat(design, seed), readout)
 
     def __post_init__(self) -> None:
         self.design = self.chip.circuit.design
@@ -219,9 +224,9 @@ class Trainer:
     # -- epochs ---------------------------------------------------------------------------------
 
     def batches(self, epoch: int) -> Iterator[tuple[Array, Array]]:
-        """The epoch's batches, in an order that depends on the task's seed alone."""
+        """The epoch's batches, in an order that depends on the run's seed alone."""
         size, count = self.design.learning.batch, len(self.data.train_y)
-        order = generator(self.design.task.seed, "order", str(epoch)).permutation(count)
+        order = generator(run_seed(self.chip), "order", str(epoch)).permutation(count)
         for first in range(0, count - size + 1, size):
             rows = order[first : first + size]
             yield self.data.train_x[rows], self.data.train_y[rows]
@@ -305,9 +310,9 @@ def make_rule(design: Design) -> LearningRule:
     return EquilibriumPropagation(ESTIMATORS[learning.estimator](beta_in_watts(design, learning.beta)))
 
 
-def make_homeostat(design: Design) -> Homeostat | WeightDecay | None:
-    """The controller that a design's ``[homeostat]`` section describes."""
+def make_homeostat(design: Design, seed: int) -> Homeostat | WeightDecay | None:
+    """The controller that a design's ``[homeostat]`` section describes; ``seed`` is that of its probes."""
     spec = design.homeostat
     if spec.mode == "probe":
-        return Homeostat.from_spec(spec, design.task.seed)
+        return Homeostat.from_spec(spec, seed)
     return WeightDecay(spec.gain) if spec.mode == "decay" else None

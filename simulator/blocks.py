@@ -64,6 +64,7 @@ class BlockCircuit:
         self.slices = _places(self.sizes, self.colours)
         self.size = sum(self.sizes)
         self.fan_in = {k: self._fan_in(k) for k in range(len(self.sizes))}
+        self.scratch: dict[tuple[Any, ...], list[Array]] = {}  # of the solvers, by shape
         self.load = np.ones(self.size, self.dtype)
         self.capacitance = np.ones(self.size, self.dtype)
         self.gain = np.ones(self.size, self.dtype)

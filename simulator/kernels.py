@@ -20,6 +20,7 @@ LOGISTIC, SOFTPLUS, LINEAR = 0, 1, 2
 # (12x on the logistic). Sums may be reordered; NaN and infinity keep their meaning.
 compiled = functools.partial(njit, cache=True, error_model="numpy")
 FAST = {"contract", "reassoc", "nsz"}
+SMALLEST = 1e-34  # squared residual below which single precision has lost it
 
 
 def _exp(x):  # pragma: no cover - replaced by the overload below
@@ -67,45 +68,36 @@ def _softplus(u):
 
 
 @compiled(fastmath=FAST)
-def activate(current, injected, rows, start, law, load, low, swing, gain, offset, knee, voltages, ports):
-    """Settle one layer given its column currents: ``v = (current + injected) / load``, ``s = f(v)``.
+def activate(
+    current, injected, rows, first, last, law, resistance, low, swing, gain, offset, knee, voltages, ports
+):
+    """Settle nodes ``first : last`` given their columns: ``v = (current + injected) resistance``, ``s = f(v)``.
 
-    ``current`` (m, n) and ``ports`` (m, N) are compact (active samples only), ``injected`` and
-    ``voltages`` (batch, N) are addressed by ``rows``; the layer's nodes are ``start : start + n``.
-    With ``law == LINEAR`` the layer is ``s = v`` (``load`` is then 1 / slope, per sample).
+    ``current`` and ``ports`` (m, N) are compact (active samples only), ``injected`` and ``voltages``
+    (batch, N) are addressed by ``rows``; ``resistance`` is 1 / load, (1, N) or per sample. With
+    ``law == LINEAR``, ``s = v`` (``resistance`` is then slope / load).
     """
-    n = current.shape[1]
+    one = swing / swing
+    slope = (one + one + one + one) / swing
     for a in range(rows.shape[0]):
         row = rows[a]
-        drive = current[a]
-        bias = injected[row, start : start + n]
-        v = voltages[row, start : start + n]
-        s = ports[a, start : start + n]
-        g = load[row if load.shape[0] > 1 else 0, start : start + n]
-        if law == LINEAR:
-            for i in range(n):
-                v[i] = (drive[i] + bias[i]) / g[i]
+        drive, bias = current[a, first:last], injected[row, first:last]
+        v, s = voltages[row, first:last], ports[a, first:last]
+        r = resistance[row if resistance.shape[0] > 1 else 0, first:last]
+        amp, mid = gain[first:last], offset[first:last]
+        if law == LOGISTIC:
+            for i in range(v.shape[0]):
+                v[i] = (drive[i] + bias[i]) * r[i]
+                s[i] = low + swing / (one + _exp(-slope * amp[i] * (v[i] - mid[i])))
+        elif law == SOFTPLUS:
+            for i in range(v.shape[0]):
+                v[i] = (drive[i] + bias[i]) * r[i]
+                u = (v[i] - mid[i]) / knee
+                s[i] = low + amp[i] * knee * (_softplus(u) - _softplus(u - swing / (amp[i] * knee)))
+        else:
+            for i in range(v.shape[0]):
+                v[i] = (drive[i] + bias[i]) * r[i]
                 s[i] = v[i]
-            continue
-        amp = gain[start : start + n]
-        mid = offset[start : start + n]
-        for i in range(n):
-            v[i] = (drive[i] + bias[i]) / g[i]
-        transfer(law, v, low, swing, amp, mid, knee, s)
-
-
-@compiled(fastmath=FAST)
-def transfer(law, v, low, swing, gain, offset, knee, s):
-    """``s = f(v)`` for one sample's nodes; the laws are those of :mod:`.neurons`."""
-    one = swing / swing
-    if law == LOGISTIC:
-        slope = (one + one + one + one) / swing
-        for i in range(v.shape[0]):
-            s[i] = low + swing / (one + _exp(-slope * gain[i] * (v[i] - offset[i])))
-    else:
-        for i in range(v.shape[0]):
-            u = (v[i] - offset[i]) / knee
-            s[i] = low + gain[i] * knee * (_softplus(u) - _softplus(u - swing / (gain[i] * knee)))
 
 
 @compiled()
@@ -143,121 +135,104 @@ def _dot(a, b):
 
 
 @compiled(fastmath=FAST)
-def _largest_difference(a, b):
-    """Largest ``|a - b|``; infinity or NaN if any is (a maximum passes over a NaN, their sum does not)."""
-    worst = abs(a[0] - b[0])
+def _remember(image, x, residual, past):
+    """Keep the residual ``T(x) - x`` and the image T(x); returns the largest residual.
+
+    Infinity or NaN if any is: a maximum passes over a NaN, a sum does not (two loops, which vectorise).
+    """
+    for i in range(x.shape[0]):
+        residual[i] = image[i] - x[i]
+        past[i] = image[i]
+    worst = abs(residual[0])
     total = worst
-    for i in range(1, a.shape[0]):
-        worst = max(worst, abs(a[i] - b[i]))
-    for i in range(1, a.shape[0]):  # a loop of its own, so that it vectorises
-        total += abs(a[i] - b[i])
+    for i in range(1, x.shape[0]):
+        worst = max(worst, abs(residual[i]))
+    for i in range(1, x.shape[0]):
+        total += abs(residual[i])
     return worst if math.isfinite(total) else total
 
 
 @compiled(fastmath=FAST)
-def _mix(x, image, window, count, last_r, last_t, d_r, d_t, gram, work, coefficients):
-    """Anderson's type-II step for one sample: the next iterate replaces ``image`` (the map's value at x).
+def _mix(image, slot, depth, residuals, images, gram, work, shares):
+    """Anderson's step for one sample: the next iterate replaces ``image``, which is ``images[slot]``.
 
-    Minimises ``|r - sum_k c_k dr_k|`` over the last ``window`` differences by (regularised) normal
-    equations and returns ``t - sum_k c_k dt_k`` (Walker and Ni 2011, eq. 2.2, with beta = 1).
+    Minimises ``|sum_k a_k r_k|`` with ``sum_k a_k = 1`` over the last ``depth`` residuals r and returns
+    ``sum_k a_k t_k`` of their images t (Walker and Ni 2011, eq. 2.1, with beta = 1). By normal equations
+    ``G a ∝ 1``, scaled to a unit diagonal; the shares of all but the latest are regularised relative to
+    the largest residual, so that late, small ones do not fit the map's curvature.
     """
-    depth = min(count, window)
-    slot = (count - 1) % window
-    if count > 0:
-        for i in range(x.shape[0]):
-            r = image[i] - x[i]
-            d_r[slot, i] = r - last_r[i]
-            d_t[slot, i] = image[i] - last_t[i]
-            last_r[i] = r
-            last_t[i] = image[i]
-        for k in range(depth):
-            gram[slot, k] = _dot(d_r[slot], d_r[k])
-            gram[k, slot] = np.conj(gram[slot, k])
-    else:
-        for i in range(x.shape[0]):
-            last_r[i] = image[i] - x[i]
-            last_t[i] = image[i]
-    if depth == 0:
-        return
-    trace = abs(gram[0, 0])
-    for k in range(1, depth):
-        trace += abs(gram[k, k])
+    trace = 0.0
     for k in range(depth):
+        gram[k, slot] = _dot(residuals[k], residuals[slot])
+        gram[slot, k] = np.conj(gram[k, slot])
+    if depth == 1:
+        return
+    for k in range(depth):
+        if gram[k, k].real < SMALLEST:
+            return
+        trace += gram[k, k].real
+    for k in range(depth):
+        norm = np.sqrt(gram[k, k].real)
+        shares[k] = 1.0 / norm
         for j in range(depth):
-            work[k, j] = gram[k, j]
-        work[k, k] += 1e-7 * trace
-        coefficients[k] = _dot(d_r[k], last_r)
-    if not _solve(work, coefficients, depth):
+            work[k, j] = gram[k, j] / (norm * np.sqrt(gram[j, j].real))
+        if k != slot:
+            work[k, k] += 1e-7 * trace / gram[k, k].real
+    if not _solve(work, shares, depth):
         return
+    total = shares[0] * 0.0
     for k in range(depth):
-        c = d_t.dtype.type(coefficients[k])
-        for i in range(x.shape[0]):
-            image[i] -= c * d_t[k, i]
+        shares[k] /= np.sqrt(gram[k, k].real)
+        total += shares[k]
+    if abs(total) == 0.0:
+        return
+    own = image.dtype.type(shares[slot] / total)
+    for i in range(image.shape[0]):
+        image[i] *= own
+    for k in range(depth):
+        if k != slot:
+            share = image.dtype.type(shares[k] / total)
+            for i in range(image.shape[0]):
+                image[i] += share * images[k, i]
 
 
 @compiled()
 def anderson(
-    ports,
-    x,
-    rows,
-    start,
-    scale,
-    tolerance,
-    window,
-    settled_ports,
-    count,
-    status,
-    residual,
-    last_r,
-    last_t,
-    d_r,
-    d_t,
-    gram,
-    work,
-    coefficients,
-):
+    ports, x, rows, start, scale, tolerance, settled_ports, count, status, change, residuals, images,
+    gram, work, shares,
+):  # fmt: skip
     """Judge every active sample and choose its next iterate; returns how many stay active.
 
     ``ports[:, start:]`` holds the image T(x) of the iterate ``x``; a sample whose ``|T(x) - x|`` is at
     most ``tolerance * scale[row]`` leaves with ``status`` 1, one that is no longer finite with -1. The
     survivors are packed to the front of ``ports``, ``x`` and ``rows``, so that what has settled costs
-    nothing more. ``count`` counts each sample's sweeps. ``window == 0`` is plain relaxation.
+    nothing more. ``count`` counts each sample's sweeps; ``residuals`` and ``images`` (batch, kept, n)
+    hold its last ones. With one kept there is nothing to mix: plain relaxation.
     """
-    kept = 0
+    kept = residuals.shape[1]
+    packed = 0
     for a in range(rows.shape[0]):
         row = rows[a]
         image = ports[a, start:]
-        iterate = x[a]
-        worst = _largest_difference(image, iterate)
-        residual[row] = worst
+        slot = count[row] % kept
+        count[row] += 1
+        worst = _remember(image, x[a], residuals[row, slot], images[row, slot])
+        change[row] = worst
         done = worst <= tolerance * scale[row]
         if done or not math.isfinite(worst):
             status[row] = 1 if done else -1
-            count[row] += 1
             for i in range(ports.shape[1]):
                 settled_ports[row, i] = ports[a, i]
             continue
-        if window > 0:
-            _mix(
-                iterate,
-                image,
-                window,
-                count[row],
-                last_r[row],
-                last_t[row],
-                d_r[row],
-                d_t[row],
-                gram[row],
-                work,
-                coefficients,
-            )
-        count[row] += 1
+        if kept > 1:
+            depth = min(count[row], kept)
+            _mix(image, slot, depth, residuals[row], images[row], gram[row], work, shares)
         for i in range(image.shape[0]):
-            x[kept, i] = image[i]
-            ports[kept, start + i] = image[i]
-        rows[kept] = row
-        kept += 1
-    return kept
+            x[packed, i] = image[i]
+            ports[packed, start + i] = image[i]
+        rows[packed] = row
+        packed += 1
+    return packed
 
 
 @compiled()

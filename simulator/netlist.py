@@ -155,6 +155,8 @@ class Netlist:
         ends = [_spread(names, nodes) for nodes in (a, b, *control)]
         values = _checked(kind, names, parameters)
         self._check_names(names, ends)
+        if not names:
+            return
         columns = self._columns.setdefault(kind, _Columns())
         columns.names += names
         self._kinds.update(dict.fromkeys(names, kind))
@@ -246,7 +248,8 @@ def _listed(values: Any) -> list[Any]:
 
 def _spread(names: list[str], nodes: Names) -> list[str]:
     """One node for every device."""
-    spread = [nodes] * len(names) if isinstance(nodes, str) else _listed(nodes)
+    one = isinstance(nodes, str) or not isinstance(nodes, Sequence | np.ndarray)
+    spread: list[Any] = [nodes] * len(names) if one else _listed(nodes)
     if len(spread) != len(names):
         raise NetlistError(f"{len(spread)} nodes for {len(names)} devices: give one, or one each")
     return spread

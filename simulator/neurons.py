@@ -59,9 +59,12 @@ def _logistic(u: Array) -> tuple[Array, Array]:
 
 
 def _above_zero(slope: Array) -> Array:
-    """A saturated slope, kept at the smallest normal number at least, so that ``1 / f'`` stays finite."""
+    """A saturated slope, kept at the smallest normal number at least, so that ``1 / f'`` stays finite.
+
+    NaN stays NaN.
+    """
     smallest = np.finfo(slope.dtype).tiny
-    return np.where(np.abs(slope) > smallest, slope, smallest)
+    return np.where(np.abs(slope) < smallest, smallest, slope)
 
 
 def _softplus(u: Array) -> Array:

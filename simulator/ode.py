@@ -59,7 +59,7 @@ def settle(
     ``max_time`` [s] (default: 1000 of the slowest node's time constants). The local error of each step is
     kept below ``rtol`` (default: ``tolerance``) of full swing and below 1 % of the step's movement.
     ``power(voltages, ports, rows)`` [W] is integrated to the energy. Settling time and energy are good to
-    some 5 %, with ``rtol = tolerance / 100`` to some 0.3 %.
+    some 10 %, with ``rtol = tolerance / 100`` to some 0.5 %.
     """
     injected = np.asarray(injected, np.result_type(injected, circuit.dtype))
     run = _Transient(circuit, injected, nudge, power, tolerance, tolerance if rtol is None else rtol)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from . import kernels, neurons
 from .blocks import Array, BlockCircuit
 
-WINDOW = 4  # differences kept by Anderson's acceleration: more gains nothing on these circuits
+WINDOW = 3  # differences kept by Anderson's acceleration: more gains nothing on these circuits
 NudgeCurrent = Callable[[Array, Array], Array]
 """(ports of the output layer (m, n_out) [V], their rows in the batch (m,)) -> current (m, n_out) [A]."""
 
@@ -108,20 +109,14 @@ def _iterate(
     change, count = np.full(batch, np.inf, circuit.dtype), np.zeros(batch, np.int64)
     status, rows = np.zeros(batch, np.int64), np.arange(batch)
     x = ports[:, first:].copy()
-    columns = {k: np.empty((batch, n), dtype) for k, n in enumerate(circuit.sizes)}
-    history = [np.zeros((batch, width), dtype) for _ in range(2)]
-    history += [np.zeros((batch, window, width), dtype) for _ in range(2)]
-    exact = np.promote_types(dtype, np.float64)
-    gram = np.zeros((batch, window, window), exact)
-    work, coefficients = np.zeros((window, window), exact), np.zeros(window, exact)
-    sweep = _Sweep(circuit, injected, law, load, nudge, voltages)
+    columns, *history = _workspace(circuit, (batch, size, width, window), dtype)
+    sweep = _Sweep(circuit, injected, law, 1 / load, nudge, voltages)
 
     active = batch
     for _ in range(max_sweeps):
         sweep(ports[:active], rows[:active], columns)
         active = kernels.anderson(
-            ports, x, rows[:active], first, scale, tolerance, window, settled_ports, count, status,
-            change, *history, gram, work, coefficients,
+            ports, x, rows[:active], first, scale, tolerance, settled_ports, count, status, change, *history
         )  # fmt: skip
         if not active:
             break
@@ -130,29 +125,43 @@ def _iterate(
     return Relaxed(voltages, settled_ports, change, count, status == 1)
 
 
+def _workspace(circuit: BlockCircuit, shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> list[Array]:
+    """Scratch arrays of a relaxation, kept with the circuit: fresh ones would cost more than they hold."""
+    key = (*shape, dtype)
+    if key not in circuit.scratch:
+        batch, size, width, window = shape
+        exact = np.promote_types(dtype, np.float64)
+        kept = window + 1
+        shapes = [(batch, size), *[(batch, kept, width)] * 2]
+        small = [(batch, kept, kept), (kept, kept), (kept,)]
+        if len(circuit.scratch) >= 4:
+            circuit.scratch.clear()
+        circuit.scratch[key] = [np.empty(s, dtype) for s in shapes] + [np.empty(s, exact) for s in small]
+    return circuit.scratch[key]
+
+
 class _Sweep:
     """One pass over all colours for the active samples."""
 
     def __init__(
-        self, circuit: BlockCircuit, injected: Array, law: int, load: Array,
+        self, circuit: BlockCircuit, injected: Array, law: int, resistance: Array,
         nudge: NudgeCurrent | None, voltages: Array,
     ) -> None:  # fmt: skip
-        self.circuit, self.injected, self.load = circuit, injected, load
-        self.nudge, self.voltages, self.law = nudge, voltages, law
+        self.nudge, self.output = nudge, circuit.output
         scalar = circuit.dtype.type
-        self.curve = (scalar(circuit.low), scalar(circuit.swing), circuit.gain, circuit.offset)
-        self.knee = scalar(circuit.knee)
-        self.order = [k for members in circuit.colours for k in members]
-        self.last = len(circuit.sizes) - 1
+        self.nodes = (law, resistance, scalar(circuit.low), scalar(circuit.swing),
+                      circuit.gain, circuit.offset, scalar(circuit.knee), voltages)  # fmt: skip
+        self.injected = injected
+        self.colours = [
+            [(circuit.slices[k], circuit.fan_in[k]) for k in members] for members in circuit.colours
+        ]
 
-    def __call__(self, ports: Array, rows: Array, columns: dict[int, Array]) -> None:
-        for k in self.order:
-            fan = self.circuit.fan_in[k]
-            column = columns[k][: len(rows)]
-            np.matmul(ports[:, fan.lo : fan.hi], fan.weight.T, out=column)
-            if self.nudge is not None and k == self.last:
-                column += self.nudge(ports[:, self.circuit.output], rows)
-            kernels.activate(
-                column, self.injected, rows, self.circuit.slices[k].start, self.law, self.load,
-                *self.curve, self.knee, self.voltages, ports,
-            )  # fmt: skip
+    def __call__(self, ports: Array, rows: Array, columns: Array) -> None:
+        columns = columns[: len(rows)]
+        for layers in self.colours:
+            for where, fan in layers:
+                np.matmul(ports[:, fan.lo : fan.hi], fan.weight.T, out=columns[:, where])
+                if self.nudge is not None and where == self.output:
+                    columns[:, where] += self.nudge(ports[:, where], rows)
+            first, last = layers[0][0].start, layers[-1][0].stop
+            kernels.activate(columns, self.injected, rows, first, last, *self.nodes, ports)

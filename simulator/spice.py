@@ -185,7 +185,8 @@ def _controlled(parameter: str) -> Card:
 
 def _resistor(ends: Sequence[str], p: Mapping[str, float]) -> str:
     """In ohms; an open one too, which SPICE has no word for."""
-    return f"{ends[0]} {ends[1]} {_number(1.0 / max(p['conductance'], 1e-300))}"
+    g = p["conductance"]
+    return f"{ends[0]} {ends[1]} {_number(1.0 / g) if g > 1e-300 else '1e300'}"
 
 
 def _logistic(ends: Sequence[str], p: Mapping[str, float]) -> str:

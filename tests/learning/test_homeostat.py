@@ -245,6 +245,37 @@ def test_step_after_a_full_cycle_is_the_gradient(make_chip: Make, scheme: str, c
     assert objective(chip)[0] == pytest.approx(0.81 * value, rel=1e-9)  # (1 - 2 gain)²
 
 
+@pytest.mark.parametrize(("scheme", "cycle"), EXACT)
+@pytest.mark.parametrize("probes", [4, 7, 40])
+def test_a_cycle_is_gathered_before_anything_moves(
+    make_chip: Make, scheme: str, cycle: int, probes: int
+) -> None:
+    """Also where the probes of a step do not divide the cycle, or are more than it has."""
+    chip, homeostat = make_chip(SKEWED), Homeostat(gain=0.05, probes=probes, scheme=scheme)
+    steps = -(-cycle // probes)
+    for done in (1, 2):
+        before = {name: chip.weight(name).copy() for name in chip.devices}
+        slopes = objective(chip)[1]
+        for _ in range(steps - 1):
+            assert homeostat.correct(chip) == {}
+        changes = homeostat.correct(chip)
+        assert changes.keys() == slopes.keys()
+        chip.program(changes)
+        gain = 0.05 * max(cycle / probes, 1)
+        for name, slope in slopes.items():
+            moved = chip.weight(name) - before[name]
+            np.testing.assert_allclose(moved, -0.5 * gain * slope, rtol=1e-8, atol=1e-15)
+        assert homeostat.measurements == done * cycle + 2 * (6 + 5 + 5 + 4)
+
+
+def test_a_cycle_never_removes_more_than_all_of_the_asymmetry(make_chip: Make) -> None:
+    chip, homeostat = make_chip(SKEWED), Homeostat(gain=0.4, probes=1)
+    for _ in range(ORDER):
+        chip.program(homeostat.correct(chip))
+    left = objective(chip)[0] / objective(make_chip(SKEWED))[0]
+    assert left < 1e-3  # the rest: pairs that stopped at a limit
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_shared_array_is_not_moved(make_chip: Make, scheme: str) -> None:
     """Its skew lies in the drivers: both ends of a device ask for opposite changes (physics, section 5)."""

@@ -40,7 +40,7 @@ class Oracle:
         return c.low + swing / 2 * (1 + t), self.gain * (1 - t**2)
 
     def current(self, v: Array, injected: Array) -> Array:
-        return self.W @ self.neuron(v)[0] + injected - self.load * v
+        return self.neuron(v)[0] @ self.W.T + injected - self.load * v
 
     def jacobian(self, v: Array) -> Array:
         return self.W * self.neuron(v)[1] - np.diag(self.load)
@@ -122,7 +122,7 @@ def network() -> Callable[..., tuple[BlockCircuit, Oracle]]:
 
 @pytest.fixture(scope="session")
 def ring() -> Callable[..., tuple[BlockCircuit, Oracle]]:
-    """``ring(gain, …)``: three neurons in a loop, each inverting the one before: above gain 2 it oscillates."""
+    """``ring(gain, capacitance)``: three inverting neurons in a loop, which oscillates above gain 2."""
 
     def make(gain: float, capacitance: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Any:
         circuit, oracle = make_network(0, (1, 1, 1), [(1, 0), (2, 1), (0, 2)])

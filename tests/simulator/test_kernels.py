@@ -20,13 +20,24 @@ def real(dtype: type) -> type:
     return np.zeros(0, dtype).real.dtype.type
 
 
+def activate(
+    current: Array, injected: Array, rows: Array, place: slice, law: int, load: Array, curve: Any
+) -> Any:
+    """Voltages (batch, N) and ports (len(rows), N) around 9 V wherever the kernel leaves them alone."""
+    dtype = current.dtype
+    volts, ports = np.full(injected.shape, 9, dtype), np.full(current.shape, 9, dtype)
+    kernels.activate(current, injected, rows, place.start, place.stop, law, 1 / load, *curve, volts, ports)
+    return volts, ports
+
+
 def transfer(law: str, v: Array, low: float, high: float, gain: float, offset: float, knee: float) -> Array:
+    """The transfer curve alone: nodes with a load of 1 S, driven by ``v`` amperes."""
     r, n = real(v.dtype.type), len(v)
-    s = np.empty_like(v)
-    kernels.transfer(
-        KERNEL[law], v, r(low), r(high - low), np.full(n, gain, r), np.full(n, offset, r), r(knee), s
-    )
-    return s
+    curve = (r(low), r(high - low), np.full(n, gain, r), np.full(n, offset, r), r(knee))
+    ones = np.ones((1, n), r)
+    return activate(v[None], 0 * ones.astype(v.dtype), np.arange(1), slice(0, n), KERNEL[law], ones, curve)[
+        1
+    ][0]
 
 
 # -- exponentials and transfer curves --------------------------------------------------------------
@@ -58,7 +69,7 @@ def test_transfer_is_the_readable_law(law: str, dtype: type, gain: float) -> Non
     v = np.concatenate([np.linspace(-3, 3, 301), [-300.0, -30.0, 30.0, 300.0]]).astype(dtype)
     if dtype is np.complex128:
         v = v + 1j * np.linspace(-1, 1, len(v)) * min(0.5 / gain, 0.1)
-    parameters = dict(low=-0.5, high=1.25, gain=gain, offset=0.125, knee=0.05)
+    parameters = {"low": -0.5, "high": 1.25, "gain": gain, "offset": 0.125, "knee": 0.05}
     s = transfer(law, v, **parameters)
     want = neurons.evaluate(law, v.astype(np.promote_types(dtype, np.float64)), **parameters)[0]
     assert s.dtype == dtype
@@ -84,28 +95,21 @@ def test_nan_stays_nan(law: str, dtype: type) -> None:
 @pytest.mark.parametrize("law", [kernels.LOGISTIC, kernels.SOFTPLUS, kernels.LINEAR])
 def test_activate_settles_one_layer_of_the_active_rows(law: int, per_sample: bool, dtype: type) -> None:
     rng, r = np.random.default_rng(1), real(dtype)
-    batch, size, start, n, rows = 5, 7, 2, 3, np.array([4, 1, 2])
-    currents = rng.standard_normal((3, n)).astype(dtype)
+    batch, size, place, rows = 5, 7, slice(2, 5), np.array([4, 1, 2])
+    currents = rng.standard_normal((3, size)).astype(dtype)
     injected = rng.standard_normal((batch, size)).astype(dtype)
     load = (1 + rng.random((batch if per_sample else 1, size))).astype(r)
     gain, offset = (1 + rng.random(size)).astype(r), rng.random(size).astype(r)
-    volts, ports = np.full((batch, size), 9, dtype), np.full((3, size), 9, dtype)
-    curve = (r(-1), r(2), gain, offset, r(0.1))
-    kernels.activate(currents, injected, rows, start, law, load, *curve, volts, ports)
-    inside = slice(start, start + n)
+    volts, ports = activate(currents, injected, rows, place, law, load, (r(-1), r(2), gain, offset, r(0.1)))
+    name = "logistic" if law == kernels.LOGISTIC else "softplus"
     for a, row in enumerate(rows):
-        v = (currents[a] + injected[row, inside]) / load[row if per_sample else 0, inside]
-        name = "logistic" if law == kernels.LOGISTIC else "softplus"
-        s = (
-            v
-            if law == kernels.LINEAR
-            else neurons.evaluate(name, v, -1, 1, gain[inside], offset[inside], r(0.1))[0]
-        )
-        assert volts[row, inside] == pytest.approx(v, rel=4 * EPS[dtype])
-        assert ports[a, inside] == pytest.approx(s, abs=60 * EPS[dtype])
-    outside = np.setdiff1d(np.arange(size), np.arange(start, start + n))
-    assert np.all(volts[:, outside] == 9) and np.all(ports[:, outside] == 9)
-    assert np.all(volts[[0, 3]] == 9)
+        s = v = (currents[a, place] + injected[row, place]) / load[row if per_sample else 0, place]
+        if law != kernels.LINEAR:
+            s = neurons.evaluate(name, v, -1, 1, gain[place], offset[place], r(0.1))[0]
+        assert volts[row, place] == pytest.approx(v, rel=4 * EPS[dtype], abs=4 * EPS[dtype])
+        assert ports[a, place] == pytest.approx(s, abs=60 * EPS[dtype])
+    outside = [0, 1, 5, 6]
+    assert np.all(volts[:, outside] == 9) and np.all(ports[:, outside] == 9) and np.all(volts[[0, 3]] == 9)
 
 
 # -- the accelerated iteration ---------------------------------------------------------------------

@@ -1,0 +1,356 @@
+"""The operating point against Kirchhoff's laws, dense algebra and circuits with known answers."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ohmostat.simulator import operating_point as engine
+from ohmostat.simulator.netlist import Netlist, NetlistError
+from ohmostat.simulator.operating_point import ConvergenceError, Equations, jacobian_at, operating_point
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def conductances(seed: int, n: int = 8) -> Netlist:
+    """A random connected network of conductances over four decades."""
+    rng = np.random.default_rng(seed)
+    net = Netlist(f"conductances {seed}")
+    for k in range(n):
+        to = "0" if k == 0 else f"n{rng.integers(k)}"
+        net.resistor(f"tree{k}", f"n{k}", to, conductance=10 ** rng.uniform(-8, -4))
+    for k in range(2 * n):
+        a, b = rng.integers(n, size=2)
+        net.resistor(f"extra{k}", f"n{a}", f"n{b}", conductance=10 ** rng.uniform(-8, -4))
+    return net
+
+
+def everything(seed: int) -> Netlist:
+    """Every kind of element, with amplifiers in feedback loops."""
+    rng = np.random.default_rng(seed)
+    net = conductances(seed)
+    net.voltage_source("V1", "in", "0", rng.normal())
+    net.resistor("Rin", "in", "n1", conductance=1e-5)
+    net.voltage_source("V2", "n2", "up", rng.normal())
+    net.resistor("Rup", "up", "n5", conductance=1e-6)
+    net.current_source("I1", "n3", "n4", 1e-6 * rng.normal())
+    net.capacitor("C1", "n1", "n6", 1e-12)
+    net.vccs("G1", "n2", "n5", "n1", "n3", 1e-7 * rng.normal())
+    net.vcvs("E1", "e", "n0", "n4", "n7", rng.normal())
+    net.resistor("Re", "e", "n6", conductance=1e-6)
+    for k, law in enumerate(("logistic", "tanh", "softplus")):
+        net.amplifier(
+            f"B{k}", f"s{k}", f"n{k + 2}", law=law, low=-0.3, high=0.9, gain=1.5, offset=0.1, knee=0.04
+        )
+        net.resistor(f"Rf{k}", f"s{k}", f"n{(k + 4) % 8}", conductance=10 ** rng.uniform(-7, -5))
+    return net
+
+
+def hopfield(seed: int, n: int = 5, gain: float = 80.0, coupling: float = 1e-6) -> Netlist:
+    """Amplifiers of high gain coupled at random in both directions: hard, and often multistable."""
+    rng = np.random.default_rng(seed)
+    net = Netlist(f"hopfield {seed}")
+    v, s = [f"v{k}" for k in range(n)], [f"s{k}" for k in range(n)]
+    net.bank("resistor", [f"R{k}" for k in range(n)], v, "0", conductance=1e-6)
+    net.bank("current_source", [f"I{k}" for k in range(n)], "0", v, current=1e-6 * rng.normal(size=n))
+    curve = {"low": -1.0, "high": 1.0, "gain": gain, "offset": 0.2, "knee": 0.0}
+    net.bank("tanh", [f"B{k}" for k in range(n)], s, "0", (v, "0"), **curve)
+    i, j = np.nonzero(~np.eye(n, dtype=bool))
+    net.bank(
+        "vccs", [f"G{a}_{b}" for a, b in zip(i, j, strict=True)], "0", [v[k] for k in i],
+        ([s[k] for k in j], "0"), transconductance=coupling * rng.normal(size=i.size),
+    )  # fmt: skip
+    return net
+
+
+def latch() -> Netlist:
+    """Two inverters (logistic, then -1) in a ring: two stable states and one that is not."""
+    net = Netlist("latch")
+    for k, other in ((1, 2), (2, 1)):
+        net.amplifier(f"B{k}", f"q{k}", f"v{k}", law="logistic", low=0.0, high=1.0, gain=5.0, offset=-0.5)
+        net.vcvs(f"E{k}", f"n{k}", "0", f"q{k}", "0", -1.0)
+        net.resistor(f"R{k}", f"n{k}", f"v{other}", conductance=1e-5)
+        net.resistor(f"L{k}", f"v{k}", "0", conductance=1e-9)
+    return net
+
+
+def branch_currents(net: Netlist, point: engine.OperatingPoint) -> list[tuple[int, int, np.ndarray, bool]]:
+    """First node, second node, current and whether it is voltage-defined, of every bank."""
+    v = np.concatenate([[0.0], point.voltages])
+    banks = []
+    for bank in net.banks:
+        a, b, c, d = bank.terminals
+        if bank.device.voltage_defined:
+            current = np.array([point.current(name) for name in bank.names])
+        else:
+            current = bank.evaluate(v[a] - v[b], v[c] - v[d])[0]
+        banks.append((a, b, current, bank.device.voltage_defined))
+    return banks
+
+
+def test_signs_of_every_element() -> None:
+    net = Netlist()
+    net.voltage_source("V1", "a", "0", 2.0)
+    net.resistor("R1", "a", "0", conductance=1e-3)
+    net.current_source("I1", "0", "b", 3e-3)  # into b
+    net.resistor("R2", "b", "0", conductance=1e-3)
+    net.vccs("G1", "0", "c", "a", "b", 1e-3)  # into c
+    net.resistor("R3", "c", "0", conductance=1e-3)
+    net.vcvs("E1", "d", "c", "b", "0", 2.0)
+    net.resistor("R4", "d", "0", conductance=1e-3)
+    net.capacitor("C1", "d", "a", 1e-9)
+    net.amplifier("B1", "s", "a", law="tanh", low=-1.0, high=1.0, gain=1.0, offset=2.0)
+    point = operating_point(net)
+    # v_d = v_c + 6 V, and the VCCS feeds both: (v_a - v_b) gm = g v_c + g v_d
+    expected = {"0": 0.0, "a": 2.0, "b": 3.0, "c": -3.5, "d": 2.5, "s": 0.0}
+    assert point.voltages_by_node() == pytest.approx(expected, abs=1e-12)
+    assert point["d"] == pytest.approx(2.5)
+    assert point.current("V1") == pytest.approx(-2e-3)  # a source that delivers: negative, as in SPICE
+    assert point.current("E1") == pytest.approx(-2.5e-3)
+    assert point.method == "newton" and point.residual < 1e-15
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(0, 7), st.integers(0, 7))
+def test_conductances_are_reciprocal_and_passive(seed: int, i: int, j: int) -> None:
+    transfer = []
+    for into, read in ((i, j), (j, i)):
+        net = conductances(seed)
+        net.current_source("I1", "0", f"n{into}", 1e-6)
+        point = operating_point(net)
+        assert point[f"n{into}"] > 0  # the source delivers power
+        assert max(point.voltages) <= point[f"n{into}"] * (1 + 1e-9)  # the extreme is at the source
+        assert min(point.voltages) >= -1e-12
+        transfer.append(point[f"n{read}"])
+    assert transfer[0] == pytest.approx(transfer[1], rel=1e-9, abs=1e-15)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds)
+def test_currents_balance_and_power_is_conserved(seed: int) -> None:
+    net = everything(seed)
+    point = operating_point(net)
+    v = np.concatenate([[0.0], point.voltages])
+    balance, power, largest = np.zeros(v.size), [], 0.0
+    for a, b, current, _ in branch_currents(net, point):
+        np.add.at(balance, a, -current)
+        np.add.at(balance, b, current)
+        power += list((v[a] - v[b]) * current)
+        largest = max(largest, np.abs(current).max())
+    assert np.abs(balance).max() <= 1e-13 * largest  # ground's too
+    assert abs(sum(power)) <= 1e-12 * np.abs(power).sum()  # Tellegen
+    assert point.residual == pytest.approx(np.abs(balance[1:]).max(), abs=1e-15 * largest)
+    assert point.residual < 1e-15 and point.voltage_residual < 1e-14
+
+
+def dense_solution(net: Netlist) -> np.ndarray:
+    """A linear netlist solved by textbook stamps, element by element, and numpy."""
+    n, branches = (
+        len(net.nodes) + 1,
+        [name for b in net.banks if b.device.voltage_defined for name in b.names],
+    )
+    m = np.zeros((n + len(branches), n + len(branches)))
+    rhs = np.zeros(len(m))
+    for bank in net.banks:
+        for name, (a, b, c, d), p in bank.rows():
+            if bank.kind == "resistor":
+                g = p["conductance"]
+                m[a, a] += g
+                m[b, b] += g
+                m[a, b] -= g
+                m[b, a] -= g
+            elif bank.kind == "current_source":
+                rhs[a] -= p["current"]
+                rhs[b] += p["current"]
+            elif bank.kind == "vccs":
+                gm = p["transconductance"]
+                m[a, c] += gm
+                m[a, d] -= gm
+                m[b, c] -= gm
+                m[b, d] += gm
+            elif bank.device.voltage_defined:
+                k = n + branches.index(name)
+                m[a, k] += 1
+                m[b, k] -= 1
+                m[k, a] += 1
+                m[k, b] -= 1
+                if bank.kind == "vcvs":
+                    m[k, c] -= p["gain"]
+                    m[k, d] += p["gain"]
+                else:
+                    rhs[k] = p["voltage"]
+    return np.linalg.solve(m[1:, 1:], rhs[1:])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds)
+def test_linear_circuits_agree_with_a_dense_solve(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    net = conductances(seed)
+    net.voltage_source("V1", "n0", "n5", rng.normal())
+    net.voltage_source("V2", "in", "0", rng.normal())
+    net.resistor("Rin", "in", "n3", conductance=1e-5)
+    net.current_source("I1", "n1", "n2", 1e-6 * rng.normal())
+    net.vccs("G1", "n4", "n1", "n6", "n7", 1e-8 * rng.normal())
+    net.vcvs("E1", "e", "n2", "n1", "n4", 0.5 * rng.normal())
+    net.resistor("Re", "e", "0", conductance=1e-6)
+    point = operating_point(net)
+    dense = dense_solution(net)
+    scale = max(1.0, np.abs(dense[: len(net.nodes)]).max())
+    np.testing.assert_allclose(point.voltages, dense[: len(net.nodes)], atol=1e-9 * scale)
+    np.testing.assert_allclose(point.currents, dense[len(net.nodes) :], rtol=1e-7, atol=1e-13 * scale)
+    assert point.iterations <= 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_jacobian_is_the_derivative_of_the_equations(seed: int) -> None:
+    net = everything(seed)
+    equations, rng = Equations(net), np.random.default_rng(seed)
+    x = rng.normal(size=equations.size)
+    h, columns = 1e-5, []
+    for k in range(equations.size):
+        step = np.zeros(equations.size)
+        step[k] = h
+        up, down = equations.evaluate(x + step), equations.evaluate(x - step)
+        columns.append((up.residual - down.residual) / (2 * h))
+    jacobian = jacobian_at(net, x[: len(net.nodes)]).toarray()
+    np.testing.assert_allclose(jacobian, np.array(columns).T, rtol=1e-6, atol=1e-8)
+
+
+def test_jacobian_of_the_equations_while_nodes_are_held() -> None:
+    net = everything(4)
+    equations, rng = Equations(net), np.random.default_rng(4)
+    n = equations.nodes
+    held = engine.Relaxation(0.7, 1e-6 * rng.random(n), rng.normal(size=n), 30.0)
+    x = rng.normal(size=equations.size)
+    direction, h = rng.normal(size=equations.size), 1e-6
+    up, down = (equations.evaluate(x + sign * h * direction, held).residual for sign in (1, -1))
+    np.testing.assert_allclose(
+        equations.evaluate(x, held).jacobian @ direction, (up - down) / (2 * h), rtol=1e-6, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("q1", [0.0, 1.0])
+@pytest.mark.parametrize("where", ["inputs", "outputs"])
+def test_initial_voltages_choose_the_state_of_a_latch(q1: float, where: str) -> None:
+    v1, v2 = (0.0, -1.0) if q1 == 1.0 else (-1.0, 0.0)
+    initial = {"v1": v1, "v2": v2} if where == "inputs" else {"q1": q1, "q2": 1.0 - q1}
+    point = operating_point(latch(), initial=initial)
+    assert point["q1"] == pytest.approx(q1, abs=0.01) and point["q2"] == pytest.approx(1.0 - q1, abs=0.01)
+    assert point.residual < 1e-17
+
+
+def test_the_third_state_of_a_latch_balances_too() -> None:
+    point = operating_point(latch(), initial={"v1": -0.5, "v2": -0.5})
+    assert point["q1"] == pytest.approx(0.5, abs=1e-3) and point["q2"] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_full_initial_state_is_kept() -> None:
+    net = everything(5)
+    point = operating_point(net)
+    again = operating_point(net, initial=point.voltages_by_node())
+    assert again.iterations <= 3
+    np.testing.assert_allclose(again.voltages, point.voltages, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("initial", "message"),
+    [({"nowhere": 1.0}, "has no node 'nowhere'"), ({"v1": float("nan")}, "node 'v1' at nan V")],
+)
+def test_impossible_initial_voltages(initial: dict[str, float], message: str) -> None:
+    with pytest.raises(NetlistError, match=message):
+        operating_point(latch(), initial=initial)
+
+
+@pytest.mark.parametrize("method", ["full newton", "damped newton", "gmin", "sources", "charging"])
+def test_every_method_alone_finds_the_one_solution(method: str) -> None:
+    net = hopfield(3, n=8, gain=1.5, coupling=5e-8)  # loop gain below 1: one solution
+    equations = Equations(net)
+    zero = np.zeros(equations.size)
+    attempt = {
+        "full newton": lambda: engine._newton(equations, zero, damped=False),
+        "damped newton": lambda: engine._newton(equations, zero),
+        "gmin": lambda: engine._follow(equations, zero, engine._gmin_path(equations, zero)),
+        "sources": lambda: engine._follow(equations, zero, engine._source_path),
+        "charging": lambda: engine._charge(equations, zero),
+    }[method]()
+    assert attempt.converged
+    np.testing.assert_allclose(attempt.x[: equations.nodes], operating_point(net).voltages, atol=1e-13)
+
+
+def test_hard_circuits_are_solved_and_say_how() -> None:
+    methods = set()
+    for seed in (0, 1, 2, 11, 13, 46, 90, 106, 148):  # plain Newton fails on most of them
+        point = operating_point(hopfield(seed))
+        assert point.residual < 1e-17 and point.voltage_residual < 1e-12
+        methods.add(point.method)
+    assert "newton" in methods and len(methods) > 1
+    assert methods <= {"newton", "gmin stepping", "source stepping", "pseudo-transient"}
+
+
+def test_no_solution_names_the_node() -> None:
+    net = Netlist("starved")
+    net.amplifier("B1", "s", "v", law="logistic", low=0.0, high=1.0, gain=1.0, offset=0.5)
+    net.vccs("G1", "v", "0", "s", "0", 1e-6)  # takes at most 1 µA out of v
+    net.current_source("I1", "0", "v", 2e-6)
+    net.resistor("R1", "w", "0", conductance=1e-6)
+    with pytest.raises(ConvergenceError, match=r"'starved'.*do not balance at 'v' \(1e-06 A"):
+        operating_point(net)
+
+
+@pytest.mark.parametrize("current", [0.0, 1e-6])
+def test_equations_that_determine_nothing_name_the_node(current: float) -> None:
+    net = Netlist("cancelled")
+    net.resistor("R1", "a", "0", conductance=1e-6)
+    net.vccs("G1", "a", "0", "a", "0", -1e-6)
+    net.current_source("I1", "0", "a", current)
+    net.resistor("R2", "b", "0", conductance=1e-6)
+    with pytest.raises(ConvergenceError, match=r"singular and do not determine 'a'$"):
+        operating_point(net)
+
+
+def test_controlled_sources_may_be_the_only_path() -> None:
+    net = Netlist("gyrator")
+    net.vccs("G1", "a", "0", "b", "0", 1e-6)
+    net.vccs("G2", "b", "0", "a", "0", -1e-6)
+    net.current_source("I1", "0", "a", 1e-6)
+    point = operating_point(net)
+    assert (point["a"], point["b"]) == pytest.approx((0.0, 1.0))
+
+
+def test_a_netlist_without_voltage_sources() -> None:
+    net = Netlist()
+    net.resistor("R1", "a", "0", conductance=1e-6)
+    point = operating_point(net)
+    assert point["a"] == 0.0 and point.branches == () and point.voltage_residual == 0.0
+
+
+def test_a_flat_chip_solves_well_within_a_second() -> None:
+    rng = np.random.default_rng(0)
+    net, sizes = Netlist("30-20-10"), (30, 20, 10)
+    for layer, size in enumerate(sizes):
+        for i in range(size):
+            if layer == 0:
+                net.voltage_source(f"V{i}", f"s0_{i}", "0", rng.random())
+            else:
+                net.resistor(f"R{layer}_{i}", f"v{layer}_{i}", "0", conductance=1e-6)
+                net.amplifier(
+                    f"B{layer}_{i}", f"s{layer}_{i}", f"v{layer}_{i}",
+                    law="logistic", low=0.0, high=1.0, gain=2.0, offset=0.2,
+                )  # fmt: skip
+            net.vcvs(f"E{layer}_{i}", f"n{layer}_{i}", "0", f"s{layer}_{i}", "0", -1.0)
+    for pre, post in ((0, 1), (1, 2), (2, 1)):
+        i, j = (k.ravel() for k in np.indices((sizes[post], sizes[pre])))
+        for sign in "sn":
+            names = [f"R{sign}{pre}{post}_{k}" for k in range(i.size)]
+            drivers, nodes = [f"{sign}{pre}_{k}" for k in j], [f"v{post}_{k}" for k in i]
+            net.bank("resistor", names, drivers, nodes, conductance=1e-6 * rng.random(i.size))
+    assert len(net) > 2000
+    started = time.perf_counter()
+    point = operating_point(net)
+    assert time.perf_counter() - started < 0.5  # about 0.03
+    assert point.method == "newton" and point.residual < 1e-18
