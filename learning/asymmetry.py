@@ -13,7 +13,7 @@ import numpy as np
 from ..circuits.chip import Chip
 from ..circuits.equilibrium import Equilibrium
 from ..simulator.blocks import Array
-from .estimators import adjoint_response, exact_response
+from .estimators import Response, adjoint_response, exact_response
 from .nudges import Cost
 from .rules import gradients
 
@@ -91,9 +91,12 @@ def objective(chip: Chip) -> tuple[float, dict[str, Array]]:
     return total, slopes
 
 
-def alignment(chip: Chip, inputs: Array, free: Equilibrium, cost: Cost) -> dict[str, float]:
-    """Cosine of EP's gradient (its exact response, β → 0) to the adjoint's, for every array."""
-    ep = gradients(chip, inputs, free, exact_response(chip, free, cost).epsilon)
+def alignment(
+    chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, response: Response | None = None
+) -> dict[str, float]:
+    """Cosine of a response's gradient (default: EP's exact one, β → 0) to the adjoint's, for every array."""
+    response = response or exact_response(chip, free, cost)
+    ep = gradients(chip, inputs, free, response.epsilon)
     true = gradients(chip, inputs, free, adjoint_response(chip, free, cost).epsilon)
     return {name: cosine(ep[name].devices(), true[name].devices()) for name in true}
 

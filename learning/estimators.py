@@ -30,6 +30,10 @@ class Response:
     valid: Array
     nudged: Equilibrium | None = None
 
+    def without(self, samples: Array) -> Response:
+        """The same, with ``samples`` (batch,) left out."""
+        return Response(np.where(samples[:, None], 0, self.epsilon), self.valid & ~samples, self.nudged)
+
 
 @dataclass(frozen=True)
 class Estimator:
@@ -49,8 +53,9 @@ class Estimator:
         """Measure ``ds*/dβ`` of the free equilibria by relaxing the chip under every nudge.
 
         A sample is left out where a phase did not settle, or where nudges of both signs moved the chip
-        more in common than apart: it has then jumped to another branch, and ``1/β`` times the jump would
-        drown the batch. A chip can tell both from its own outputs.
+        more in common than apart: that is no derivative, often a jump to another branch, and ``1/β`` times
+        it would drown the batch. A chip can tell both from its own ports. (A jump along the push passes;
+        the release test of a certified sample sees it.)
         """
         samples, copies = len(free.ports), len(self.nodes)
         betas = np.repeat(np.asarray(self.nodes), samples) * self.beta

@@ -8,7 +8,8 @@ that couple i and j, one each way, and each moves by its own local, antisymmetri
     Δg_ij ∝ -(<q_i ξ_j> - <ξ_i q_j>) / σ²,
 
 whose mean is half the (negative) gradient of ``H = ½|J̃ - J̃ᵀ|²`` (physics, section 5). The controller
-sees the real devices, mismatch included, and never a programmed target.
+sees the real devices, mismatch included; of what was programmed it knows only which device of a pair
+carries the weight.
 """
 
 from __future__ import annotations
@@ -151,12 +152,12 @@ class Homeostat:
 
         Without it the step is unstable at wide mismatch, where single devices move tenfold. A change that
         takes a pair's weight through zero is finished on the other device, with that one's gain. A dead
-        device (gain 0) is left alone. The gains are the chip's calibration: one write and one read of
-        each device, counted on first use.
+        device (gain 0) is left alone. The gains are the chip's calibration, taken here as exact: one write
+        of each device, read before and after, one port and one plane at a time, counted on first use.
         """
         devices = chip.devices[array]
         if array not in self._calibration:
-            self.measurements += 2 * devices.step.shape[2]
+            self.measurements += 4 * devices.step.shape[2]
             self.writes += devices.step.size
             live = devices.step > 0
             self._calibration[array] = np.divide(1, devices.step, out=np.zeros_like(devices.step), where=live)

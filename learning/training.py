@@ -39,8 +39,9 @@ class Readout:
 class Epoch:
     """What is recorded after each epoch (epoch 0: before training). Shares are of samples.
 
-    ``alignment``: cosine of EP's exact-response gradient to the adjoint's, by array, on a fixed set of
-    samples. ``angle``: between forward and feedback weights [degrees], by forward array. ``symmetry``:
+    ``loss``: mean over the epoch (NaN at epoch 0). ``alignment``: cosine of EP's exact-response gradient
+    (β → 0) to the adjoint's, by array, on a fixed set of samples; ``measured``: that of the rule's own
+    gradient, finite nudge and all. ``angle``: between forward and feedback weights [degrees], by forward array. ``symmetry``:
     ``|S|/(|S|+|A|)`` of J̃ at one sample, ``symmetry_after`` the best diagonal. ``unsettled`` (free) and
     ``unsettled_nudged`` during training, ``unsettled_test``; ``left_out`` of the updates, being unsettled
     in a phase or having jumped; ``unstable`` and ``jumped`` among certified samples. ``sweeps``: mean per
@@ -51,6 +52,7 @@ class Epoch:
     loss: float
     accuracy: float
     alignment: dict[str, float]
+    measured: dict[str, float]
     angle: dict[str, float]
     symmetry: float
     symmetry_after: float
@@ -172,6 +174,11 @@ class Trainer:
     def __post_init__(self) -> None:
         self.design = self.chip.circuit.design
         learning = self.design.learning
+        if len(self.data.train_y) < learning.batch:
+            raise ValueError(
+                f"learning.batch is {learning.batch}, but there are {len(self.data.train_y)} training samples: "
+                "make the batch smaller, or task.train larger"
+            )
         self.optimizer = make_optimizer(learning.optimizer, learning.rate, learning.momentum)
         self.steps = 0
 
@@ -196,6 +203,8 @@ class Trainer:
         chip, x, cost = self.chip, self.inputs(images), self.cost(labels)
         free = chip.relax(x, certify=CERTIFIED_PER_BATCH)
         response = self.rule.response(chip, free, cost, CERTIFIED_PER_BATCH)
+        if free.checked is not None and free.stable is not None:
+            response = response.without(free.checked & ~free.stable)
         grads = gradients(chip, x, free, response.epsilon)
         if tally is not None:
             tally.add(free, response, cost.value(free.outputs, np.arange(len(x))))
@@ -263,10 +272,10 @@ class Trainer:
 
     def _record(self, tally: Tally, began: float, report: Callable[[Epoch | None], None]) -> None:
         accuracy, unsettled_test = self.evaluate()
-        cosines, symmetry = self.diagnose()
+        cosines, measured, symmetry = self.diagnose()
         n = max(tally.samples, 1)
         epoch = Epoch(
-            len(self.history), tally.loss / n, accuracy, cosines, asymmetry.weight_angles(self.chip),
+            len(self.history), tally.loss / n if tally.samples else float("nan"), accuracy, cosines, measured, asymmetry.weight_angles(self.chip),
             symmetry.measure, symmetry.after, tally.unsettled / n,
             tally.unsettled_nudged / max(tally.nudged, 1), unsettled_test, tally.left_out / n,
             tally.unstable / max(tally.checked, 1), tally.jumped / max(tally.checked_nudged, 1),
@@ -294,12 +303,17 @@ class Trainer:
         best: Array = np.argmax(scores, axis=1)
         return best
 
-    def diagnose(self) -> tuple[dict[str, float], asymmetry.Symmetry]:
-        """Alignment by array on the fixed samples, and the symmetry of J̃ at the first of them."""
+    def diagnose(self) -> tuple[dict[str, float], dict[str, float], asymmetry.Symmetry]:
+        """On the fixed samples: cosine to the adjoint's gradient by array, of EP's exact response and of
+        what the rule measures; and the symmetry of J̃ at the first of them.
+        """
         x = self.inputs(self.data.test_x[:ALIGNMENT_SAMPLES])
         free = self.chip.relax(x, certify=0)
         cost = self.cost(self.data.test_y[:ALIGNMENT_SAMPLES])
-        return asymmetry.alignment(self.chip, x, free, cost), asymmetry.symmetry(free)
+        exact = asymmetry.alignment(self.chip, x, free, cost)
+        response = self.rule.response(self.chip, free, cost, 0)
+        measured = asymmetry.alignment(self.chip, x, free, cost, response)
+        return exact, measured, asymmetry.symmetry(free)
 
 
 def make_rule(design: Design) -> LearningRule:

@@ -64,7 +64,8 @@ def settle(
     injected = np.asarray(injected, np.result_type(injected, circuit.dtype))
     run = _Transient(circuit, injected, nudge, power, tolerance, tolerance if rtol is None else rtol)
     horizon = 1000 * float(np.max(circuit.capacitance / circuit.load)) if max_time is None else max_time
-    voltages = np.zeros_like(injected) if start is None else np.array(start, injected.dtype)
+    voltages = np.zeros_like(injected)
+    voltages[...] = 0 if start is None else start
     return run(voltages, horizon, max_steps)
 
 

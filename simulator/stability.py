@@ -24,7 +24,7 @@ def is_stable(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None 
 
 def is_contracting(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None = None) -> bool:
     """Sufficient test 1: ``-(J̃ + J̃ᵀ)/2`` has a Cholesky factor."""
-    jacobian = circuit.port_jacobian(voltages, nudge_slope)
+    jacobian = circuit.port_jacobian(voltages, nudge_slope).astype(np.float64)  # float32 passes too many
     if not np.isfinite(jacobian).all():
         return False
     symmetric = jacobian + jacobian.T

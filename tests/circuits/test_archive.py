@@ -430,22 +430,26 @@ def test_a_truncated_file_is_refused(path: Path) -> None:
             read_run(path)
 
 
-def test_a_damaged_file_is_refused_or_unharmed(path: Path, run: Run) -> None:
-    whole, rng = path.read_bytes(), random.Random(1)
-    inputs = np.random.default_rng(0).random((2, 64))
-    ports, refused = run.chip.relax(inputs).ports, 0
-    for _ in range(60):
+def places_of(item: h5py.Dataset) -> range:
+    """Where in its file the first piece of a data set lies."""
+    if item.chunks is None:
+        return range(item.id.get_offset(), item.id.get_offset() + item.nbytes)
+    chunk = item.id.get_chunk_info(0)
+    return range(chunk.byte_offset, chunk.byte_offset + chunk.size)
+
+
+def test_one_flipped_bit_in_any_data_set_is_refused(path: Path) -> None:
+    """Damage elsewhere, to HDF5's own structures, is for HDF5 to notice: old versions of it crash."""
+    whole, rng, places = path.read_bytes(), random.Random(1), list[range]()
+    with h5py.File(path) as file:
+        file.visititems(lambda _, item: places.append(places_of(item)) if hasattr(item, "dtype") else None)
+    assert len(places) > 30
+    for place in places:
         damaged = bytearray(whole)
-        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        damaged[rng.choice(place)] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
-        try:
-            again = read_run(path)
-        except ArchiveError:
-            refused += 1
-        else:
-            np.testing.assert_array_equal(again.chip.relax(inputs).ports, ports)
-            assert again.attributes == run.attributes
-    assert refused > 20
+        with pytest.raises(ArchiveError, match=r"is damaged or truncated|checksum does not match"):
+            read_run(path)
 
 
 # -- writing ---------------------------------------------------------------------------------------

@@ -103,8 +103,8 @@ def test_the_shipped_designs_are_what_they_promise() -> None:
     full, embedded = Design.named("fashion"), Design.named("fashion-6k")
     assert full.chip.layers == (784, 256, 256, 10) and full.task.data == "fashion-mnist"
     assert full.mismatch.conductance == 0.3 and full.homeostat.mode == "probe"
-    assert embedded.learning.epochs < full.learning.epochs
-    same = {"name": "fashion", "task.data": "fashion-mnist", "learning.epochs": 3}
+    same = {"name": "fashion", "task.data": "fashion-mnist", "learning.epochs": 3,
+            "learning.rate": 0.004, "learning.beta": 0.05}  # fmt: skip
     assert embedded.replace(same) == full
     assert Design.named("shared").mismatch.driver_gain == 0.1
     assert Design.named("digits").chip.columns == "passive"

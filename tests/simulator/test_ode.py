@@ -176,6 +176,8 @@ def test_a_start_in_balance_takes_no_time(network: Callable) -> None:
     again = settle(circuit, drive, start=first.voltages, tolerance=1e-7)
     assert again.settled.all() and np.all(again.time == 0) and np.all(again.steps == 0)
     assert np.array_equal(first.voltages, kept)
+    spread = settle(circuit, drive, start=first.voltages[1], tolerance=1e-7)  # one start for all
+    assert spread.settled.all() and spread.steps[1] == 0
     assert np.array_equal(
         settle(circuit, np.ones((1, circuit.size), int)).time,
         settle(circuit, np.ones((1, circuit.size))).time,

@@ -54,6 +54,24 @@ def test_a_contracting_state_is_stable_whatever_the_capacitors(
     assert is_stable(circuit, v) == (eigenvalues.real.max() < 0)
 
 
+def test_float32_weights_are_judged_in_float64(network: Callable) -> None:
+    """Symmetric networks at the edge, where a Cholesky factorisation in float32 passes unstable ones."""
+    on_the_edge = 0
+    for seed in range(150):
+        circuit, _ = network(seed, (20, 15, 10), scale=1.0, dtype=np.float32)
+        for post, pre in ((1, 0), (2, 1)):
+            circuit.weight(pre, post)[...] = circuit.weight(post, pre).T
+        v = np.random.default_rng(seed).standard_normal(circuit.size).astype(np.float32)
+        damping = np.sqrt(circuit.load / circuit.ports(v)[1])
+        most = np.linalg.eigvalsh(circuit.dense() / np.outer(damping, damping).astype(float)).max()
+        circuit.load *= np.float32(most * (1 - 1e-7))
+        growth = np.linalg.eigvalsh(circuit.port_jacobian(v).astype(float)).max()
+        if abs(growth) > 1e-12:
+            assert is_contracting(circuit, v) == (growth < 0)
+        on_the_edge += abs(growth) < 1e-6
+    assert on_the_edge > 100
+
+
 def test_both_verdicts_occur(network: Callable) -> None:
     """The law above would hold of a certificate that never passes, or of circuits that are all stable."""
     verdicts = set()
