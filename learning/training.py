@@ -41,11 +41,11 @@ class Epoch:
 
     ``loss``: mean over the epoch (NaN at epoch 0). ``alignment``: cosine of EP's exact-response gradient
     (β → 0) to the adjoint's, by array, on a fixed set of samples; ``measured``: that of the rule's own
-    gradient, finite nudge and all. ``angle``: between forward and feedback weights [degrees], by forward array. ``symmetry``:
-    ``|S|/(|S|+|A|)`` of J̃ at one sample, ``symmetry_after`` the best diagonal. ``unsettled`` (free) and
-    ``unsettled_nudged`` during training, ``unsettled_test``; ``left_out`` of the updates, being unsettled
-    in a phase or having jumped; ``unstable`` and ``jumped`` among certified samples. ``sweeps``: mean per
-    free phase. ``measurements``: homeostat's, so far.
+    gradient, finite nudge and all. ``angle``: between forward and feedback weights [degrees], by forward
+    array. ``symmetry``: ``|S|/(|S|+|A|)`` of J̃ at one sample, ``symmetry_after`` the best diagonal.
+    ``unsettled`` (free) and ``unsettled_nudged`` during training, ``unsettled_test``; ``left_out`` of the
+    updates; ``unstable`` and ``jumped`` among certified samples. ``sweeps``: mean per free phase.
+    ``measurements``: homeostat's, so far.
     """
 
     epoch: int
@@ -124,6 +124,20 @@ class Tally:
     jumped: int = 0
     sweeps: int = 0
 
+    def shares(self) -> dict[str, float]:
+        """What of an :class:`Epoch` it has counted, by name."""
+        nudged, checked = max(self.nudged, 1), max(self.checked, 1)
+        samples = max(self.samples, 1)
+        return {
+            "loss": self.loss / samples if self.samples else float("nan"),
+            "unsettled": self.unsettled / samples,
+            "left_out": self.left_out / samples,
+            "sweeps": self.sweeps / samples,
+            "unsettled_nudged": self.unsettled_nudged / nudged,
+            "unstable": self.unstable / checked,
+            "jumped": self.jumped / max(self.checked_nudged, 1),
+        }
+
     def add(self, free: Equilibrium, response: Response, loss: Array) -> None:
         """Count one batch."""
         nudged = response.nudged
@@ -176,8 +190,8 @@ class Trainer:
         learning = self.design.learning
         if len(self.data.train_y) < learning.batch:
             raise ValueError(
-                f"learning.batch is {learning.batch}, but there are {len(self.data.train_y)} training samples: "
-                "make the batch smaller, or task.train larger"
+                f"learning.batch is {learning.batch}, but there are {len(self.data.train_y)} "
+                "training samples: make the batch smaller, or task.train larger"
             )
         self.optimizer = make_optimizer(learning.optimizer, learning.rate, learning.momentum)
         self.steps = 0
@@ -272,16 +286,20 @@ class Trainer:
 
     def _record(self, tally: Tally, began: float, report: Callable[[Epoch | None], None]) -> None:
         accuracy, unsettled_test = self.evaluate()
-        cosines, measured, symmetry = self.diagnose()
-        n = max(tally.samples, 1)
+        exact, measured, symmetry = self.diagnose()
         epoch = Epoch(
-            len(self.history), tally.loss / n if tally.samples else float("nan"), accuracy, cosines, measured, asymmetry.weight_angles(self.chip),
-            symmetry.measure, symmetry.after, tally.unsettled / n,
-            tally.unsettled_nudged / max(tally.nudged, 1), unsettled_test, tally.left_out / n,
-            tally.unstable / max(tally.checked, 1), tally.jumped / max(tally.checked_nudged, 1),
-            tally.sweeps / n, self.homeostat.measurements if self.homeostat else 0,
-            time.perf_counter() - began,
-        )  # fmt: skip
+            epoch=len(self.history),
+            accuracy=accuracy,
+            alignment=exact,
+            measured=measured,
+            angle=asymmetry.weight_angles(self.chip),
+            symmetry=symmetry.measure,
+            symmetry_after=symmetry.after,
+            unsettled_test=unsettled_test,
+            measurements=self.homeostat.measurements if self.homeostat else 0,
+            seconds=time.perf_counter() - began,
+            **tally.shares(),
+        )
         self.history.append(epoch)
         report(epoch)
 

@@ -71,7 +71,7 @@ def _softplus(u):
 def activate(
     current, injected, rows, first, last, law, resistance, low, swing, gain, offset, knee, voltages, ports
 ):
-    """Settle nodes ``first : last`` given their columns: ``v = (current + injected) resistance``, ``s = f(v)``.
+    """Settle nodes ``first : last``: ``v = (current + injected) resistance``, ``s = f(v)``.
 
     ``current`` and ``ports`` (m, N) are compact (active samples only), ``injected`` and ``voltages``
     (batch, N) are addressed by ``rows``; ``resistance`` is 1 / load, (1, N) or per sample. With

@@ -265,7 +265,7 @@ def test_a_cycle_is_gathered_before_anything_moves(
         for name, slope in slopes.items():
             moved = chip.weight(name) - before[name]
             np.testing.assert_allclose(moved, -0.5 * gain * slope, rtol=1e-8, atol=1e-15)
-        assert homeostat.measurements == done * cycle + 2 * (6 + 5 + 5 + 4)
+        assert homeostat.measurements == done * cycle + 4 * (6 + 5 + 5 + 4)
 
 
 def test_a_cycle_never_removes_more_than_all_of_the_asymmetry(make_chip: Make) -> None:
@@ -395,7 +395,7 @@ def test_calibration_is_counted_once(make_chip: Make) -> None:
     columns, pairs = 6 + 5 + 5 + 4, 30 + 20 + 30 + 20  # forward1, forward2, feedback1, feedback2
     for calls in (1, 2, 3):
         homeostat.correct(chip)
-        assert homeostat.measurements == 7 * calls + 2 * columns  # g+ and g- of a column at a time
+        assert homeostat.measurements == 7 * calls + 4 * columns  # g+ and g-, before and after
         assert homeostat.writes == pairs * calls + 2 * pairs
 
 

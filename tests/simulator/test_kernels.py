@@ -131,39 +131,58 @@ def test_solve_pivots_and_refuses_singular_systems(dtype: type) -> None:
     assert not kernels._solve(np.ones((3, 3), dtype), np.ones(3, dtype), 3)
 
 
+class Batch:
+    """The arrays that `anderson` works on; scratch is NaN at first, so that nothing unwritten is used."""
+
+    def __init__(self, images: Array, x: Array, window: int, start: int = 0) -> None:
+        batch, (n, dtype) = len(images), (x.shape[1], images.dtype)
+        self.ports, self.x, self.rows, self.start = images.copy(), x.copy(), np.arange(batch), start
+        self.settled, self.change = np.zeros_like(images), np.zeros(batch)
+        self.count, self.status = np.zeros(batch, np.int64), np.zeros(batch, np.int64)
+        kept = window + 1
+        shapes = [(batch, kept, n)] * 2 + [(batch, kept, kept), (kept, kept), (kept,)]
+        exact = np.promote_types(dtype, np.float64)
+        self.scratch = [np.full(s, np.nan, d) for s, d in zip(shapes, [dtype] * 2 + [exact] * 3, strict=True)]
+
+    def step(self, tolerance: float, scale: float = 1.0) -> int:
+        active: int = kernels.anderson(
+            self.ports, self.x, self.rows, self.start, np.full(len(self.count), scale), tolerance,
+            self.settled, self.count, self.status, self.change, *self.scratch,
+        )  # fmt: skip
+        return active
+
+
 @pytest.mark.parametrize("dtype", EPS)
 @pytest.mark.parametrize("length", [1, 2, 7, 40])
-def test_largest_difference_shows_nan_and_infinity_wherever_they_are(dtype: type, length: int) -> None:
-    rng = np.random.default_rng(3)
-    a, b = rng.standard_normal((2, length)).astype(dtype)
-    assert kernels._largest_difference(a, b) == pytest.approx(np.abs(a - b).max(), rel=1e-6)
+def test_the_largest_change_shows_nan_and_infinity_wherever_they_are(dtype: type, length: int) -> None:
+    a, b = np.random.default_rng(3).standard_normal((2, length)).astype(dtype)
+    poisoned = [a]
     for place in range(length):
         for evil in (np.nan, np.inf, -np.inf):
-            poisoned = a.copy()
-            poisoned[place] = evil
-            assert not np.isfinite(kernels._largest_difference(poisoned, b))
+            poisoned.append(a.copy())
+            poisoned[-1][place] = evil
+    for window in (0, 3):
+        batch = Batch(np.array(poisoned), np.tile(b, (len(poisoned), 1)), window)
+        assert batch.step(1e-3) == 1
+        assert batch.change[0] == pytest.approx(np.abs(a - b).max(), rel=1e-6)
+        assert batch.status[0] == 0 and np.all(batch.status[1:] == -1)
+        assert not np.isfinite(batch.change[1:]).any()
 
 
 def iterate(matrix: Array, shift: Array, window: int, sweeps: int) -> list[Array]:
-    """Iterates of ``x -> matrix x + shift`` under `anderson`, one sample."""
-    n, dtype = len(shift), shift.dtype
-    x, ports = np.zeros((1, n), dtype), np.zeros((1, n), dtype)
-    last, history = np.zeros((2, 1, n), dtype), np.zeros((2, 1, window, n), dtype)
-    gram, work, coefficients = (np.zeros(s, dtype) for s in ((1, window, window), (window, window), window))
-    count, status, residual = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1)
-    path = [x[0].copy()]
+    """Iterates of ``x -> matrix x + shift``, one sample."""
+    batch = Batch(shift[None], np.zeros_like(shift)[None], window)
+    path = [batch.x[0].copy()]
     for _ in range(sweeps):
-        ports[0] = matrix @ x[0] + shift
-        kernels.anderson(
-            ports, x, np.arange(1), 0, np.ones(1), 0.0, window, ports.copy(), count, status, residual,
-            *last, *history, gram, work, coefficients,
-        )  # fmt: skip
-        path.append(x[0].copy())
+        batch.ports[0] = matrix @ batch.x[0] + shift
+        if not batch.step(0.0):
+            break
+        path.append(batch.x[0].copy())
     return path
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-@pytest.mark.parametrize("window", [1, 2, 4])
+@pytest.mark.parametrize("window", [0, 1, 2, 4])
 def test_mixing_is_andersons_least_squares(window: int, dtype: type) -> None:
     rng, n = np.random.default_rng(4), 6
     matrix = (0.9 * rng.standard_normal((n, n)) / np.sqrt(n)).astype(dtype)
@@ -172,13 +191,15 @@ def test_mixing_is_andersons_least_squares(window: int, dtype: type) -> None:
         matrix, shift = matrix * np.exp(0.3j), shift * (1 + 0.5j)
     xs = iterate(matrix, shift, window, 6)
     images = [matrix @ x + shift for x in xs]
-    for k in range(1, 6):
+    for k in range(6):
         m = min(k, window)
         r = [t - x for t, x in zip(images, xs, strict=True)]
-        d_r = np.transpose([r[j + 1] - r[j] for j in range(k - m, k)])
-        d_t = np.transpose([images[j + 1] - images[j] for j in range(k - m, k)])
-        c = np.linalg.lstsq(d_r, r[k], rcond=None)[0]
-        assert xs[k + 1] == pytest.approx(images[k] - d_t @ c, abs=1e-3 * np.abs(r[k]).max())
+        want = images[k]
+        if m:
+            d_r = np.transpose([r[j + 1] - r[j] for j in range(k - m, k)])
+            d_t = np.transpose([images[j + 1] - images[j] for j in range(k - m, k)])
+            want = want - d_t @ np.linalg.lstsq(d_r, r[k], rcond=None)[0]
+        assert xs[k + 1] == pytest.approx(want, abs=float(1e-3 * np.abs(r[k]).max()))
 
 
 def test_a_window_as_wide_as_the_space_solves_a_linear_map_that_diverges() -> None:
@@ -189,28 +210,25 @@ def test_a_window_as_wide_as_the_space_solves_a_linear_map_that_diverges() -> No
     assert xs[-1] == pytest.approx(np.linalg.solve(np.eye(n) - matrix, shift), abs=1e-9)
 
 
-def test_anderson_packs_the_survivors_and_flags_the_rest() -> None:
-    n, start = 3, 2
-    ports = np.arange(25.0).reshape(5, 5)
-    x = ports[:, start:].copy()
+@pytest.mark.parametrize("window", [0, 3])
+def test_the_survivors_are_packed_and_the_rest_flagged(window: int) -> None:
+    start, images = 2, np.arange(25.0).reshape(5, 5)
+    x = images[:, start:].copy()
     x[1] += 1e-9  # settled
     x[2] += 1.0
     x[4] -= 2.0
-    ports[3, 3] = np.nan
-    rows, status, count = np.array([9, 7, 5, 3, 1]), np.zeros(10, np.int64), np.arange(10)
-    residual, settled = np.zeros(10), np.zeros((10, 5))
-    before, images = settled.copy(), ports.copy()
-    empty = [np.zeros((10, 0, n))] * 2 + [np.zeros((10, 0, 0)), np.zeros((0, 0)), np.zeros(0)]
-    active = kernels.anderson(
-        ports, x, rows, start, np.full(10, 10.0), 1e-6, 0, settled, count, status, residual,
-        np.zeros((10, n)), np.zeros((10, n)), *empty,
-    )  # fmt: skip
-    assert active == 2 and rows[:2].tolist() == [5, 1]
-    assert status[[9, 7, 5, 3, 1]].tolist() == [1, 1, 0, -1, 0]
-    assert count.tolist() == [0, 2, 2, 4, 4, 6, 6, 8, 8, 10]
-    assert np.array_equal(settled[7], images[1]) and np.array_equal(settled[5], before[5])
-    assert np.array_equal(x[:2], images[[2, 4], start:]) and np.array_equal(ports[:2, start:], x[:2])
-    assert residual[[5, 1]].tolist() == [1.0, 2.0] and np.isnan(residual[3])
+    images[3, 3] = np.nan
+    batch = Batch(images, x, window, start)
+    batch.rows = np.array([4, 3, 2, 1, 0])  # sample a of the active ones is row 4 - a of the batch
+    assert batch.step(1e-6, scale=10.0) == 2
+    assert batch.rows[:2].tolist() == [2, 0]
+    assert batch.status.tolist() == [0, -1, 0, 1, 1]
+    assert batch.count.tolist() == [1] * 5
+    assert np.array_equal(batch.settled[3], images[1]) and np.array_equal(batch.settled[4], images[0])
+    assert np.all(batch.settled[[0, 2]] == 0)
+    assert np.array_equal(batch.x[:2], images[[2, 4], start:])  # no history yet: the images themselves
+    assert np.array_equal(batch.ports[:2, start:], batch.x[:2])
+    assert batch.change[[0, 2]].tolist() == [2.0, 1.0] and np.isnan(batch.change[1])
 
 
 # -- programming -----------------------------------------------------------------------------------
