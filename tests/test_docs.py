@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ohmostat.cli import main
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
@@ -19,6 +21,9 @@ BLOCKS = [
 @pytest.mark.parametrize("block", BLOCKS)
 def test_python_block_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if '"run.h5"' in block:
+        small = ("learning.epochs=1", "task.train=200", "task.test=100")
+        assert main(["train", "digits", "--quiet", *(f for key in small for f in ("--set", key))]) == 0
     exec(compile(block, "<documentation>", "exec"), {"__name__": "__documentation__"})
 
 
