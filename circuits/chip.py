@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,24 +13,7 @@ from ..simulator.blocks import Array, BlockCircuit
 from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit
 from .design import MismatchSpec
-from .equilibrium import Equilibrium, certified
-
-
-class Nudge(Protocol):
-    """What pushes current into the output layer (see :mod:`ohmostat.learning.nudges`).
-
-    A complex ``beta`` makes the chip's analytic continuation settle, in complex128.
-    """
-
-    @property
-    def beta(self) -> Array:
-        """Strength [W] for every sample (batch,)."""
-
-    def current(self, ports: Array, rows: Array) -> Array:
-        """Current [A] (m, n_out) into the output nodes at their ports [V], for samples ``rows``."""
-
-    def slope(self, ports: Array, row: int) -> Array:
-        """Its Jacobian ``∂I/∂s`` [S] (n_out, n_out) for one sample."""
+from .equilibrium import Equilibrium, Nudge, certified
 
 
 @dataclass

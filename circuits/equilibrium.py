@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from ..simulator import relaxation, stability
 from ..simulator.blocks import Array, BlockCircuit
 
-if TYPE_CHECKING:
-    from .chip import Nudge
-
 BRANCH_MARGIN = 100.0  # a released state further than this many tolerances from the free one has jumped
+
+
+class Nudge(Protocol):
+    """What pushes current into the output layer (see :mod:`ohmostat.learning.nudges`).
+
+    A complex ``beta`` makes the chip's analytic continuation settle, in complex128.
+    """
+
+    @property
+    def beta(self) -> Array:
+        """Strength [W] for every sample (batch,)."""
+
+    def current(self, ports: Array, rows: Array) -> Array:
+        """Current [A] (m, n_out) into the output nodes at their ports [V], for samples ``rows``."""
+
+    def slope(self, ports: Array, row: int) -> Array:
+        """Its Jacobian ``∂I/∂s`` [S] (n_out, n_out) for one sample."""
 
 
 @dataclass(frozen=True)
