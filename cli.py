@@ -94,8 +94,34 @@ def _design(arguments: Any) -> Design:
         key, equals, value = change.partition("=")
         if not equals:
             raise DesignError(f"--set {change!r}: write KEY=VALUE, such as mismatch.conductance=0.5")
-        changes[key.strip()] = _literal(value.strip())
+        changes[key.strip()] = _checked(key.strip(), _literal(value.strip()))
     return design.replace(changes) if changes else design
+
+
+def _checked(key: str, value: object) -> object:
+    """``value``, unless it is a bare number where a file would want a unit."""
+    from .circuits.design import KEYS, DesignError
+
+    unit = getattr(KEYS.get(key), "unit", "")
+    bare = getattr(KEYS.get(key), "bare", False)
+    if unit and not bare and isinstance(value, int | float) and value != 0:
+        raise DesignError(f"--set {key}={value}: a number without a unit; write {value}{unit}, say", key)
+    return value
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least 1")
+    return int(text)
+
+
+def _writable(path: Path) -> Path:
+    """``path`` if it can be written to, found out before the work rather than after it."""
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.absolute().parent}; make it, or name another")
+    if not os.access(path.absolute().parent, os.W_OK) or path.is_dir():
+        raise ValueError(f"{path}: cannot be written there; name another file")
+    return path
 
 
 def _literal(text: str) -> object:
@@ -119,7 +145,10 @@ def _add_init(commands: Any) -> None:
         "ohmostat init my-chip.toml --from digits",
     )  # fmt: skip
     parser.add_argument("path", metavar="FILE.toml", type=Path, nargs="?", default=Path("chip.toml"))
-    parser.add_argument("--from", dest="source", metavar="NAME", help="start from a shipped design")
+    parser.add_argument(
+        "--from", dest="source", metavar="NAME", default="fashion-6k",
+        help="shipped design to start from (default: fashion-6k)",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
@@ -128,7 +157,7 @@ def _init(arguments: Any) -> None:
 
     if arguments.path.exists() and not arguments.force:
         raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
-    text = Design.named(arguments.source).to_toml() if arguments.source else template()
+    text = template(Design.named(arguments.source))
     arguments.path.write_text(text, encoding="utf-8")
     print(f"wrote {arguments.path}; next: ohmostat train {arguments.path}")
 
@@ -143,7 +172,9 @@ def _add_settle(commands: Any) -> None:
     )  # fmt: skip
     _design_arguments(parser, "a TOML file, a shipped design, or the RUN.h5 of a trained chip")
     parser.add_argument("--chip", type=int, metavar="SEED", help="the chip's seed (default: task.seed)")
-    parser.add_argument("--samples", type=int, default=20, metavar="N", help="test samples (default 20)")
+    parser.add_argument(
+        "--samples", type=_positive, default=20, metavar="N", help="test samples (default 20)"
+    )
 
 
 def _settle(arguments: Any) -> None:
@@ -171,6 +202,10 @@ def _settle(arguments: Any) -> None:
     print(settling_report(chip, ode, fast))
 
 
+def _spread(values: Any) -> str:
+    return f"{values.mean():.3g} ± {values.std():.2g}" if len(values) else "–"
+
+
 def settling_report(chip: Chip, ode: Equilibrium, fast: Equilibrium) -> str:
     """What settling took and how far it can be believed, over samples (mean ± standard deviation)."""
     both = ode.settled & fast.settled
@@ -182,8 +217,8 @@ def settling_report(chip: Chip, ode: Equilibrium, fast: Equilibrium) -> str:
         f"time constant {chip.circuit.design.neuron.tau:.3g} s",
         f"settled          {ode.settled.mean():.1%} by the ODE, {fast.settled.mean():.1%} by relaxation",
         f"stable           {fast.stable.mean():.1%}",
-        f"settling time    {ode.time.mean():.3g} ± {ode.time.std():.2g} s",
-        f"energy           {ode.energy.mean():.3g} ± {ode.energy.std():.2g} J (devices and leaks)",
+        f"settling time    {_spread(ode.time[ode.settled])} s",
+        f"energy           {_spread(ode.energy[ode.settled])} J (devices and leaks)",
         f"residual         {fast.residual.max():.3g} A at most, after {fast.sweeps.mean():.1f} sweeps",
         f"ODE - relaxation {apart:.3g} V at most",
     )
@@ -209,6 +244,8 @@ def _train(arguments: Any) -> None:
     design = _design(arguments)
     if arguments.epochs is not None:
         design = design.replace("learning.epochs", arguments.epochs)
+    for path in (arguments.out, *([arguments.plot] if arguments.plot else [])):
+        _writable(path)
     train_to_file(design, arguments.out, arguments.chip, arguments.data_dir, arguments.quiet, arguments.plot)
 
 
@@ -283,12 +320,14 @@ def _add_sweep(commands: Any) -> None:
     parser.add_argument(
         "--angle", type=_numbers, metavar="LIST", help="starting angles [degrees] (default: the design's)"
     )  # fmt: skip
-    parser.add_argument("--chips", type=int, default=3, metavar="N", help="chips at each level (default 3)")
+    parser.add_argument(
+        "--chips", type=_positive, default=3, metavar="N", help="chips at each level (default 3)"
+    )
     parser.add_argument(
         "--homeostat", choices=("both", "on", "off"), default="both",
         help="on: EP with it; off: EP without; both: these, weight decay in its place, and the adjoint",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: all cores)")
     parser.add_argument("--keep-chips", action="store_true", help="store every trained chip as well")
     parser.add_argument("--out", type=Path, default=Path("sweep.h5"), metavar="SWEEP.h5")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="default: beside --out")
@@ -320,6 +359,7 @@ def _sweep(arguments: Any) -> None:
         ARMS_OF[arguments.homeostat],
         arguments.keep_chips,
     )
+    _writable(arguments.out)
     sweep_to_files(
         sweep, arguments.out, arguments.plot, arguments.workers, arguments.data_dir, arguments.quiet
     )
@@ -403,7 +443,7 @@ def _add_demo(commands: Any) -> None:
         "ohmostat demo --out demo",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: all cores)")
     _run_arguments(parser)
 
 
@@ -422,5 +462,5 @@ def _demo(arguments: Any) -> None:
     chosen = design.replace("mismatch.conductance", 0.5)
     train_to_file(chosen, folder / "run.h5", 0, arguments.data_dir, arguments.quiet, folder / "run.png")
     print("3/3  export its devices")
-    archive.save_chip(folder / "chip.h5", archive.read_run(folder / "run.h5").chip)
+    archive.write_run(folder / "chip.h5", archive.read_run(folder / "run.h5"))
     print(f"wrote {folder / 'chip.h5'}")

@@ -26,7 +26,7 @@ from .. import __version__
 from ..simulator.blocks import Array
 from .chip import Chip, DeviceArray
 from .circuit import BIAS, INPUT, Circuit, CrossbarArray
-from .design import MAX_BYTES, Design, MismatchSpec
+from .design import Design, MismatchSpec
 
 SCHEMA, SCHEMA_VERSION = "ohmostat-run", 1
 
@@ -48,6 +48,7 @@ _ADDRESS = {
 _COMPRESS_FROM = 4096  # bytes; below, the index of the chunks costs more than it saves
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _MOST_EXPANSION = 1100  # deflate reaches 1032: what claims more was never stored
+_LONGEST_TEXT = 60_000  # bytes; HDF5 takes no attribute above 64 KiB
 _ANEW = "copy it again, or make it anew with 'ohmostat train'"
 
 
@@ -280,8 +281,11 @@ def _scalars(attributes: Mapping[str, object]) -> dict[str, _Value]:
             raise ArchiveError(f"attribute {name!r} is {plain!r:.60}; give text, an int or a float")
         if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
             raise ArchiveError(f"attribute {name!r} is {plain}; it must fit into 64 bits")
-        if isinstance(plain, str) and ("\0" in plain or plain != plain.encode(errors="replace").decode()):
+        text = plain.encode(errors="replace") if isinstance(plain, str) else b""
+        if isinstance(plain, str) and ("\0" in plain or plain != text.decode()):
             raise ArchiveError(f"attribute {name!r} holds a character that no UTF-8 text has; leave it out")
+        if len(text) > _LONGEST_TEXT:
+            raise ArchiveError(f"attribute {name!r} has {len(text)} bytes; shorten it to {_LONGEST_TEXT}")
         found[name] = plain
     return found
 
@@ -355,7 +359,12 @@ def _store(group: h5py.Group, tree: _Tree) -> None:
             big = entry.data.nbytes >= _COMPRESS_FROM
             packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if big else {}
             item = group.create_dataset(path, data=_little(entry.data), **packing)
-        item.attrs.update(sorted(entry.attributes.items()))
+        for name, value in sorted(entry.attributes.items()):
+            if isinstance(value, str | list):
+                text = np.strings.encode(value, "utf-8")
+                item.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", max(text.itemsize, 1)))
+            else:
+                item.attrs[name] = value
 
 
 @contextmanager
@@ -370,7 +379,7 @@ def _reading(place: object) -> Iterator[None]:
 
 
 def _load(group: h5py.Group) -> Run:
-    _check_schema(_attributes(group, ("schema", "schema_version")))
+    _check_schema(group)
     root = _attributes(group)
     circuit, mismatch, seed = _identity(root)
     tree, forms = {"": _Entry(root)}, _forms(circuit)
@@ -392,10 +401,15 @@ def _load(group: h5py.Group) -> Run:
     return Run(_chip(data, circuit, mismatch, seed), readout, history, scalars)
 
 
-def _check_schema(root: Mapping[str, _Value]) -> None:
-    schema, version = root.get("schema"), root.get("schema_version")
+def _check_schema(group: h5py.Group) -> None:
+    """Before all else, so that another's file is called that."""
+    try:
+        head = _attributes(group, ("schema", "schema_version"))
+    except ArchiveError:  # in another's manner
+        head = {}
+    schema, version = head.get("schema"), head.get("schema_version")
     if schema != SCHEMA:
-        found = f"its schema is {schema!r:.60}" if schema else "it names no schema"
+        found = f"its schema is {schema!r:.60}" if schema else "it names none of its schemas"
         raise ArchiveError(f"is not a run of ohmostat ({found}); give one that 'ohmostat train' wrote")
     if not isinstance(version, int) or version < 1:
         raise ArchiveError(f"its schema_version is {version!r:.60}; it must be 1 or more; {_ANEW}")
@@ -409,8 +423,6 @@ def _identity(root: Mapping[str, _Value]) -> tuple[Circuit, MismatchSpec, int]:
     design, mismatch, seed = (root.get(name) for name in ("design", "mismatch", "chip_seed"))
     if not isinstance(design, str) or not isinstance(mismatch, str) or not isinstance(seed, int):
         raise ArchiveError(f"lacks design, mismatch or chip_seed, or one is of the wrong type; {_ANEW}")
-    if max(len(design), len(mismatch)) > MAX_BYTES:
-        raise ArchiveError(f"its design or mismatch is longer than {MAX_BYTES} characters; {_ANEW}")
     try:
         return Circuit(Design.from_text(design, "design")), MismatchSpec(**json.loads(mismatch)), seed
     except (ValueError, TypeError, RecursionError) as error:
@@ -418,18 +430,24 @@ def _identity(root: Mapping[str, _Value]) -> tuple[Circuit, MismatchSpec, int]:
 
 
 def _attributes(item: h5py.HLObject, only: Container[str] | None = None) -> dict[str, _Value]:
-    """All attributes: text, int64 and float64, and lists of text; any other is refused unread."""
+    """All attributes: int64, float64, and texts of fixed length; any other is refused unread.
+
+    Texts of variable length lie in a heap, and where that is damaged HDF5 asks for gigabytes or hangs.
+    """
     found: dict[str, _Value] = {}
     for name in item.attrs:
         if only is not None and name not in only:
             continue
         dtype, shape = item.attrs.get_id(name).dtype, item.attrs.get_id(name).shape
-        text = h5py.check_string_dtype(dtype)
-        is_text = text is not None and text.length is None
-        if shape is None or len(shape) > is_text or not (is_text or dtype in (np.int64, np.float64)):
+        text = dtype.kind == "S"
+        if shape is None or len(shape) > text or not (text or dtype in (np.int64, np.float64)):
             raise ArchiveError(f"attribute {name!r} of {item.name} is of type {dtype}; take it out")
-        value = item.attrs[name]
-        found[name] = value if isinstance(value, str) else value.tolist()
+        if dtype.itemsize * prod(shape) > _LONGEST_TEXT:
+            raise ArchiveError(
+                f"attribute {name!r} of {item.name} is above {_LONGEST_TEXT} bytes; take it out"
+            )
+        value = np.asarray(item.attrs[name])
+        found[name] = (np.strings.decode(value, "utf-8") if text else value).tolist()
     return found
 
 

@@ -73,7 +73,7 @@ class Chip:
     @classmethod
     def fabricate(cls, circuit: Circuit, mismatch: MismatchSpec, seed: int) -> Chip:
         """Draw every deviation of chip ``seed``; see :meth:`Circuit.fabricate`."""
-        spec, dtype = circuit.design.neuron, circuit.design.learning.dtype
+        dtype = circuit.design.learning.dtype
         devices = {}
         for array in circuit.arrays:
             deviation = draws.conductance_gain(
@@ -85,21 +85,27 @@ class Chip:
             rest = np.full(array.shape, circuit.design.device.g_min)
             fields = (rest, rest * deviation, deviation, step)
             devices[array.name] = DeviceArray(*(f.astype(dtype) for f in fields))
-        shape = (sum(circuit.sizes),)
-        neurons = {
-            "gain": spec.gain * draws.relative(seed, "amplifier/gain", shape, mismatch.amplifier_gain),
-            "offset": spec.offset
-            + mismatch.amplifier_offset * draws.standard_normals(seed, "amplifier/offset", shape),
-            "capacitance": spec.capacitance
-            * draws.relative(seed, "capacitance", shape, mismatch.capacitance),
-        }
         widths = dict(enumerate(circuit.sizes))
         drivers = {}
         for bank in circuit.banks:
             if bank.driven:
                 gains = draws.relative(seed, f"{bank.name}/driver", (widths[bank.pre],), mismatch.driver_gain)
                 drivers[bank.name] = gains.astype(dtype)
-        return cls(circuit, mismatch, seed, devices, neurons, drivers)
+        chip = cls(circuit, mismatch, seed, devices, {}, drivers)
+        chip._draw_neurons()
+        return chip
+
+    def _draw_neurons(self) -> None:
+        """Amplifiers and capacitors, addressed by layer: the order in the state is the solver's affair."""
+        spec, mismatch, seed = self.circuit.design.neuron, self.mismatch, self.seed
+        for k, n in enumerate(self.circuit.sizes):
+            gains = draws.relative(seed, f"amplifier{k}/gain", (n,), mismatch.amplifier_gain)
+            offsets = draws.standard_normals(seed, f"amplifier{k}/offset", (n,))
+            capacitors = draws.relative(seed, f"node{k}/capacitance", (n,), mismatch.capacitance)
+            where = self.blocks.slices[k]
+            self.blocks.gain[where] = spec.gain * gains
+            self.blocks.offset[where] = spec.offset + mismatch.amplifier_offset * offsets
+            self.blocks.capacitance[where] = spec.capacitance * capacitors
 
     # -- conductances ---------------------------------------------------------------------------
 
@@ -231,7 +237,8 @@ class Chip:
         """
         current = self.injected(inputs)
         state = self.settle(current, nudge, start, method, tolerance, inputs, **options)
-        return certified(self.blocks, state, nudge, start, certify)
+        rows = None if certify is None else np.arange(min(certify, len(current)))
+        return certified(self.blocks, state, nudge, start, rows)
 
     def settle(
         self, injected: Array, nudge: Nudge | None = None, start: Equilibrium | None = None,

@@ -214,11 +214,11 @@ class LearningSpec(_Spec):
     rule: str = _choice("ep: what a chip can measure; adjoint: the exact gradient", "ep", "adjoint")
     estimator: str = _choice("of the response; off by O(beta^2), or O(beta) for less work",
         "centered", "one-sided")
-    beta: float = _number(0.5, "", positive(100.0), "nudge, in units of leak * swing^2")
+    beta: float = _number(0.005, "", positive(100.0), "nudge, in units of leak * swing^2")
     cost: str = _choice("cross-entropy has a digital readout, so any number of outputs",
         "cross-entropy", "squared-error")
     optimizer: str = _choice("how the conductances follow the gradient", "sgd", "adam")
-    rate: float = _number(0.01, "", positive(10.0), "learning rate")
+    rate: float = _number(0.005, "", positive(10.0), "learning rate")
     momentum: float = _number(0.9, "", Range(0.0, 1.0, open_high=True),
         "sgd only: share kept each step")
     batch: int = _integer(50, 1, 10_000, "samples a step")
@@ -226,9 +226,9 @@ class LearningSpec(_Spec):
     angle: float = _key(0.0,
         Number("twin family only: at the start, between forward and feedback weights",
             Range(0.0, 90.0), "deg", bare=True))
-    init_scale: float = _number(0.5, "", positive(100.0),
+    init_scale: float = _number(0.3, "", positive(100.0),
         "starting weights between neurons, over 1/sqrt(fan-in)")
-    input_scale: float = _number(1.0, "", positive(100.0),
+    input_scale: float = _number(1.5, "", positive(100.0),
         "starting weights from the inputs, over 1/sqrt(fan-in)")
     readout_scale: float = _number(8.0, "", positive(1000.0),
         "cross-entropy: starting readout, over 1/sqrt(outputs)")
@@ -250,7 +250,7 @@ class HomeostatSpec(_Spec):
     mode: str = _choice("probe: measure and correct; decay: matched weight decay, a control",
         "probe", "off", "decay")
     gain: float = _number(0.008, "", _SHARE,
-        "share of the measured asymmetry that a step removes; too high is unstable")
+        "share of the asymmetry by which a step moves either side; 0.5 removes all")
     probes: int = _integer(16, 1, 100_000, "measurements a step")
     scheme: str = _choice("random probes are noisy; the others are exact once complete",
         "hadamard", "one-port", "random")
@@ -420,16 +420,16 @@ def load_design(spec: str | os.PathLike[str]) -> Design:
     return Design.from_toml(spec)
 
 
-def template() -> str:
-    """The default design as TOML, each key with its range and reason: what a user starts from."""
-    return f"{_HEAD}\n{_write(Design(), comments=True)}"
+def template(design: Design | None = None) -> str:
+    """A design as TOML, each key with its range and reason: what a user starts from."""
+    return f"{_HEAD}\n{_write(design or Design(), comments=True)}"
 
 
 # -- TOML text -------------------------------------------------------------------------------------
 
 _HEAD = """\
 # A chip design. A quantity is text with a unit and any SI prefix, as in "2.5uS" or "1e-6 S".
-# A key that is left out takes the value shown here.
+# A key that is left out takes a default of its own.
 """
 _HEADER = re.compile(r"\s*\[+\s*([A-Za-z\"'][^\]]*)\]")
 _ASSIGNMENT = re.compile(r"\s*((?:[\w-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*[\w\"'-]+)*)\s*=")

@@ -87,34 +87,33 @@ def certified(
     state: Equilibrium,
     nudge: Nudge | None,
     start: Equilibrium | None,
-    samples: int | None,
+    rows: Array | None,
 ) -> Equilibrium:
-    """``state`` with residual, stability and branch of its first ``samples`` samples (None: all)."""
+    """``state`` with residual, stability and branch of the samples ``rows`` (None: all)."""
     batch = len(state.voltages)
-    count = batch if samples is None else min(samples, batch)
-    checked = np.arange(batch) < count
-    residual, stable = np.full(batch, np.nan), np.zeros(batch, bool)
-    if count:
-        rows = np.arange(count)
-        current = circuit.current(state.voltages[:count], state.injected[:count])
+    rows = np.arange(batch) if rows is None else np.asarray(rows, np.int64)
+    checked, stable, jumped = (np.zeros(batch, bool) for _ in range(3))
+    residual = np.full(batch, np.nan)
+    if rows.size:
+        checked[rows] = True
+        current = circuit.current(state.voltages[rows], state.injected[rows])
         if nudge is not None:
-            current[:, circuit.output] += nudge.current(state.outputs[:count], rows)
-        residual[:count] = np.abs(current).max(axis=1)
+            current[:, circuit.output] += nudge.current(state.outputs[rows], rows)
+        residual[rows] = np.abs(current).max(axis=1)
         real = not np.iscomplexobj(state.voltages)  # a complex state is not one of the circuit's
-        for row in np.flatnonzero(state.settled[:count] & real):
+        for row in rows[state.settled[rows] & real & np.isfinite(residual[rows])]:
             slope = None if nudge is None else nudge.slope(state.outputs[row], int(row))
             stable[row] = stability.is_stable(circuit, state.voltages[row], slope)
-    jumped = np.zeros(batch, bool)
-    if nudge is not None and start is not None and count:
-        jumped[:count] = _jumped(circuit, state, start, count)
+        if nudge is not None and start is not None:
+            jumped[rows] = _jumped(circuit, state, start, rows)
     return replace(state, checked=checked, residual=residual, stable=stable, jumped=jumped)
 
 
-def _jumped(circuit: BlockCircuit, state: Equilibrium, free: Equilibrium, count: int) -> Array:
+def _jumped(circuit: BlockCircuit, state: Equilibrium, free: Equilibrium, rows: Array) -> Array:
     """Release the nudge: a state on the free state's branch returns to it."""
     released = relaxation.relax(
-        circuit, state.injected[:count], start=state.ports[:count], tolerance=state.tolerance
+        circuit, state.injected[rows], start=state.ports[rows], tolerance=state.tolerance
     )
-    distance = np.abs(released.ports - free.ports[:count]).max(axis=1)
+    distance = np.abs(released.ports - free.ports[rows]).max(axis=1)
     far: Array = distance > BRANCH_MARGIN * state.tolerance * circuit.swing
     return far

@@ -1,8 +1,8 @@
 """Estimators of the response ``ε = ds*/dβ``: which nudges, and how their equilibria combine.
 
 An estimator is a rule of numerical differentiation, ``ε ≈ (1/β) Σ_k w_k s*(x_k β)``: a list of nodes
-``x_k`` and weights ``w_k`` with ``Σ w_k = 0`` and ``Σ w_k x_k = 1``. All nudges relax as one batch, from the
-free state.
+``x_k`` and weights ``w_k`` of the shifts from the free state, ``Σ w_k x_k = 1``. All nudges relax as one
+batch, from the free state.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Estimator:
     """A differentiation rule on nudges ``x_k β``; ``β`` in watts. The free state itself is free (x = 0)."""
 
     name: str
-    nodes: tuple[float, ...]
-    weights: tuple[float, ...]
+    nodes: tuple[complex, ...]
+    weights: tuple[complex, ...]
     beta: float
 
     @property
@@ -52,31 +52,42 @@ class Estimator:
     def response(self, chip: Chip, free: Equilibrium, cost: Cost, certify: int | None = None) -> Response:
         """Measure ``ds*/dβ`` of the free equilibria by relaxing the chip under every nudge.
 
-        A sample is left out where a phase did not settle, or where nudges of both signs moved the chip
-        more in common than apart: that is no derivative, often a jump to another branch, and ``1/β`` times
-        it would drown the batch. A chip can tell both from its own ports. (A jump along the push passes;
-        the release test of a certified sample sees it.)
+        A sample is left out where a phase did not settle or failed its certificate, or where nudges of both
+        signs moved the chip more in common than apart: that is no derivative, often a jump to another
+        branch, and ``1/β`` times it would drown the batch. (A jump along the push passes; the release test
+        of a certified sample sees it.)
         """
         samples, copies = len(free.ports), len(self.nodes)
-        betas = np.repeat(np.asarray(self.nodes), samples) * self.beta
-        nudge = Nudge(cost, betas.astype(free.ports.dtype), samples)
+        nodes = np.asarray(self.nodes)
+        dtype = np.complex128 if np.iscomplexobj(nodes) else free.ports.dtype
+        nudge = Nudge(cost, np.repeat(nodes * self.beta, samples).astype(dtype), samples)
         start = _repeated(free, copies)
         state = chip.settle(start.injected, nudge, start, tolerance=free.tolerance)
-        state = certified(chip.blocks, state, nudge, start, certify)
+        rows = np.arange(copies)[:, None] * samples + np.arange(samples if certify is None else certify)
+        state = certified(chip.blocks, state, nudge, start, rows.ravel())
         shifts = (state.ports - start.ports).reshape(copies, samples, -1)
         weights = (np.asarray(self.weights) / self.beta).astype(shifts.dtype)
-        valid = free.settled & state.settled.reshape(copies, samples).all(axis=0) & self._together(shifts)
-        epsilon = np.tensordot(weights, shifts, axes=1)
+        valid = free.settled & _good(state).reshape(copies, samples).all(axis=0) & self._is_odd(shifts)
+        epsilon = np.tensordot(weights, shifts, axes=1).real
         epsilon[~valid] = 0
         return Response(epsilon, valid, state)
 
-    def _together(self, shifts: Array) -> Array:
+    def _is_odd(self, shifts: Array) -> Array:
         """Whether each sample's shifts (nudges, samples, N) are odd rather than even in the nudge."""
-        if abs(sum(self.nodes)) > 1e-9:  # nudges of one sign only cannot tell
+        if abs(sum(self.nodes)) > 1e-9 or np.iscomplexobj(shifts):  # nudges of one sign cannot tell
             return np.ones(shifts.shape[1], bool)
         odd = np.tensordot(np.asarray(self.nodes).astype(shifts.dtype), shifts, axes=1)
-        together: Array = np.linalg.norm(shifts.sum(axis=0), axis=1) <= np.linalg.norm(odd, axis=1)
-        return together
+        is_odd: Array = np.linalg.norm(shifts.sum(axis=0), axis=1) <= np.linalg.norm(odd, axis=1)
+        return is_odd
+
+
+def _good(state: Equilibrium) -> Array:
+    """Samples that settled, and were not found to be unstable or on another branch."""
+    if state.checked is None or state.stable is None or state.jumped is None:
+        return state.settled
+    unstable = ~state.stable & (not np.iscomplexobj(state.ports))
+    good: Array = state.settled & ~(state.checked & (unstable | state.jumped))
+    return good
 
 
 def one_sided(beta: float) -> Estimator:

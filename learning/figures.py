@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .sweep import SweepResult
+from .sweep import SweepResult, accuracy_gap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,14 +49,15 @@ PANELS = (
 )
 
 
-def sweep_panel(axes: Axes, result: SweepResult, quantity: str, label: str) -> Axes:
-    """One quantity against mismatch (or against the angle, if only that varies), a band of ±1 standard
-    deviation over chips for every arm.
+def sweep_panel(axes: Axes, result: SweepResult, quantity: str, label: str, angle: int = 0) -> Axes:
+    """One quantity against mismatch at one angle (or against the angle, if only that varies), with a band of
+    ±1 standard deviation over chips for every arm.
     """
     over_angle = len(result.sigmas) == 1 and len(result.angles) > 1
     x = result.angles if over_angle else result.sigmas
     for arm in result.arms:
-        mean, sd = (part[0] if over_angle else part[:, 0] for part in result.mean_sd(quantity, arm))
+        values = result.mean_sd(quantity, arm)
+        mean, sd = (part[0] if over_angle else part[:, angle] for part in values)
         style = STYLES[arm]
         axes.plot(x, mean, markersize=4, linewidth=1.4, **style)
         axes.fill_between(x, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
@@ -66,26 +67,39 @@ def sweep_panel(axes: Axes, result: SweepResult, quantity: str, label: str) -> A
 
 
 def sweep_figure(result: SweepResult, path: Path) -> None:
-    """Accuracy, and alignment and asymmetry beneath it; saved as the suffix of ``path`` says."""
+    """Accuracy, and alignment and asymmetry beneath it, a column for every starting angle; saved as the
+    suffix of ``path`` says.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 7.2), layout="constrained")
-    panels = figure.subplots(len(PANELS), 1, sharex=True)
-    for axes, (quantity, label) in zip(panels, PANELS, strict=True):
-        sweep_panel(axes, result, quantity, label)
     over_angle = len(result.sigmas) == 1 and len(result.angles) > 1
-    x_label = "starting angle [degrees]" if over_angle else "device mismatch σ (lognormal)"
-    panels[-1].set_xlabel(x_label)
+    columns = 1 if over_angle else len(result.angles)
+    figure = Figure(figsize=(2.2 + 4.2 * columns, 7.4), layout="constrained")
+    panels = figure.subplots(len(PANELS), columns, sharex=True, sharey="row", squeeze=False)
+    for column in range(columns):
+        for axes, (quantity, label) in zip(panels[:, column], PANELS, strict=True):
+            sweep_panel(axes, result, quantity, label if column == 0 else "", column)
+        if not over_angle:
+            panels[0, column].set_title(f"starting angle {result.angles[column]:g}°", fontsize=9)
+    kind = result.design.mismatch.distribution
+    for axes in panels[-1]:
+        axes.set_xlabel("starting angle [degrees]" if over_angle else f"device mismatch σ ({kind})")
+    figure.suptitle(_caption(result), fontsize=9)
+    panels[0, 0].legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _caption(result: SweepResult) -> str:
     design, chips = result.design, next(iter(result.values["accuracy"].values())).shape[-1]
     layers = "-".join(str(n) for n in design.chip.layers)
     unsettled = max(float(np.max(cells)) for cells in result.values["unsettled_test"].values())
-    panels[0].set_title(
+    lines = (
         f"{design.chip.family} {layers}, {design.task.data}, {design.learning.epochs} epochs, "
-        f"{chips} chips (band: ±1 sd)\nlargest share of unsettled test samples {unsettled:.1%}",
-        fontsize=9,
+        + (f"{chips} chips (band: ±1 sd)" if chips > 1 else "1 chip"),
+        f"at most {unsettled:.1%} of test samples unsettled",
+        accuracy_gap(result),
     )
-    panels[0].legend(fontsize=8, frameon=False)
-    figure.savefig(path, dpi=150)
+    return "\n".join(line for line in lines if line)
 
 
 def training_figure(history: list[Epoch], path: Path, title: str = "") -> None:

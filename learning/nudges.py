@@ -94,9 +94,16 @@ class CrossEntropy:
         hessian: Array = scaled.T @ (np.diag(p) - np.outer(p, p)) @ scaled
         return hessian
 
-    def readout_gradients(self, ports: Array) -> tuple[Array, Array]:
-        """Exact gradient of the batch's mean cost in R and c, at ``ports`` (batch, n_out)."""
+    def readout_gradients(self, ports: Array, valid: Array | None = None) -> tuple[Array, Array]:
+        """Exact gradient of the batch's mean cost in R and c, at ``ports`` (batch, n_out).
+
+        Samples that are not ``valid`` count as zero, as they do in the devices' gradient.
+        """
+        if valid is not None:
+            ports = np.where(valid[:, None], ports, 0)
         error = self._error(ports, np.arange(len(ports))) / len(ports)
+        if valid is not None:
+            error[~valid] = 0
         return error.T @ (ports / ports.dtype.type(self.swing)), error.sum(axis=0)
 
 

@@ -7,6 +7,7 @@ on its design and chip seed only, never on order, workers or interruptions.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -53,7 +54,7 @@ class RunKey:
     @property
     def name(self) -> str:
         """Name of the run's group and staged file."""
-        return f"{self.arm}-sigma{self.sigma:g}-angle{self.angle:g}-chip{self.chip}"
+        return f"{self.arm}-sigma{self.sigma!r}-angle{self.angle!r}-chip{self.chip}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class Sweep:
             raise SweepError(f"unknown arm {unknown[0]!r}; choose from {', '.join(ARMS)}")
         if self.chips < 1:
             raise SweepError(f"chips is {self.chips}; it must be at least 1")
+        for name, levels in (("mismatch", self.sigmas), ("angle", self.angles)):
+            if len(set(levels)) < len(levels):
+                raise SweepError(f"{name} levels {levels} repeat a value; give each once")
         for key in self.runs():
             self.run_design(key)
 
@@ -95,9 +99,20 @@ class Sweep:
     def identity(self, key: RunKey) -> str:
         """What a run's content depends on, as a hash: a staged file of another identity is not reused."""
         text = json.dumps(
-            [__version__, SCHEMA_VERSION, key.name, self.run_design(key).to_toml(), self.keep_chips]
+            [_sources(), SCHEMA_VERSION, key.name, self.run_design(key).to_toml(), self.keep_chips]
         )
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def _sources() -> str:
+    """Hash of the package's own code: results of other code are not mixed in."""
+    root = Path(__file__).resolve().parent.parent
+    files = [p for part in ("simulator", "circuits", "learning") for p in (root / part).glob("*.py")]
+    digest = hashlib.sha256(__version__.encode())
+    for path in sorted(files):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def run_sweep(
@@ -117,6 +132,8 @@ def run_sweep(
     staging.mkdir(parents=True, exist_ok=True)
     keys = sweep.runs()
     with _only_one(staging):
+        for left in staging.glob(".*.part"):  # by a killed sweep
+            left.unlink()
         todo = [key for key in keys if not _is_done(staging, sweep, key)]
         report = progress or (lambda done, total: None)
         report(len(keys) - len(todo), len(keys))
@@ -226,7 +243,7 @@ def _is_done(staging: Path, sweep: Sweep, key: RunKey) -> bool:
         return False
     if identity != sweep.identity(key):
         raise SweepError(
-            f"{path} was staged by a sweep of another design (or version of ohmostat): "
+            f"{path} was staged by a sweep of another design, or by other code: "
             f"give another --out, or delete the folder {staging} to start afresh"
         )
     return True
@@ -270,7 +287,8 @@ class SweepResult:
     def mean_sd(self, quantity: str, arm: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation (n - 1) over chips, each (sigmas, angles)."""
         cells = self.values[quantity][arm]
-        spread = cells.std(axis=-1, ddof=1) if cells.shape[-1] > 1 else np.zeros(cells.shape[:-1])
+        one = cells.shape[-1] == 1  # no spread to be had
+        spread = np.full(cells.shape[:-1], np.nan) if one else cells.std(axis=-1, ddof=1)
         return cells.mean(axis=-1), spread
 
 
@@ -318,8 +336,24 @@ COLUMNS = (
     ("alignment/forward0", "alignment"),
     ("angle/forward1", "angle [deg]"),
     ("unsettled_test", "unsettled"),
+    ("left_out", "left out"),
     ("unstable", "unstable"),
 )
+
+
+def accuracy_gap(result: SweepResult) -> str:
+    """One line: what EP without the homeostat loses to the adjoint, over all levels, chip by chip."""
+    accuracy = result.values["accuracy"]
+    if not {"none", "adjoint"} <= accuracy.keys():
+        return ""
+    lost = (accuracy["adjoint"] - accuracy["none"]).mean(axis=(0, 1))
+    if len(lost) < 2:
+        return f"EP loses {lost[0]:+.3f} accuracy to the adjoint (one chip)"
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(lost) - 1) * lost.std(ddof=1) / np.sqrt(len(lost)))
+    text = f"EP loses {lost.mean():+.3f} ± {half:.3f} accuracy to the adjoint (paired 95 %)"
+    return text if lost.mean() > half else f"{text}: none that shows, though its gradient is wrong"
 
 
 def table(result: SweepResult) -> str:
@@ -332,9 +366,10 @@ def table(result: SweepResult) -> str:
                 cells = [f"{sigma:g}", f"{angle:g}", arm]
                 for name, _ in COLUMNS:
                     mean, sd = result.mean_sd(name, arm)
-                    cells.append(f"{mean[i, j]:.3f} ± {sd[i, j]:.3f}")
+                    cells.append(f"{mean[i, j]:.3f} ± " + ("–" if np.isnan(sd[i, j]) else f"{sd[i, j]:.3f}"))
                 rows.append(cells)
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, "-" * len(lines[0]))
+    lines += [gap] if (gap := accuracy_gap(result)) else []
     return "\n".join(lines)

@@ -129,7 +129,7 @@ class Tally:
         nudged, checked = max(self.nudged, 1), max(self.checked, 1)
         samples = max(self.samples, 1)
         return {
-            "loss": self.loss / samples if self.samples else float("nan"),
+            "loss": self.loss / (self.samples - self.unsettled) if self.samples > self.unsettled else np.nan,
             "unsettled": self.unsettled / samples,
             "left_out": self.left_out / samples,
             "sweeps": self.sweeps / samples,
@@ -143,12 +143,12 @@ class Tally:
         nudged = response.nudged
         self.left_out += int(np.sum(~response.valid))
         self.samples += len(loss)
-        self.loss += float(np.sum(loss))
+        self.loss += float(np.sum(loss[free.settled]))
         self.unsettled += int(np.sum(~free.settled))
         self.sweeps += int(np.sum(free.sweeps))
         if free.checked is not None and free.stable is not None:
             self.checked += int(free.checked.sum())
-            self.unstable += int(np.sum(free.checked & ~free.stable))
+            self.unstable += int(np.sum(free.checked & free.settled & ~free.stable))
         if nudged is not None:
             self.nudged += len(nudged.settled)
             self.unsettled_nudged += int(np.sum(~nudged.settled))
@@ -229,7 +229,7 @@ class Trainer:
             change = self.optimizer.step(name, slope) * leak
             changes[name] = changes[name] + change if name in changes else change
         if isinstance(cost, CrossEntropy):
-            self._train_readout(cost, free)
+            self._train_readout(cost, free, response.valid)
         chip.program(changes)
         self.steps += 1
 
@@ -239,8 +239,8 @@ class Trainer:
             return {}
         return self.homeostat.correct(self.chip)
 
-    def _train_readout(self, cost: CrossEntropy, free: Equilibrium) -> None:
-        weight, bias = cost.readout_gradients(free.outputs)
+    def _train_readout(self, cost: CrossEntropy, free: Equilibrium, valid: Array) -> None:
+        weight, bias = cost.readout_gradients(free.outputs, valid)
         self.readout.weight = self.readout.weight + self.optimizer.step("readout/weight", weight)
         self.readout.bias = self.readout.bias + self.optimizer.step("readout/bias", bias)
 

@@ -73,9 +73,10 @@ def solve_linear(
     equilibrium itself is not one that relaxation finds, are solved densely.
     """
     load = circuit.load / slopes
-    first_guess = -rhs / load
-    scale = np.abs(first_guess).max(axis=1)
-    scale[scale == 0] = 1
+    size = np.abs(rhs / load).max(axis=1, keepdims=True)
+    size[size == 0] = 1
+    rhs = rhs / size  # to unit scale, far from underflow
+    scale = np.ones(len(rhs), circuit.dtype)
     found = _iterate(
         circuit, -rhs, np.zeros_like(rhs), kernels.LINEAR, load, scale, None, tolerance, max_sweeps, WINDOW
     )  # fmt: skip
@@ -85,6 +86,7 @@ def solve_linear(
         dense = circuit.dense().astype(np.float64)
         for row in unsettled:
             solution[row] = np.linalg.solve(dense - np.diag(load[row]), rhs[row])
+    solution *= size
     return solution
 
 

@@ -84,10 +84,11 @@ def test_sweep_leaves_file_table_and_figure(tmp_path: Path, capsys: pytest.Captu
         (["train", "digits", "--set", "neuron.leek=5uS"], "leak"),
         (["train", "digits", "--set", "neuron.leak=5uF"], "uF"),
         (["train", "digits", "--set", "neuron.leak"], "KEY=VALUE"),
+        (["train", "digits", "--set", "neuron.offset=1"], "without a unit"),
+        (["sweep", "digits", "--mismatch", "0.5,0.5"], "repeat a value"),
         (["train", "digits", "--set", "device.g_max=1nS"], "g_max"),
         (["train", "fashion", "--data-dir", "/no/such/folder"], "/no/such/folder"),
         (["sweep", "digits", "--mismatch", "-1"], "conductance"),
-        (["sweep", "digits", "--chips", "0"], "at least 1"),
         (["export", "missing.h5", "--out", "chip.h5"], "missing.h5"),
         (["export", "missing.h5", "--out", "chip.xyz"], "--format"),
     ],
@@ -99,6 +100,33 @@ def test_bad_input_is_named_without_a_traceback(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("option", ["--chips", "--workers"])
+def test_counts_are_at_least_one(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["sweep", "digits", option, "0"])
+    assert end.value.code == 2
+    assert "at least 1" in capsys.readouterr().err
+
+
+def test_nothing_is_trained_for_a_file_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "digits", "--out", "/no/such/folder/run.h5"]) == 2
+    assert "no folder /no/such/folder" in capsys.readouterr().err
+
+
+def test_init_writes_a_commented_design_that_learns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "chip.toml"
+    assert main(["init", str(path)]) == 0
+    assert Design.from_toml(path) == Design.named("fashion-6k")
+    assert path.read_text().count("#") > 40
+    small = ["--set", "task.train=3000", "--set", "task.test=300", "--epochs", "1", "--quiet"]
+    assert main(["train", str(path), *small, "--out", str(tmp_path / "run.h5")]) == 0
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert file["history/accuracy"][-1] > 0.5
+        assert file["history/left_out"][-1] < 0.02
 
 
 def test_init_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

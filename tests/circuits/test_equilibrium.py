@@ -166,6 +166,15 @@ def test_certificates_are_given_to_the_samples_asked_for(chip_of: Callable, cert
     assert np.array_equal(np.isfinite(state.residual), first)
 
 
+def test_infinite_currents_are_never_stable(chip_of: Callable) -> None:
+    """A saturated port hides an infinite voltage; the residual shows it."""
+    chip = chip_of()
+    endless = Pull(np.array([0.0, np.inf]), 2.0)
+    with np.errstate(invalid="ignore"):
+        state = chip.relax(np.zeros((2, 64)), endless)
+    assert state.stable.tolist() == [True, False]
+
+
 def test_the_unsettled_are_never_stable(chip_of: Callable) -> None:
     chip = chip_of()
     state: Equilibrium = chip.relax(np.random.default_rng(0).random((2, 64)), max_sweeps=2)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.design import Design, DesignError
-from ohmostat.learning.figures import sweep_figure
+from ohmostat.learning.figures import sweep_figure, sweep_panel
 from ohmostat.learning.sweep import ARMS, RunKey, Sweep, SweepError, read_sweep, run_sweep, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +106,8 @@ def test_arms_differ_only_in_rule_and_homeostat() -> None:
 def test_impossible_grids_are_refused_before_anything_runs() -> None:
     with pytest.raises(SweepError, match="unknown arm 'magic'"):
         Sweep(Design.named("digits"), arms=("magic",))
+    with pytest.raises(SweepError, match="repeat a value"):
+        Sweep(Design.named("digits"), sigmas=(0.5, 0.5))
     with pytest.raises(SweepError, match="at least 1"):
         Sweep(Design.named("digits"), chips=0)
     with pytest.raises(DesignError, match="conductance"):
@@ -123,10 +125,25 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_sweep(path)
 
 
+def test_one_chip_has_no_spread_and_angles_are_not_dropped(tmp_path: Path) -> None:
+    design = small().design
+    sweep = Sweep(design, sigmas=(0.0, 0.5), angles=(0.0, 90.0), chips=1, arms=("none", "adjoint"))
+    result = read_sweep(run_sweep(sweep, tmp_path / "a.h5", workers=1))
+    assert np.isnan(result.mean_sd("accuracy", "none")[1]).all()
+    assert "± –" in table(result) and "(one chip)" in table(result)
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots(1, 2)
+    for column in range(2):
+        sweep_panel(axes[column], result, "angle/forward1", "", column)
+    assert axes[0].lines[0].get_ydata()[0] < 60 and axes[1].lines[0].get_ydata()[0] > 70
+    sweep_figure(result, tmp_path / "a.png")
+
+
 def test_table_and_figure(merged: Path, tmp_path: Path) -> None:
     result = read_sweep(merged)
     lines = table(result).splitlines()
-    assert len(lines) == 2 + 2 * 2
+    assert len(lines) == 2 + 2 * 2  # no adjoint among the arms: no gap to it
     assert "±" in lines[2]
     sweep_figure(result, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")

@@ -52,11 +52,11 @@ def test_output_and_slope_are_the_equations(law: str, v: float, p: dict[str, flo
         swing + abs(p["low"]) + (p["gain"] * (abs(v - p["offset"]) + p["knee"]) + swing) * (law == "softplus")
     )
     assert s[0] == pytest.approx(want_s, rel=0, abs=8e-16 * terms)
-    # An exponential magnifies the rounding of its argument; the knees' difference has that of its terms.
+    # An exponential magnifies the rounding of its argument; softplus's two knees cancel where they overlap.
     steepness = max(4 * p["gain"] / swing, 1 / p["knee"])
     relative = 1e-15 * (4 + steepness * (abs(v) + abs(p["offset"]) + swing / p["gain"]))
-    part = p["gain"] if law == "softplus" and swing / (p["gain"] * p["knee"]) < 1 else want_slope
-    assert slope[0] == pytest.approx(want_slope, rel=0, abs=relative * part + 1e-300)
+    overlap = 1 + p["gain"] * p["knee"] / swing * (law == "softplus")
+    assert slope[0] == pytest.approx(want_slope, rel=0, abs=relative * overlap * want_slope + 1e-300)
 
 
 @settings(max_examples=40, deadline=None)

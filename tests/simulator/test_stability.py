@@ -30,19 +30,29 @@ def growth(oracle: Any, v: Array, injected: Array) -> complex:
     st.integers(0, 10**6),
     st.sampled_from([0.3, 1.0, 1.5, 3.0]),
     st.floats(0.0, 1.0),
+    st.sampled_from([0.1, 1.0, 10.0]),
     st.floats(0.0, 3.0),
     st.sampled_from([np.float32, np.float64]),
     st.sampled_from(["logistic", "softplus"]),
 )
 def test_a_contracting_state_is_stable_whatever_the_capacitors(
-    network: Callable, seed: int, scale: float, symmetry: float, spread: float, dtype: type, law: str
+    network: Callable,
+    seed: int,
+    scale: float,
+    symmetry: float,
+    lean: float,
+    spread: float,
+    dtype: type,
+    law: str,
 ) -> None:
     """The certificate may refuse a stable state, but must never pass an unstable one."""
     circuit, _ = network(seed, (5, 4, 3), scale=scale, dtype=dtype, law=law)
     rng = np.random.default_rng(seed)
-    for post, pre in ((1, 0), (2, 1)):  # from skewed to symmetric coupling
+    for post, pre in ((1, 0), (1, 2)):  # from skewed to symmetric coupling, and one way stronger
         circuit.weight(pre, post)[...] *= 1 - symmetry
         circuit.weight(pre, post)[...] += symmetry * circuit.weight(post, pre).T
+        circuit.weight(pre, post)[...] *= lean
+        circuit.weight(post, pre)[...] /= lean
     circuit.capacitance[:] = np.exp(spread * rng.standard_normal(circuit.size))
     v = rng.standard_normal(circuit.size).astype(dtype)
     eigenvalues = np.linalg.eigvals(circuit.jacobian(v).astype(float) / circuit.capacitance[:, None])
