@@ -20,6 +20,7 @@ SOURCES := $(sort pyproject.toml LICENSE py.typed $(wildcard README.md *.py simu
 help:
 	@echo "make demo    sweep, repair, train and export a chip on the embedded data; writes demo/"
 	@echo "make test    run the tests on the installed package (ARGS='-k name -x' goes to pytest)"
+	@echo "make install  only install, into .venv"
 	@echo "make lint    ruff, mypy and the direction of imports"
 	@echo "make clean   remove .venv, demo/ and caches"
 	@echo "All install into .venv first; PYTHON=$(PYTHON) chooses the interpreter (3.11 or newer)."

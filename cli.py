@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
-        print("\ninterrupted; what was finished is kept", file=sys.stderr)
+        print("\ninterrupted; a sweep goes on from here with the same command", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
         if arguments.debug:
@@ -157,6 +157,7 @@ def _init(arguments: Any) -> None:
 
     if arguments.path.exists() and not arguments.force:
         raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
+    _writable(arguments.path)
     text = template(Design.named(arguments.source))
     arguments.path.write_text(text, encoding="utf-8")
     print(f"wrote {arguments.path}; next: ohmostat train {arguments.path}")

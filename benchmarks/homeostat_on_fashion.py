@@ -26,7 +26,7 @@ from ohmostat.learning.data import Dataset, load
 from ohmostat.learning.sweep import ARMS, Sweep, read_sweep, run_sweep
 from ohmostat.learning.training import Trainer
 
-RATES = (0.002, 0.004, 0.008)
+RATES = (0.004, 0.008, 0.016)
 SHRINKAGES = (1.0, 0.1, 0.01, 0.001)  # of the homeostat's gain, for the decay arm
 SEARCH_CHIP, SEARCH_EPOCHS, CHIPS, EPOCHS, SIGMA, HELD_OUT = 100, 2, 5, 4, 0.5, 10_000
 

@@ -23,7 +23,7 @@ import numpy as np
 
 SWEEP = (
     "sweep", "digits", "--mismatch", "0,0.5", "--chips", "1", "--quiet", "--keep-chips",
-    "--set", "learning.epochs=2", "--set", "task.train=500", "--set", "task.test=100",
+    "--set", "learning.epochs=8", "--set", "task.train=1400", "--set", "task.test=100",
 )  # fmt: skip
 
 

@@ -219,6 +219,8 @@ class LearningSpec(_Spec):
         "cross-entropy", "squared-error")
     optimizer: str = _choice("how the conductances follow the gradient", "sgd", "adam")
     rate: float = _number(0.005, "", positive(10.0), "learning rate")
+    schedule: str = _choice("of the rate: constant, or falling to 0 over the epochs as a cosine",
+        "cosine", "constant")
     momentum: float = _number(0.9, "", Range(0.0, 1.0, open_high=True),
         "sgd only: share kept each step")
     batch: int = _integer(50, 1, 10_000, "samples a step")

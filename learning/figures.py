@@ -59,6 +59,11 @@ def sweep_panel(axes: Axes, result: SweepResult, quantity: str, label: str, angl
         values = result.mean_sd(quantity, arm)
         mean, sd = (part[0] if over_angle else part[:, angle] for part in values)
         style = STYLES[arm]
+        if len(x) == 1:  # no line to band: a bar, each arm beside the other
+            place = x[0] + 0.02 * (result.arms.index(arm) - (len(result.arms) - 1) / 2)
+            axes.errorbar([place], mean, sd, capsize=3, markersize=5, **style)
+            axes.set(xlim=(x[0] - 0.1, x[0] + 0.1), xticks=[x[0]])
+            continue
         axes.plot(x, mean, markersize=4, linewidth=1.4, **style)
         axes.fill_between(x, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
     axes.set_ylabel(label)

@@ -17,6 +17,7 @@ from ..simulator.blocks import Array
 class Optimizer(Protocol):
     """Turns a named gradient into a named change; keeps its state by name."""
 
+    rate: float
     state: dict[str, Array]
 
     def step(self, name: str, gradient: Array) -> Array:

@@ -215,6 +215,7 @@ class Trainer:
     def step(self, images: Array, labels: Array, tally: Tally | None = None) -> None:
         """Learn from one batch: settle, nudge, contract, correct, program."""
         chip, x, cost = self.chip, self.inputs(images), self.cost(labels)
+        self.optimizer.rate = self.rate()
         free = chip.relax(x, certify=CERTIFIED_PER_BATCH)
         response = self.rule.response(chip, free, cost, CERTIFIED_PER_BATCH)
         if free.checked is not None and free.stable is not None:
@@ -232,6 +233,14 @@ class Trainer:
             self._train_readout(cost, free, response.valid)
         chip.program(changes)
         self.steps += 1
+
+    def rate(self) -> float:
+        """The present learning rate: constant, or ``½ rate (1 + cos π t)`` at the share t of all epochs."""
+        learning = self.design.learning
+        if learning.schedule == "constant":
+            return learning.rate
+        total = learning.epochs * (len(self.data.train_y) // learning.batch)
+        return float(0.5 * learning.rate * (1 + np.cos(np.pi * min(self.steps / total, 1.0))))
 
     def _correction(self) -> dict[str, Array]:
         every = self.design.homeostat.every

@@ -149,21 +149,32 @@ class _Sweep:
         self, circuit: BlockCircuit, injected: Array, law: int, resistance: Array,
         nudge: NudgeCurrent | None, voltages: Array,
     ) -> None:  # fmt: skip
-        self.nudge, self.output = nudge, circuit.output
+        self.circuit, self.injected, self.nudge = circuit, injected, nudge
         scalar = circuit.dtype.type
         self.nodes = (law, resistance, scalar(circuit.low), scalar(circuit.swing),
                       circuit.gain, circuit.offset, scalar(circuit.knee), voltages)  # fmt: skip
-        self.injected = injected
-        self.colours = [
-            [(circuit.slices[k], circuit.fan_in[k]) for k in members] for members in circuit.colours
-        ]
+        self.active = -1
+
+    def _bind(self, ports: Array, columns: Array) -> None:
+        """Views of the active samples for every product, made anew only when samples have left."""
+        circuit, self.active = self.circuit, len(ports)
+        columns = columns[: self.active]
+        self.columns, self.colours = columns, []
+        for members in circuit.colours:
+            products = []
+            for k in members:
+                fan, where = circuit.fan_in[k], circuit.slices[k]
+                outputs = ports[:, where] if self.nudge is not None and where == circuit.output else None
+                products.append((ports[:, fan.lo : fan.hi], fan.weight.T, columns[:, where], outputs))
+            first, last = circuit.slices[members[0]].start, circuit.slices[members[-1]].stop
+            self.colours.append((products, first, last))
 
     def __call__(self, ports: Array, rows: Array, columns: Array) -> None:
-        columns = columns[: len(rows)]
-        for layers in self.colours:
-            for where, fan in layers:
-                np.matmul(ports[:, fan.lo : fan.hi], fan.weight.T, out=columns[:, where])
-                if self.nudge is not None and where == self.output:
-                    columns[:, where] += self.nudge(ports[:, where], rows)
-            first, last = layers[0][0].start, layers[-1][0].stop
-            kernels.activate(columns, self.injected, rows, first, last, *self.nodes, ports)
+        if len(rows) != self.active:
+            self._bind(ports, columns)
+        for products, first, last in self.colours:
+            for drivers, weight, column, outputs in products:
+                np.matmul(drivers, weight, out=column)
+                if outputs is not None and self.nudge is not None:
+                    column += self.nudge(outputs, rows)
+            kernels.activate(self.columns, self.injected, rows, first, last, *self.nodes, ports)

@@ -122,10 +122,10 @@ def test_init_writes_a_commented_design_that_learns(
     assert main(["init", str(path)]) == 0
     assert Design.from_toml(path) == Design.named("fashion-6k")
     assert path.read_text().count("#") > 40
-    small = ["--set", "task.train=3000", "--set", "task.test=300", "--epochs", "1", "--quiet"]
+    small = ["--set", "task.test=300", "--epochs", "2", "--quiet"]
     assert main(["train", str(path), *small, "--out", str(tmp_path / "run.h5")]) == 0
     with h5py.File(tmp_path / "run.h5") as file:
-        assert file["history/accuracy"][-1] > 0.5
+        assert file["history/accuracy"][-1] > 0.65
         assert file["history/left_out"][-1] < 0.02
 
 

@@ -37,7 +37,8 @@ def digits() -> Dataset:
 
 def design(changes: Mapping[str, object] | None = None) -> Design:
     """The shipped design for the digits, smaller."""
-    small = {"chip.layers": [64, 16, 10], "learning.batch": BATCH, "learning.epochs": 2}
+    small = {"chip.layers": [64, 16, 10], "learning.batch": BATCH, "learning.epochs": 2,
+             "learning.schedule": "constant"}  # fmt: skip
     return Design.named("digits").replace(small | dict(changes or {}))
 
 
@@ -413,3 +414,12 @@ def test_tally_counts_what_was_certified(make_chip: Callable[..., Chip]) -> None
     assert (tally.checked, tally.unstable) == (6, 2)
     assert (tally.nudged, tally.unsettled_nudged, tally.left_out) == (8, 2, 2)
     assert (tally.checked_nudged, tally.jumped) == (6, 2)
+
+
+def test_the_cosine_falls_from_the_rate_to_nothing(digits: Dataset) -> None:
+    run = trainer(digits, {"learning.schedule": "cosine", "learning.rate": 0.1})
+    assert run.rate() == 0.1
+    run.steps = STEPS  # half of two epochs
+    assert run.rate() == pytest.approx(0.05)
+    run.steps = 2 * STEPS
+    assert run.rate() == pytest.approx(0.0, abs=1e-15)
