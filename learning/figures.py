@@ -102,7 +102,7 @@ def _caption(result: SweepResult) -> str:
         f"{design.chip.family} {layers}, {design.task.data}, {design.learning.epochs} epochs, "
         + (f"{chips} chips (band: ±1 sd)" if chips > 1 else "1 chip"),
         f"at most {unsettled:.1%} of test samples unsettled",
-        accuracy_gap(result),
+        accuracy_gap(result).replace(": ", ":\n"),
     )
     return "\n".join(line for line in lines if line)
 
