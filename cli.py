@@ -265,8 +265,7 @@ def train_to_file(
 
     data = load(design.task.data, data_dir).subset(design.task.train, design.task.test)
     trainer = Trainer.from_design(design, data, chip)
-    steps = design.learning.epochs * (len(data.train_y) // design.learning.batch)
-    with _bar(steps, "step", quiet) as bar:
+    with _bar(design.learning.epochs * trainer.steps_per_epoch, "step", quiet) as bar:
 
         def progress(epoch: Epoch | None) -> None:
             if epoch is None:
@@ -334,8 +333,7 @@ def _add_sweep(commands: Any) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="default: beside --out")
 
 
-ARMS_OF = {
-    "both": ("none", "homeostat", "decay", "adjoint"),
+ARMS_OF = {  # "both": all that are compared by default
     "on": ("homeostat", "adjoint"),
     "off": ("none", "adjoint"),
 }
@@ -349,7 +347,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _sweep(arguments: Any) -> None:
-    from .learning.sweep import Sweep
+    from .learning.sweep import COMPARED, Sweep
 
     design = _design(arguments)
     sweep = Sweep(
@@ -357,7 +355,7 @@ def _sweep(arguments: Any) -> None:
         arguments.mismatch or (design.mismatch.conductance,),
         arguments.angle or (design.learning.angle,),
         arguments.chips,
-        ARMS_OF[arguments.homeostat],
+        ARMS_OF.get(arguments.homeostat, COMPARED),
         arguments.keep_chips,
     )
     _writable(arguments.out)

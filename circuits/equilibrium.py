@@ -69,6 +69,15 @@ class Equilibrium:
         """Port voltages [V] (batch, n_out) of the output layer."""
         return self.ports[:, self.circuit.output]
 
+    @property
+    def sound(self) -> Array:
+        """(batch,) samples that settled, and were not found to be unstable or on another branch."""
+        if self.checked is None or self.stable is None or self.jumped is None:
+            return self.settled
+        unstable = ~self.stable & (not np.iscomplexobj(self.ports))
+        sound: Array = self.settled & ~(self.checked & (unstable | self.jumped))
+        return sound
+
     def slopes(self) -> Array:
         """Amplifier slopes ``f'(v)`` [V/V] (batch, N)."""
         return self.circuit.ports(self.voltages)[1]

@@ -30,10 +30,6 @@ class Response:
     valid: Array
     nudged: Equilibrium | None = None
 
-    def without(self, samples: Array) -> Response:
-        """The same, with ``samples`` (batch,) left out."""
-        return Response(np.where(samples[:, None], 0, self.epsilon), self.valid & ~samples, self.nudged)
-
 
 @dataclass(frozen=True)
 class Estimator:
@@ -67,7 +63,7 @@ class Estimator:
         state = certified(chip.blocks, state, nudge, start, rows.ravel())
         shifts = (state.ports - start.ports).reshape(copies, samples, -1)
         weights = (np.asarray(self.weights) / self.beta).astype(shifts.dtype)
-        valid = free.settled & _good(state).reshape(copies, samples).all(axis=0) & self._is_odd(shifts)
+        valid = free.sound & state.sound.reshape(copies, samples).all(axis=0) & self._is_odd(shifts)
         epsilon = np.tensordot(weights, shifts, axes=1).real
         epsilon[~valid] = 0
         return Response(epsilon, valid, state)
@@ -79,15 +75,6 @@ class Estimator:
         odd = np.tensordot(np.asarray(self.nodes).astype(shifts.dtype), shifts, axes=1)
         is_odd: Array = np.linalg.norm(shifts.sum(axis=0), axis=1) <= np.linalg.norm(odd, axis=1)
         return is_odd
-
-
-def _good(state: Equilibrium) -> Array:
-    """Samples that settled, and were not found to be unstable or on another branch."""
-    if state.checked is None or state.stable is None or state.jumped is None:
-        return state.settled
-    unstable = ~state.stable & (not np.iscomplexobj(state.ports))
-    good: Array = state.settled & ~(state.checked & (unstable | state.jumped))
-    return good
 
 
 def one_sided(beta: float) -> Estimator:
@@ -118,8 +105,8 @@ def _solved(circuit: BlockCircuit, free: Equilibrium, cost: Cost) -> Response:
     rhs[:, free.circuit.output] = cost.gradient(free.outputs, np.arange(len(rhs)))
     tolerance = min(1e-6, free.tolerance)  # relative: as fine as the equilibria themselves
     epsilon = relaxation.solve_linear(circuit, free.slopes(), rhs, tolerance=tolerance)
-    epsilon[~free.settled] = 0
-    return Response(epsilon, free.settled)
+    epsilon[~free.sound] = 0
+    return Response(epsilon, free.sound)
 
 
 def _repeated(free: Equilibrium, copies: int) -> Equilibrium:

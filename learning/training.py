@@ -218,8 +218,6 @@ class Trainer:
         self.optimizer.rate = self.rate()
         free = chip.relax(x, certify=CERTIFIED_PER_BATCH)
         response = self.rule.response(chip, free, cost, CERTIFIED_PER_BATCH)
-        if free.checked is not None and free.stable is not None:
-            response = response.without(free.checked & ~free.stable)
         grads = gradients(chip, x, free, response.epsilon)
         if tally is not None:
             tally.add(free, response, cost.value(free.outputs, np.arange(len(x))))
@@ -234,12 +232,17 @@ class Trainer:
         chip.program(changes)
         self.steps += 1
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training set."""
+        return len(self.data.train_y) // self.design.learning.batch
+
     def rate(self) -> float:
         """The present learning rate: constant, or ``½ rate (1 + cos π t)`` at the share t of all epochs."""
         learning = self.design.learning
         if learning.schedule == "constant":
             return learning.rate
-        total = learning.epochs * (len(self.data.train_y) // learning.batch)
+        total = learning.epochs * self.steps_per_epoch
         return float(0.5 * learning.rate * (1 + np.cos(np.pi * min(self.steps / total, 1.0))))
 
     def _correction(self) -> dict[str, Array]:
