@@ -249,17 +249,18 @@ class LearningSpec(_Spec):
 class HomeostatSpec(_Spec):
     """The controller that keeps forward and feedback weights alike."""
 
-    mode: str = _choice("probe: measure and correct; decay: matched weight decay, a control",
+    mode: str = _choice("probe: measure and correct; decay: weight decay instead, a control",
         "probe", "off", "decay")
-    gain: float = _number(0.008, "", _SHARE,
+    gain: float = _number(0.25, "", _SHARE,
         "share of the asymmetry by which a step moves either side; 0.5 removes all")
-    probes: int = _integer(16, 1, 100_000, "measurements a step")
+    probes: int = _integer(256, 1, 100_000, "measurements a step")
     scheme: str = _choice("random probes are noisy; the others are exact once complete",
         "hadamard", "one-port", "random")
     amplitude: float = _number(0.01, "V", positive(10.0), "of a probe; more of it drowns the noise")
     noise: float = _number(0.0, "A", _CURRENT, "rms of a sense amplifier")
     resolution: float = _number(0.0, "A", _CURRENT, "one step of the converter; 0 is ideal")
     every: int = _integer(1, 1, 100_000, "applied at every n-th batch")
+    decay: float = _number(1e-4, "", _SHARE, "mode decay: share of the weights that a step takes")
 
 
 @dataclass(frozen=True)

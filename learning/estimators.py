@@ -17,6 +17,10 @@ from ..simulator import relaxation
 from ..simulator.blocks import Array, BlockCircuit
 from .nudges import Cost, Nudge
 
+# Of what nudges of both signs move apart, what they may move in common. A jump under one of the two signs
+# moves as much in common as apart; a smooth response less by O(β).
+MOST_COMMON = 0.5
+
 
 @dataclass(frozen=True)
 class Response:
@@ -49,9 +53,9 @@ class Estimator:
         """Measure ``ds*/dβ`` of the free equilibria by relaxing the chip under every nudge.
 
         A sample is left out where a phase did not settle or failed its certificate, or where nudges of both
-        signs moved the chip more in common than apart: that is no derivative, often a jump to another
-        branch, and ``1/β`` times it would drown the batch. (A jump along the push passes; the release test
-        of a certified sample sees it.)
+        signs moved the chip half as much in common as apart: that is no derivative, often a jump to another
+        branch, and ``1/β`` times it would drown the batch. (A jump of both, along the push, passes; the
+        release test of a certified sample sees it.)
         """
         samples, copies = len(free.ports), len(self.nodes)
         nodes = np.asarray(self.nodes)
@@ -73,7 +77,8 @@ class Estimator:
         if abs(sum(self.nodes)) > 1e-9 or np.iscomplexobj(shifts):  # nudges of one sign cannot tell
             return np.ones(shifts.shape[1], bool)
         odd = np.tensordot(np.asarray(self.nodes).astype(shifts.dtype), shifts, axes=1)
-        is_odd: Array = np.linalg.norm(shifts.sum(axis=0), axis=1) <= np.linalg.norm(odd, axis=1)
+        common = np.linalg.norm(shifts.sum(axis=0), axis=1)
+        is_odd: Array = common <= MOST_COMMON * np.linalg.norm(odd, axis=1)
         return is_odd
 
 

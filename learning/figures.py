@@ -27,7 +27,7 @@ STYLES: dict[str, dict[str, Any]] = {
         "color": "#E69F00",
         "marker": "^",
         "linestyle": "--",
-        "label": "EP, weight decay of the same gain",
+        "label": "EP, weight decay in its place",
     },
     "adjoint-homeostat": {
         "color": "#009E73",

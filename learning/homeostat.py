@@ -35,17 +35,18 @@ class Homeostat:
         gain: share of the asymmetry by which a step of ``probes`` measurements moves either conductance.
         probes: measurements a step (one probe pattern, every column read once).
         scheme: ``random`` patterns are noisy at every step, and only small steps average that away;
-            ``one-port`` and ``hadamard`` patterns are exact after a full cycle (:meth:`cycle`
-            measurements), so the controller gathers the correlations until then, and moves once, by the
-            gains of all steps of the cycle together, at most ``MOST``.
+            ``one-port`` and ``hadamard`` patterns are exact after a full cycle (:meth:`cycle` measurements
+            of the wider colour's ports; both colours are probed at once), so the controller gathers the
+            correlations until then, and moves once, by the gains of all steps of the cycle together, at
+            most ``MOST``.
         amplitude: probe voltage [V]: standard deviation of ``random``, magnitude of the other two.
         noise, resolution: rms noise and converter step of a column's sense amplifier [A].
 
     ``measurements`` and ``writes`` count what has been spent.
     """
 
-    gain: float = 0.003
-    probes: int = 5
+    gain: float = 0.25
+    probes: int = 256
     scheme: str = "hadamard"
     amplitude: float = 0.01
     noise: float = 0.0
@@ -108,8 +109,9 @@ class Homeostat:
 
     def asymmetry(self, chip: Chip, count: int | None = None) -> dict[str, Array]:
         """Measured ``G_ij - G_ji`` [S] of every forward bank (n_post, n_pre), from ``count`` probes."""
-        n = chip.blocks.size
-        probes, power = self.patterns(n, self.probes if count is None else count)
+        groups = _groups(chip)
+        pattern, power = self.patterns(max(groups), self.probes if count is None else count)
+        probes = np.concatenate([pattern[:, :width] for width in groups], axis=1)
         current = self.sense(chip, probes)
         probes, current = probes.astype(chip.dtype), current.astype(chip.dtype)
         scale = chip.dtype.type(1.0 / (len(probes) * power))
@@ -125,7 +127,7 @@ class Homeostat:
 
         Empty while a cycle of ``one-port`` or ``hadamard`` patterns is still being gathered.
         """
-        cycle = self.cycle(chip.blocks.size)
+        cycle = self.cycle(max(_groups(chip)))
         if not cycle:
             return self._changes(chip, self.asymmetry(chip), self.gain)
         count = min(self.probes, cycle - self._position % cycle)  # a cycle ends with its own last pattern
@@ -172,12 +174,13 @@ class Homeostat:
 
 @dataclass
 class WeightDecay:
-    """Control arm: the homeostat's step with the partner's term left out, ``Δw = -gain w``.
+    """Control arm: the homeostat's step with the partner's term left out, ``Δw = -share w``.
 
-    The same gain, on the same arrays, through the same programming: what shrinkage alone achieves.
+    On the same arrays, through the same programming: what shrinkage alone achieves. Its share cannot be the
+    homeostat's gain: that one's steps vanish as the weights agree, while these would leave no weights.
     """
 
-    gain: float
+    share: float
     measurements: int = 0
     writes: int = 0
 
@@ -188,8 +191,20 @@ class WeightDecay:
         result = {}
         for name in sorted(arrays):
             target = chip.devices[name].target
-            result[name] = (target[0] - target[1]) * chip.dtype.type(-self.gain)
+            result[name] = (target[0] - target[1]) * chip.dtype.type(-self.share)
         return result
+
+
+def _groups(chip: Chip) -> list[int]:
+    """Widths of the groups of ports, in state order, that the same patterns may probe at once.
+
+    No column is fed by two ports of the same pattern: where the layers have two colours, a column senses the
+    ports of the other colour alone.
+    """
+    blocks = chip.blocks
+    if len(blocks.colours) > 2:
+        return [blocks.size]
+    return [sum(blocks.sizes[k] for k in members) for members in blocks.colours]
 
 
 def _power_of_two(n: int) -> int:

@@ -359,4 +359,4 @@ def make_homeostat(design: Design, seed: int) -> Homeostat | WeightDecay | None:
     spec = design.homeostat
     if spec.mode == "probe":
         return Homeostat.from_spec(spec, seed)
-    return WeightDecay(spec.gain) if spec.mode == "decay" else None
+    return WeightDecay(spec.decay) if spec.mode == "decay" else None

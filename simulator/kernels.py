@@ -102,27 +102,22 @@ def activate(
 
 @compiled()
 def _solve(matrix, rhs, n):
-    """Solve the leading n x n system in place by Gaussian elimination with pivoting; False if singular."""
+    """Solve the leading n x n Hermitian system in place, by L D L*; False if it is not positive definite."""
     for k in range(n):
-        pivot = k
-        for i in range(k + 1, n):
-            if abs(matrix[i, k]) > abs(matrix[pivot, k]):
-                pivot = i
-        if abs(matrix[pivot, k]) == 0.0:
+        pivot = matrix[k, k].real
+        if not pivot > 0.0:
             return False
-        if pivot != k:
-            for j in range(n):
-                matrix[k, j], matrix[pivot, j] = matrix[pivot, j], matrix[k, j]
-            rhs[k], rhs[pivot] = rhs[pivot], rhs[k]
+        inverse = 1.0 / pivot
         for i in range(k + 1, n):
-            factor = matrix[i, k] / matrix[k, k]
-            for j in range(k, n):
+            factor = matrix[i, k] * inverse
+            for j in range(k + 1, n):
                 matrix[i, j] -= factor * matrix[k, j]
             rhs[i] -= factor * rhs[k]
+        matrix[k, k] = inverse
     for k in range(n - 1, -1, -1):
         for j in range(k + 1, n):
             rhs[k] -= matrix[k, j] * rhs[j]
-        rhs[k] /= matrix[k, k]
+        rhs[k] *= matrix[k, k]
     return True
 
 
@@ -138,23 +133,21 @@ def _dot(a, b):
 def _remember(image, x, residual, past):
     """Keep the residual ``T(x) - x`` and the image T(x); returns the largest residual.
 
-    Infinity or NaN if any is: a maximum passes over a NaN, a sum does not (two loops, which vectorise).
+    It may pass over a NaN, as a maximum does: the residual's square, which :func:`anderson` needs anyway,
+    does not.
     """
     for i in range(x.shape[0]):
         residual[i] = image[i] - x[i]
         past[i] = image[i]
     worst = abs(residual[0])
-    total = worst
     for i in range(1, x.shape[0]):
         worst = max(worst, abs(residual[i]))
-    for i in range(1, x.shape[0]):
-        total += abs(residual[i])
-    return worst if math.isfinite(total) else total
+    return worst
 
 
 @compiled(fastmath=FAST)
-def _mix(image, slot, depth, residuals, images, gram, work, shares):
-    """Anderson's step for one sample: the next iterate replaces ``image``, which is ``images[slot]``.
+def _mix(following, slot, depth, residuals, images, gram, work, shares):
+    """Anderson's step for one sample: the next iterate replaces ``following``, a copy of ``images[slot]``.
 
     Minimises ``|sum_k a_k r_k|`` with ``sum_k a_k = 1`` over the last ``depth`` residuals r and returns
     ``sum_k a_k t_k`` of their images t (Walker and Ni 2011, eq. 2.1, with beta = 1). By normal equations
@@ -163,37 +156,36 @@ def _mix(image, slot, depth, residuals, images, gram, work, shares):
     """
     trace = 0.0
     for k in range(depth):
-        gram[k, slot] = _dot(residuals[k], residuals[slot])
-        gram[slot, k] = np.conj(gram[k, slot])
-    if depth == 1:
-        return
-    for k in range(depth):
+        if k != slot:
+            gram[k, slot] = _dot(residuals[k], residuals[slot])
+            gram[slot, k] = np.conj(gram[k, slot])
         if gram[k, k].real < SMALLEST:
             return
         trace += gram[k, k].real
+    norms = work[depth]  # the row below the system
     for k in range(depth):
-        norm = np.sqrt(gram[k, k].real)
-        shares[k] = 1.0 / norm
+        shares[k] = norms[k] = 1.0 / np.sqrt(gram[k, k].real)
+    for k in range(depth):
         for j in range(depth):
-            work[k, j] = gram[k, j] / (norm * np.sqrt(gram[j, j].real))
+            work[k, j] = gram[k, j] * (norms[k] * norms[j])
         if k != slot:
             work[k, k] += 1e-7 * trace / gram[k, k].real
     if not _solve(work, shares, depth):
         return
     total = shares[0] * 0.0
     for k in range(depth):
-        shares[k] /= np.sqrt(gram[k, k].real)
+        shares[k] *= norms[k]
         total += shares[k]
     if abs(total) == 0.0:
         return
-    own = image.dtype.type(shares[slot] / total)
-    for i in range(image.shape[0]):
-        image[i] *= own
+    own = following.dtype.type(shares[slot] / total)
+    for i in range(following.shape[0]):
+        following[i] *= own
     for k in range(depth):
         if k != slot:
-            share = image.dtype.type(shares[k] / total)
-            for i in range(image.shape[0]):
-                image[i] += share * images[k, i]
+            share = following.dtype.type(shares[k] / total)
+            for i in range(following.shape[0]):
+                following[i] += share * images[k, i]
 
 
 @compiled()
@@ -216,20 +208,26 @@ def anderson(
         image = ports[a, start:]
         slot = count[row] % kept
         count[row] += 1
-        worst = _remember(image, x[a], residuals[row, slot], images[row, slot])
-        change[row] = worst
-        done = worst <= tolerance * scale[row]
-        if done or not math.isfinite(worst):
+        residual = residuals[row, slot]
+        worst = _remember(image, x[a], residual, images[row, slot])
+        square = _dot(residual, residual).real
+        sound = math.isfinite(square)
+        change[row] = worst if sound else square
+        done = sound and worst <= tolerance * scale[row]
+        if done or not sound:
             status[row] = 1 if done else -1
             for i in range(ports.shape[1]):
                 settled_ports[row, i] = ports[a, i]
             continue
-        if kept > 1:
-            depth = min(count[row], kept)
-            _mix(image, slot, depth, residuals[row], images[row], gram[row], work, shares)
+        following = x[packed]
         for i in range(image.shape[0]):
-            x[packed, i] = image[i]
-            ports[packed, start + i] = image[i]
+            following[i] = image[i]
+        depth = min(count[row], kept)
+        gram[row, slot, slot] = square
+        if depth > 1:
+            _mix(following, slot, depth, residuals[row], images[row], gram[row], work, shares)
+        for i in range(image.shape[0]):
+            ports[packed, start + i] = following[i]
         rows[packed] = row
         packed += 1
     return packed

@@ -47,15 +47,14 @@ def relax(
 ) -> Relaxed:
     """Equilibria of ``circuit`` under ``injected`` (batch, N) [A], from the ports ``start`` (batch, N).
 
+    Without a ``start``, from where inputs and biases alone would take each neuron, which saves a sweep.
     A sample has settled when a whole sweep moves no port by more than ``tolerance`` of full swing.
     ``window = 0`` switches the acceleration off.
     """
-    ports = np.empty(injected.shape, np.result_type(injected, circuit.dtype))
-    ports[...] = circuit.ports(np.zeros(circuit.size, circuit.dtype))[0] if start is None else start
     load = circuit.load[np.newaxis]
     scale = np.full(len(injected), circuit.swing, circuit.dtype)
     law = neurons.LAWS[circuit.law]
-    return _iterate(circuit, injected, ports, law, load, scale, nudge, tolerance, max_sweeps, window)
+    return _iterate(circuit, injected, start, law, load, scale, nudge, tolerance, max_sweeps, window)
 
 
 def solve_linear(
@@ -78,7 +77,7 @@ def solve_linear(
     rhs = rhs / size  # to unit scale, far from underflow
     scale = np.ones(len(rhs), circuit.dtype)
     found = _iterate(
-        circuit, -rhs, np.zeros_like(rhs), kernels.LINEAR, load, scale, None, tolerance, max_sweeps, WINDOW
+        circuit, -rhs, None, kernels.LINEAR, load, scale, None, tolerance, max_sweeps, WINDOW
     )  # fmt: skip
     solution = found.ports
     unsettled = np.flatnonzero(~found.settled)
@@ -93,7 +92,7 @@ def solve_linear(
 def _iterate(
     circuit: BlockCircuit,
     injected: Array,
-    ports: Array,
+    start: Array | None,
     law: int,
     load: Array,
     scale: Array,
@@ -102,17 +101,21 @@ def _iterate(
     max_sweeps: int,
     window: int,
 ) -> Relaxed:
-    batch, size = ports.shape
-    dtype = ports.dtype
+    batch, size = injected.shape
+    dtype = np.result_type(injected, circuit.dtype)
     derived = circuit.colours[0] if len(circuit.colours) > 1 else ()  # a single colour is the iterate itself
     first = sum(circuit.sizes[k] for k in derived)
     width = size - first
-    voltages, settled_ports = np.zeros((batch, size), dtype), ports.copy()
+    voltages, ports, settled_ports = (np.zeros((batch, size), dtype) for _ in range(3))
     change, count = np.full(batch, np.inf, circuit.dtype), np.zeros(batch, np.int64)
     status, rows = np.zeros(batch, np.int64), np.arange(batch)
-    x = ports[:, first:].copy()
     columns, *history = _workspace(circuit, (batch, size, width, window), dtype)
     sweep = _Sweep(circuit, injected, law, 1 / load, nudge, voltages)
+    if start is None:
+        sweep.undriven(ports, rows, columns)
+    else:
+        ports[...] = start
+    x = ports[:, first:].copy()
 
     active = batch
     for _ in range(max_sweeps):
@@ -135,7 +138,7 @@ def _workspace(circuit: BlockCircuit, shape: tuple[int, int, int, int], dtype: n
         exact = np.promote_types(dtype, np.float64)
         kept = window + 1
         shapes = [(batch, size), *[(batch, kept, width)] * 2]
-        small = [(batch, kept, kept), (kept, kept), (kept,)]
+        small = [(batch, kept, kept), (kept + 1, kept), (kept,)]
         if len(circuit.scratch) >= 4:
             circuit.scratch.clear()
         circuit.scratch[key] = [np.empty(s, dtype) for s in shapes] + [np.empty(s, exact) for s in small]
@@ -168,6 +171,11 @@ class _Sweep:
                 products.append((ports[:, fan.lo : fan.hi], fan.weight.T, columns[:, where], outputs))
             first, last = circuit.slices[members[0]].start, circuit.slices[members[-1]].stop
             self.colours.append((products, first, last))
+
+    def undriven(self, ports: Array, rows: Array, columns: Array) -> None:
+        """Settle every node on its injected current alone."""
+        columns[...] = 0
+        kernels.activate(columns, self.injected, rows, 0, ports.shape[1], *self.nodes, ports)
 
     def __call__(self, ports: Array, rows: Array, columns: Array) -> None:
         if len(rows) != self.active:

@@ -104,7 +104,7 @@ def test_the_shipped_designs_are_what_they_promise() -> None:
     assert full.chip.layers == (784, 256, 256, 10) and full.task.data == "fashion-mnist"
     assert full.mismatch.conductance == 0.3 and full.homeostat.mode == "probe"
     same = {"name": "fashion", "task.data": "fashion-mnist", "learning.epochs": 3,
-            "learning.rate": 0.008, "learning.beta": 0.05}  # fmt: skip
+            "learning.rate": 0.016, "learning.beta": 0.005}  # fmt: skip
     assert embedded.replace(same) == full
     assert Design.named("shared").mismatch.driver_gain == 0.1
     assert Design.named("digits").chip.columns == "passive"

@@ -119,7 +119,8 @@ def test_chips_differ_in_devices_starting_weights_and_data_order(digits: Dataset
 def test_a_gain_of_zero_is_no_controller(digits: Dataset, mode: str) -> None:
     """Measuring alone changes nothing: the arms differ by the steps of the controller and by nothing else."""
     plain = trainer(digits, ARMS["ep"])
-    idle = trainer(digits, {"homeostat.mode": mode, "homeostat.gain": 0.0, "homeostat.probes": 32})
+    off = {"homeostat.gain": 0.0, "homeostat.decay": 0.0, "homeostat.probes": 32}
+    idle = trainer(digits, {"homeostat.mode": mode, **off})
     plain.fit(1)
     idle.fit(1)
     plain.history = [replace(e, measurements=0) for e in plain.history]
@@ -218,8 +219,8 @@ def test_make_rule_and_homeostat() -> None:
     assert ep.estimator.beta == beta_in_watts(design(), 0.2)
     probe = make_homeostat(design({"homeostat.mode": "probe", "homeostat.gain": 0.02}), 7)
     assert isinstance(probe, Homeostat) and (probe.gain, probe.seed) == (0.02, 7)
-    decay = make_homeostat(design({"homeostat.mode": "decay", "homeostat.gain": 0.02}), 7)
-    assert isinstance(decay, WeightDecay) and decay.gain == 0.02
+    decay = make_homeostat(design({"homeostat.mode": "decay", "homeostat.decay": 0.02}), 7)
+    assert isinstance(decay, WeightDecay) and decay.share == 0.02
     assert make_homeostat(design({"homeostat.mode": "off"}), 7) is None
 
 

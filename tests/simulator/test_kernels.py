@@ -116,19 +116,18 @@ def test_activate_settles_one_layer_of_the_active_rows(law: int, per_sample: boo
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_solve_pivots_and_refuses_singular_systems(dtype: type) -> None:
+def test_solve_is_numpys_and_refuses_what_is_not_positive_definite(dtype: type) -> None:
     rng = np.random.default_rng(2)
     for n in range(1, 7):
-        matrix = rng.standard_normal((8, 8)).astype(dtype)
-        matrix[0, 0] = 0  # needs a row exchange
-        matrix += 1j * rng.standard_normal((8, 8)) if dtype is np.complex128 else 0
-        rhs = rng.standard_normal(8).astype(dtype)
-        want = np.linalg.solve(matrix[:n, :n], rhs[:n]) if n > 1 or matrix[0, 0] != 0 else None
-        solved = kernels._solve(matrix.copy(), solution := rhs.copy(), n)
-        assert solved == (want is not None)
-        if solved:
-            assert solution[:n] == pytest.approx(want, rel=1e-9)
-    assert not kernels._solve(np.ones((3, 3), dtype), np.ones(3, dtype), 3)
+        factor = rng.standard_normal((8, 9)).astype(dtype)
+        factor += 1j * rng.standard_normal((8, 9)) if dtype is np.complex128 else 0
+        matrix, rhs = factor @ factor.conj().T, rng.standard_normal(8).astype(dtype)
+        want = np.linalg.solve(matrix[:n, :n], rhs[:n])
+        assert kernels._solve(matrix.copy(), solution := rhs.copy(), n)
+        assert solution[:n] == pytest.approx(want, rel=1e-9)
+        matrix[n - 1, n - 1] -= 2 * matrix[n - 1, n - 1]
+        assert not kernels._solve(matrix, rhs, n)
+    assert not kernels._solve(np.full((3, 3), np.nan, dtype), np.ones(3, dtype), 3)
 
 
 class Batch:
@@ -140,7 +139,7 @@ class Batch:
         self.settled, self.change = np.zeros_like(images), np.zeros(batch)
         self.count, self.status = np.zeros(batch, np.int64), np.zeros(batch, np.int64)
         kept = window + 1
-        shapes = [(batch, kept, n)] * 2 + [(batch, kept, kept), (kept, kept), (kept,)]
+        shapes = [(batch, kept, n)] * 2 + [(batch, kept, kept), (kept + 1, kept), (kept,)]
         exact = np.promote_types(dtype, np.float64)
         self.scratch = [np.full(s, np.nan, d) for s, d in zip(shapes, [dtype] * 2 + [exact] * 3, strict=True)]
 
