@@ -131,17 +131,18 @@ def _dot(a, b):
 
 @compiled(fastmath=FAST)
 def _remember(image, x, residual, past):
-    """Keep the residual ``T(x) - x`` and the image T(x); returns the largest residual.
-
-    It may pass over a NaN, as a maximum does: the residual's square, which :func:`anderson` needs anyway,
-    does not.
-    """
+    """Keep the residual ``T(x) - x`` and the image T(x); returns the residual's square."""
     for i in range(x.shape[0]):
         residual[i] = image[i] - x[i]
         past[i] = image[i]
-    worst = abs(residual[0])
-    for i in range(1, x.shape[0]):
-        worst = max(worst, abs(residual[i]))
+    return _dot(residual, residual).real
+
+
+@compiled()
+def _largest(values):
+    worst = abs(values[0])
+    for i in range(1, values.shape[0]):
+        worst = max(worst, abs(values[i]))
     return worst
 
 
@@ -190,8 +191,8 @@ def _mix(following, slot, depth, residuals, images, gram, work, shares):
 
 @compiled()
 def anderson(
-    ports, x, rows, start, scale, tolerance, settled_ports, count, status, change, residuals, images,
-    gram, work, shares,
+    ports, x, rows, start, scale, tolerance, settled_ports, count, status, residuals, images, gram, work,
+    shares,
 ):  # fmt: skip
     """Judge every active sample and choose its next iterate; returns how many stay active.
 
@@ -209,11 +210,11 @@ def anderson(
         slot = count[row] % kept
         count[row] += 1
         residual = residuals[row, slot]
-        worst = _remember(image, x[a], residual, images[row, slot])
-        square = _dot(residual, residual).real
+        square = _remember(image, x[a], residual, images[row, slot])
+        allowed = tolerance * scale[row]
         sound = math.isfinite(square)
-        change[row] = worst if sound else square
-        done = sound and worst <= tolerance * scale[row]
+        # The largest component is at least the root mean square, which costs a tenth of it to find.
+        done = sound and square <= residual.shape[0] * allowed * allowed and _largest(residual) <= allowed
         if done or not sound:
             status[row] = 1 if done else -1
             for i in range(ports.shape[1]):

@@ -24,13 +24,12 @@ NudgeCurrent = Callable[[Array, Array], Array]
 
 @dataclass
 class Relaxed:
-    """Settled states: ``voltages``, ``ports`` (batch, N) [V], and per sample the ``change`` of the last
-    sweep [V], the number of ``sweeps``, and whether it ``settled``.
+    """Settled states: ``voltages``, ``ports`` (batch, N) [V], and per sample the number of ``sweeps``, and
+    whether it ``settled``.
     """
 
     voltages: Array
     ports: Array
-    change: Array
     sweeps: Array
     settled: Array
 
@@ -106,9 +105,8 @@ def _iterate(
     derived = circuit.colours[0] if len(circuit.colours) > 1 else ()  # a single colour is the iterate itself
     first = sum(circuit.sizes[k] for k in derived)
     width = size - first
-    voltages, ports, settled_ports = (np.zeros((batch, size), dtype) for _ in range(3))
-    change, count = np.full(batch, np.inf, circuit.dtype), np.zeros(batch, np.int64)
-    status, rows = np.zeros(batch, np.int64), np.arange(batch)
+    voltages, ports, settled_ports = (np.empty((batch, size), dtype) for _ in range(3))
+    count, status, rows = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.arange(batch)
     columns, *history = _workspace(circuit, (batch, size, width, window), dtype)
     sweep = _Sweep(circuit, injected, law, 1 / load, nudge, voltages)
     if start is None:
@@ -121,13 +119,14 @@ def _iterate(
     for _ in range(max_sweeps):
         sweep(ports[:active], rows[:active], columns)
         active = kernels.anderson(
-            ports, x, rows[:active], first, scale, tolerance, settled_ports, count, status, change, *history
+            ports, x, rows[:active], first, scale, tolerance, settled_ports, count, status, *history
         )  # fmt: skip
         if not active:
             break
-    left = rows[:active]  # `ports` holds their next iterates by now: give them those of their voltages
-    settled_ports[left] = voltages[left] if law == kernels.LINEAR else circuit.ports(voltages[left])[0]
-    return Relaxed(voltages, settled_ports, change, count, status == 1)
+    if active:
+        left = rows[:active]  # `ports` holds their next iterates by now: give them those of their voltages
+        settled_ports[left] = voltages[left] if law == kernels.LINEAR else circuit.ports(voltages[left])[0]
+    return Relaxed(voltages, settled_ports, count, status == 1)
 
 
 def _workspace(circuit: BlockCircuit, shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> list[Array]:

@@ -68,7 +68,6 @@ def test_every_window_finds_newtons_equilibrium(
     for window in range(7):
         found = relax(circuit, injected, nudge=push, tolerance=tolerance, window=window)
         assert found.settled.all() and found.voltages.dtype == found.ports.dtype == dtype
-        assert np.all(found.change <= tolerance * circuit.swing)
         assert oracle.from_state(found.voltages) == pytest.approx(np.array(want), abs=error)
         ports = circuit.ports(found.voltages)[0]
         assert found.ports == pytest.approx(ports, abs=1e-6 if dtype is np.float32 else 1e-14)
@@ -139,7 +138,7 @@ def test_a_sample_that_never_settles_changes_nothing_for_the_others(
     options = {"tolerance": 1e-9, "window": window, "max_sweeps": 60}
     batch = relax(circuit, injected, nudge=Push(0.3, 0.5, noisy=2), **options)
     assert batch.settled.tolist() == [True, True, False, True, True]
-    assert batch.sweeps[2] == 60 and batch.change[2] > 1e-6
+    assert batch.sweeps[2] == 60
     for row in (0, 1, 3, 4):
         same(batch, [row], relax(circuit, injected[[row]], nudge=Push(0.3, 0.5), **options))
     others = relax(circuit, np.delete(injected, 2, axis=0), nudge=Push(0.3, 0.5), **options)
@@ -167,7 +166,7 @@ def test_nan_is_flagged_and_stays_in_its_sample(
     injected[1, circuit.slices[layer].start] = np.nan
     found = relax(circuit, injected, window=window)
     assert found.settled.tolist() == [True, False, True, True]
-    assert found.sweeps[1] < 5 and not np.isfinite(found.change[1])  # given up at once
+    assert found.sweeps[1] < 5  # given up at once
     alone = relax(circuit, injected[[0, 2, 3]], window=window)
     assert np.array_equal(found.sweeps[[0, 2, 3]], alone.sweeps)
     assert found.voltages[[0, 2, 3]] == pytest.approx(
