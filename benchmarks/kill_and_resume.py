@@ -2,7 +2,8 @@
 
 In turn, the parent alone is killed and its workers are left to find out by themselves, or all of them at
 once. Each trial starts afresh, is killed at a moment drawn uniformly over the length of an uninterrupted
-sweep (drawn again if the sweep had ended by then), and is run again to its end.
+sweep, and is run again to its end. Trials that were killed with some runs staged and others not are counted,
+until there are ten; those killed earlier or later (but before the sweep had ended) must end equal as well.
 The uninterrupted sweep has one worker, the killed ones two: numbers may not depend on that either.
 
     python benchmarks/kill_and_resume.py [--trials 10] [--seed 0]
@@ -97,18 +98,21 @@ def main() -> int:
         start(Path(name) / "timed.h5", 2).wait()
         length = time.monotonic() - began
         print(f"uninterrupted: {length:.1f} s with two workers")
-        done = 0
-        for attempt in range(4 * arguments.trials):
+        done, total = 0, len(list(reference.with_name("reference.h5.runs").glob("*.h5")))
+        for attempt in range(10 * arguments.trials):
             folder = Path(name) / f"trial{attempt}"
             folder.mkdir()
             moment = float(rng.uniform(0, length))
-            staged, found = trial(folder, reference, moment, whole_group=done % 2 == 1)
+            staged, found = trial(folder, reference, moment, whole_group=attempt % 2 == 1)
             if staged < 0:
                 continue
-            done += 1
+            done += 0 < staged < total
             bad += bool(found)
             verdict = "equal" if not found else f"DIFFERS at {found[:3]}"
-            print(f"killed after {moment:5.2f} s with {staged} of 8 runs staged; resumed: {verdict}")
+            print(
+                f"killed after {moment:5.2f} s with {staged} of {total} runs staged; resumed: {verdict}",
+                flush=True,
+            )
             if done == arguments.trials:
                 break
         bad += done < arguments.trials
