@@ -86,7 +86,8 @@ def _run_arguments(parser: Any) -> None:
 
 
 def _design(arguments: Any) -> Design:
-    from .circuits.design import DesignError, load_design
+    from .circuits.design import load_design
+    from .circuits.specs import DesignError
 
     design = load_design(arguments.design)
     changes = {}
@@ -100,7 +101,8 @@ def _design(arguments: Any) -> Design:
 
 def _checked(key: str, value: object) -> object:
     """``value``, unless it is a bare number where a file would want a unit."""
-    from .circuits.design import KEYS, DesignError
+    from .circuits.design import KEYS
+    from .circuits.specs import DesignError
 
     unit = getattr(KEYS.get(key), "unit", "")
     bare = getattr(KEYS.get(key), "bare", False)
@@ -424,11 +426,12 @@ def _export(arguments: Any) -> None:
     elif kind == "csv":
         archive.export_csv(run.chip, arguments.out)
     else:
+        from .circuits.files import atomic_write
         from .circuits.flatten import flatten
         from .simulator.spice import write_spice
 
         inputs = arguments.input or (0.0,) * run.chip.circuit.inputs
-        with archive.atomic_write(arguments.out) as path:
+        with atomic_write(arguments.out) as path:
             path.write_text(write_spice(flatten(run.chip, inputs)), encoding="utf-8")
     print(f"wrote {arguments.out}")
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -26,7 +24,9 @@ from .. import __version__
 from ..simulator.blocks import Array
 from .chip import Chip, DeviceArray
 from .circuit import BIAS, INPUT, Circuit, CrossbarArray
-from .design import Design, MismatchSpec
+from .design import Design
+from .files import ArchiveError, atomic_write
+from .specs import MismatchSpec
 
 SCHEMA, SCHEMA_VERSION = "ohmostat-run", 1
 
@@ -50,10 +50,6 @@ _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FL
 _MOST_EXPANSION = 1100  # deflate reaches 1032: what claims more was never stored
 _LONGEST_TEXT = 60_000  # bytes; HDF5 takes no attribute above 64 KiB
 _ANEW = "copy it again, or make it anew with 'ohmostat train'"
-
-
-class ArchiveError(ValueError):
-    """A file that cannot be read or written as an archive; names the file, the problem and a remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,42 +143,6 @@ def export_csv(chip: Chip, path: str | Path) -> None:
                 writer.writerows(
                     zip(*before, range(array.columns), repeat("+-"[plane]), *texts, *after, strict=False)
                 )
-
-
-@contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary name in the same folder; what is written there takes the place of ``path`` in one step.
-
-    It is synced, renamed, and its folder synced: ``path`` is at all times the old file or the whole new
-    one. If the body raises, the temporary file goes; a killed process leaves it, as ``.NAME.*.part``.
-    Raises ArchiveError where the system refuses.
-    """
-    target = Path(os.path.realpath(path))  # write through a link, as open() does
-    if target.exists() and not target.is_file():
-        raise ArchiveError(f"{path}: is not a regular file; choose another name")
-    if not target.parent.is_dir():
-        raise ArchiveError(f"{path}: there is no folder {target.parent}; make it, or choose another")
-    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
-    try:
-        yield part
-        _sync(part, os.O_RDWR)
-        os.replace(part, target)
-        if hasattr(os, "O_DIRECTORY"):
-            _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        reason = error.strerror or error  # HDF5 gives a reason of its own
-        remedy = "see to the cause, or choose another place"
-        raise ArchiveError(f"{path}: cannot be written ({reason}); {remedy}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # -- what a run looks like in a file ---------------------------------------------------------------

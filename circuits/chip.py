@@ -12,8 +12,8 @@ from ..simulator import kernels, ode, relaxation
 from ..simulator.blocks import Array, BlockCircuit
 from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit
-from .design import MismatchSpec
 from .equilibrium import Equilibrium, Nudge, certified
+from .specs import MismatchSpec
 
 
 @dataclass

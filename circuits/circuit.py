@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .design import Design, MismatchSpec
+from .design import Design
+from .specs import MismatchSpec
 
 if TYPE_CHECKING:
     from .chip import Chip

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..circuits.chip import Chip
-from ..circuits.design import HomeostatSpec
 from ..circuits.mismatch import generator
+from ..circuits.specs import HomeostatSpec
 from ..simulator.blocks import Array
 
 SCHEMES = ("random", "one-port", "hadamard")

@@ -180,7 +180,8 @@ def stage(sweep: Sweep, key: RunKey, staging: Path, data_dir: str | None) -> Non
     """Do one run and stage its file."""
     import h5py
 
-    from ..circuits.archive import Run, atomic_write, write_run
+    from ..circuits.archive import Run, write_run
+    from ..circuits.files import atomic_write
     from .data import load
     from .training import Trainer
 
@@ -210,7 +211,7 @@ def merge(sweep: Sweep, staging: Path, out: Path) -> None:
     """Merge every staged run into ``out``, in the grid's order, under a temporary name."""
     import h5py
 
-    from ..circuits.archive import atomic_write
+    from ..circuits.files import atomic_write
 
     with atomic_write(out) as path, h5py.File(path, "w") as file:
         file.attrs.update(

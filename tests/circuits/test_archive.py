@@ -19,9 +19,7 @@ import pytest
 
 from ohmostat.circuits import archive
 from ohmostat.circuits.archive import (
-    ArchiveError,
     Run,
-    atomic_write,
     export_csv,
     load_chip,
     read_run,
@@ -31,6 +29,7 @@ from ohmostat.circuits.archive import (
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.files import ArchiveError, atomic_write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "hdf5-schema.md"
 EXAMPLE, RECIPE = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
@@ -524,7 +523,7 @@ def test_atomic_write_survives_the_end_of_its_process(tmp_path: Path) -> None:
     target.write_text("old")
     code = (
         "import os, sys\n"
-        "from ohmostat.circuits.archive import atomic_write\n"
+        "from ohmostat.circuits.files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as part:\n"
         "    part.write_text('half')\n"
         "    os._exit(9)\n"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.circuit import BIAS, FAMILIES, INPUT, Bank, Circuit
-from ohmostat.circuits.design import Design, MismatchSpec
+from ohmostat.circuits.design import Design
+from ohmostat.circuits.specs import MismatchSpec
 
 LAYERS = {"two": [64, 5, 4], "four": [64, 7, 6, 5, 4]}
 both_families = pytest.mark.parametrize("family", FAMILIES)

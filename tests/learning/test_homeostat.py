@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.chip import Chip
-from ohmostat.circuits.design import HomeostatSpec
+from ohmostat.circuits.specs import HomeostatSpec
 from ohmostat.learning.asymmetry import cosine, objective, weight_angles
 from ohmostat.learning.homeostat import SCHEMES, Homeostat, WeightDecay
 

@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ohmostat.circuits.design import Design, DesignError
+from ohmostat.circuits.design import Design
+from ohmostat.circuits.specs import DesignError
 from ohmostat.learning.figures import sweep_figure, sweep_panel
 from ohmostat.learning.sweep import ARMS, RunKey, Sweep, SweepError, read_sweep, run_sweep, table
 
@@ -150,11 +151,11 @@ def test_table_and_figure(merged: Path, tmp_path: Path) -> None:
 
 
 def test_killed_sweeps_resume_to_equal_files() -> None:
-    """Two of the random moments of benchmarks/kill_and_resume.py; one worker against two with it."""
+    """One of the mid-sweep moments of benchmarks/kill_and_resume.py; one worker against two with it."""
     script = ROOT / "benchmarks" / "kill_and_resume.py"
     run = subprocess.run(
-        [sys.executable, str(script), "--trials", "2", "--seed", "1"],
+        [sys.executable, str(script), "--trials", "1", "--seed", "1"],
         capture_output=True, text=True, timeout=110, env=dict(os.environ), check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count("equal") == 2
+    assert run.stdout.count("resumed: equal") >= 1
