@@ -21,6 +21,8 @@ __all__ = [
     "load_data",
     "load_design",
     "operating_point",
+    "read_spice",
+    "transient",
 ]
 
 if TYPE_CHECKING:  # for type checkers, which would take a module's __getattr__ to have every name
@@ -33,6 +35,8 @@ if TYPE_CHECKING:  # for type checkers, which would take a module's __getattr__ 
     from .learning.training import Trainer
     from .simulator.netlist import Netlist
     from .simulator.operating_point import operating_point
+    from .simulator.spice_reader import read_spice
+    from .simulator.transient import transient
 else:
     _HOMES = {
         "Chip": (".circuits.chip", "Chip"),
@@ -45,6 +49,8 @@ else:
         "load_data": (".learning.data", "load"),
         "load_design": (".circuits.design", "load_design"),
         "operating_point": (".simulator.operating_point", "operating_point"),
+        "read_spice": (".simulator.spice_reader", "read_spice"),
+        "transient": (".simulator.transient", "transient"),
     }
 
     def __getattr__(name):

@@ -23,6 +23,7 @@ EPILOG = """examples:
   ohmostat train fashion-6k --set mismatch.conductance=0.5 --out run.h5
   ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5
   ohmostat export run.h5 --out chip.h5           every physical device, to program or to check
+  ohmostat simulate amplifier.cir --plot waves.png --against ngspice
   ohmostat demo --out demo                       the main job on the embedded data, in minutes
 """
 
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_sweep(commands)
     _add_export(commands)
+    _add_simulate(commands)
     _add_demo(commands)
     return parser
 
@@ -434,6 +436,20 @@ def _export(arguments: Any) -> None:
         with atomic_write(arguments.out) as path:
             path.write_text(write_spice(flatten(run.chip, inputs)), encoding="utf-8")
     print(f"wrote {arguments.out}")
+
+
+# -- simulate --------------------------------------------------------------------------------------
+
+
+def _add_simulate(commands: Any) -> None:
+    from .simulator import simulate_command
+
+    parser = _command(
+        commands, "simulate", simulate_command.run,
+        "run the analyses of a SPICE netlist: .op .dc .tran .ac .noise .tf .mc",
+        "ohmostat simulate amplifier.cir --out waves.h5 --plot waves.png --against ngspice",
+    )  # fmt: skip
+    simulate_command.add_arguments(parser)
 
 
 # -- demo ------------------------------------------------------------------------------------------

@@ -12,71 +12,36 @@ leaves the netlist as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from numpy.typing import ArrayLike
 
-from .devices import AMPLIFIER_LAWS, DEVICES, Array, Device
+from . import connectivity
+from . import semiconductors as semi
+from . import temperature as heat
+from .banks import GROUND, Addition, Bank, Columns, Controls, Names, NetlistError, addition, some
+from .devices import AMPLIFIER_LAWS, DEVICES, TIME, Control, Current, Expression
+from .waveforms import Waveform
 
-GROUND = "0"
-Names = str | Sequence[str]
-
-
-class NetlistError(ValueError):
-    """A netlist that says something impossible: names the device or node, the value and the remedy."""
-
-
-@dataclass(frozen=True, eq=False)
-class Bank:
-    """All devices of one kind: names, terminals (4, k) as node indices (0 is ground), parameters (k,)."""
-
-    kind: str
-    names: tuple[str, ...]
-    terminals: NDArray[np.intp]  # rows: first, second, positive control, negative control
-    parameters: Mapping[str, Array]
-
-    @property
-    def device(self) -> Device:
-        """The kind's law and description."""
-        return DEVICES[self.kind]
-
-    def evaluate(self, v: Array, v_ctrl: Array, scale: float = 1.0) -> tuple[Array, Array, Array]:
-        """The law at ``v``, ``v_ctrl`` (k,) [V], independent outputs times ``scale``."""
-        parameters = self.parameters
-        if scale != 1.0:
-            scaled = {name: scale * parameters[name] for name in self.device.source_parameters}
-            parameters = {**parameters, **scaled}
-        return self.device.law(parameters, v, v_ctrl)
-
-    def rows(self) -> Iterator[tuple[str, list[int], dict[str, float]]]:
-        """Device by device: name, four terminals, parameters."""
-        columns = {name: values.tolist() for name, values in self.parameters.items()}
-        for k, (name, ends) in enumerate(zip(self.names, self.terminals.T.tolist(), strict=True)):
-            yield name, ends, {parameter: values[k] for parameter, values in columns.items()}
-
-
-@dataclass
-class _Columns:
-    """A bank while it grows."""
-
-    names: list[str] = field(default_factory=list)
-    terminals: list[list[int]] = field(default_factory=lambda: [[], [], [], []])
-    parameters: dict[str, list[float]] = field(default_factory=dict)
+__all__ = ["GROUND", "TIME", "Bank", "Control", "Current", "Netlist", "NetlistError"]
 
 
 class Netlist:
-    """Nodes and banks of devices; grows by the methods below, each of which checks what it is given."""
+    """Nodes and banks of devices; grows by the methods below, each of which checks what it is given.
 
-    def __init__(self, title: str = "untitled") -> None:
-        self.title = title
+    ``gmin`` [S] is the conductance across each junction, ``temperature`` [K] that of every device; both are
+    what the junctions added later take.
+    """
+
+    def __init__(
+        self, title: str = "untitled", *, gmin: float = 1e-12, temperature: float = semi.NOMINAL_TEMPERATURE
+    ) -> None:
+        self.title, self.gmin, self.temperature = title, gmin, temperature
         self._nodes: dict[str, int] = {GROUND: 0}
         self._kinds: dict[str, str] = {}  # of every device, by name
-        self._columns: dict[str, _Columns] = {}
+        self._columns: dict[tuple[str, int], Columns] = {}  # by kind and identity of the expression
+        self._banks: tuple[Bank, ...] | None = None
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -84,37 +49,68 @@ class Netlist:
         return tuple(self._nodes)[1:]
 
     @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the voltage-defined devices, whose currents are unknowns."""
+        return tuple(name for bank in self.banks if bank.branches is not None for name in bank.names)
+
+    @property
     def banks(self) -> tuple[Bank, ...]:
-        """The devices so far, sorted by kind, as arrays."""
-        return tuple(
-            Bank(
-                kind,
-                tuple(columns.names),
-                np.array(columns.terminals, np.intp),
-                {name: np.array(values) for name, values in columns.parameters.items()},
-            )
-            for kind, columns in self._columns.items()
-        )
+        """The devices so far, sorted by kind, as arrays that no later call changes."""
+        if self._banks is None:
+            self._banks = self._frozen()
+        return self._banks
+
+    def _frozen(self) -> tuple[Bank, ...]:
+        defined = [c for c in self._columns.values() if DEVICES[c.kind].voltage_defined]
+        names = [name for columns in defined for name in columns.names]
+        branches = {name: len(self._nodes) + k for k, name in enumerate(names)}
+        time = len(self._nodes) + len(branches)
+        return tuple(columns.freeze(branches, time) for columns in self._columns.values())
 
     def __len__(self) -> int:
         """Number of devices."""
         return len(self._kinds)
+
+    def kind(self, device: str) -> str | None:
+        """Kind of the device of that name, or None."""
+        return self._kinds.get(device)
+
+    # -- linear elements and sources -------------------------------------------------------------------
 
     def resistor(self, name: str, a: str, b: str, *, conductance: float) -> None:
         """``i = g (v_a - v_b)``, conductance g [S] at least 0."""
         self.bank("resistor", [name], a, b, conductance=conductance)
 
     def capacitor(self, name: str, a: str, b: str, capacitance: float) -> None:
-        """Capacitance [F] at least 0: open at an operating point."""
+        """``i = C d(v_a - v_b)/dt``, capacitance C [F] at least 0: open at an operating point."""
         self.bank("capacitor", [name], a, b, capacitance=capacitance)
 
-    def voltage_source(self, name: str, a: str, b: str, voltage: float) -> None:
-        """``v_a - v_b = voltage`` [V]."""
-        self.bank("voltage_source", [name], a, b, voltage=voltage)
+    def inductor(self, name: str, a: str, b: str, inductance: float) -> None:
+        """``v_a - v_b = L di/dt``, inductance L [H] at least 0: a short at an operating point."""
+        self.bank("inductor", [name], a, b, [Current(name)], inductance=inductance)
 
-    def current_source(self, name: str, a: str, b: str, current: float) -> None:
-        """``current`` [A] from a through the source into b."""
-        self.bank("current_source", [name], a, b, current=current)
+    def voltage_source(
+        self, name: str, a: str, b: str, voltage: float | None = None, *, waveform: Waveform | None = None,
+        ac: complex = 0.0,
+    ) -> None:  # fmt: skip
+        """``v_a - v_b = voltage`` [V] at an operating point, ``waveform`` in time; ``ac`` [V] small signal.
+
+        Without a ``voltage``, that of the waveform at time 0, or 0 V.
+        """
+        dc = _at_rest(voltage, waveform)
+        self._add(
+            addition("voltage_source", [name], a, b, parameters={"voltage": dc}, waveform=waveform, ac=ac)
+        )
+
+    def current_source(
+        self, name: str, a: str, b: str, current: float | None = None, *, waveform: Waveform | None = None,
+        ac: complex = 0.0,
+    ) -> None:  # fmt: skip
+        """``current`` [A] from a through the source into b; otherwise as :meth:`voltage_source`."""
+        dc = _at_rest(current, waveform)
+        self._add(
+            addition("current_source", [name], a, b, parameters={"current": dc}, waveform=waveform, ac=ac)
+        )
 
     def vccs(self, name: str, a: str, b: str, cp: str, cn: str, transconductance: float) -> None:
         """``i = gm (v_cp - v_cn)`` from a through the source into b, gm [S] of either sign."""
@@ -123,6 +119,16 @@ class Netlist:
     def vcvs(self, name: str, a: str, b: str, cp: str, cn: str, gain: float) -> None:
         """``v_a - v_b = gain (v_cp - v_cn)``."""
         self.bank("vcvs", [name], a, b, (cp, cn), gain=gain)
+
+    def cccs(self, name: str, a: str, b: str, control: Current, gain: float) -> None:
+        """``i = gain i_control`` from a through the source into b."""
+        self.bank("cccs", [name], a, b, [control], gain=gain)
+
+    def ccvs(self, name: str, a: str, b: str, control: Current, transresistance: float) -> None:
+        """``v_a - v_b = r i_control``, transresistance r [ohm] of either sign."""
+        self.bank("ccvs", [name], a, b, [control], transresistance=transresistance)
+
+    # -- nonlinear elements ----------------------------------------------------------------------------
 
     def amplifier(
         self, name: str, out: str, input: str, *, law: str, low: float, high: float, gain: float,
@@ -140,30 +146,143 @@ class Netlist:
             low=low, high=high, gain=gain, offset=offset, knee=knee,
         )  # fmt: skip
 
+    def diode(
+        self, name: str, anode: str, cathode: str, *, is_: float = 1e-14, n: float = 1.0, rs: float = 0.0,
+        cjo: float = 0.0, vj: float = 1.0, m: float = 0.5, fc: float = 0.5, tt: float = 0.0,
+        bv: float = np.inf, ibv: float = 1e-3, nbv: float | None = None, eg: float = 1.11,
+        xti: float = 3.0, tnom: float = semi.NOMINAL_TEMPERATURE, gmin: float | None = None,
+    ) -> None:  # fmt: skip
+        """SPICE's diode, parameters as on a model card (:func:`~ohmostat.simulator.semiconductors.diode`).
+
+        A series resistance ``rs`` [ohm] becomes a resistor ``name#rs`` from the anode to a node
+        ``name#internal``. ``gmin`` [S] across the junction is the netlist's unless given; ``tnom`` [K] is
+        where the parameters were measured.
+        """
+        m, nbv = min(m, semi.MAX_GRADING), n if nbv is None else nbv
+        _positive(name, is_=is_, n=n, vj=vj, bv=bv, ibv=ibv, nbv=nbv, tnom=tnom)
+        hot, start = self.temperature, f"{name}#internal" if rs else anode
+        is_hot = heat.diode_saturation(is_, n, eg, xti, hot, tnom)
+        values = {
+            "is_": is_hot, "n": n, "temperature": hot, "gmin": self.gmin if gmin is None else gmin,
+            "cjo": heat.capacitance(cjo, vj, m, hot, tnom), "vj": heat.potential(vj, hot, tnom), "m": m,
+            "fc": fc, "tt": tt, "nbv": nbv,
+            "bv": semi.breakdown_voltage(bv, ibv, is_hot, nbv, float(semi.thermal_voltage(hot))),
+        }  # fmt: skip
+        junction = addition("diode", [name], start, cathode, parameters=values)
+        self._add(junction, *_series(name, ("rs", anode, start, rs)))
+
+    def mosfet(
+        self, name: str, drain: str, gate: str, source: str, bulk: str, *, polarity: int = 1,
+        vto: float = 0.0, kp: float = 2e-5, gamma: float = 0.0, phi: float = 0.6, lambda_: float = 0.0,
+        w: float = 1e-4, l: float = 1e-4, rd: float = 0.0, rs: float = 0.0, cgs: float = 0.0,  # noqa: E741
+        cgd: float = 0.0, cgb: float = 0.0, tnom: float = semi.NOMINAL_TEMPERATURE, **bulk_diodes: float,
+    ) -> None:  # fmt: skip
+        """SPICE's level 1 MOSFET, parameters as on a model card; ``l`` is the effective length [m].
+
+        ``polarity`` is 1 (n channel) or -1 (p channel). It comes with its bulk diodes ``name#bd`` and
+        ``name#bs``, of ``bulk_diodes`` is_ [A], cbd, cbs [F], pb [V], mj, fc and gmin [S]; gate capacitances
+        ``cgs``, ``cgd``, ``cgb`` [F] (``name#cgs`` ...) and series resistances ``rd``, ``rs`` [ohm]
+        (``name#rd``, to a node ``name#drain``; ``name#rs``) are devices of their own. ``tnom`` [K] is where
+        the parameters were measured.
+        """
+        _check_polarity(name, polarity)
+        _positive(name, phi=phi, tnom=tnom)
+        d, s = f"{name}#drain" if rd else drain, f"{name}#source" if rs else source
+        values = {
+            "polarity": polarity, "vto": heat.threshold(vto, gamma, phi, polarity, self.temperature, tnom),
+            "kp": heat.transconductance(kp, self.temperature, tnom), "gamma": gamma,
+            "phi": heat.potential(phi, self.temperature, tnom), "lambda_": lambda_, "w": w, "l": l,
+        }  # fmt: skip
+        channel = addition("mosfet", [name], d, s, (gate, s), (bulk, s), parameters=values)
+        junctions = self._bulk_diodes(name, bulk, (d, s), polarity, tnom, **bulk_diodes)
+        overlaps = [
+            addition("capacitor", [f"{name}#{tag}"], gate, end, parameters={"capacitance": capacitance})
+            for tag, end, capacitance in (("cgs", s, cgs), ("cgd", d, cgd), ("cgb", bulk, cgb))
+            if capacitance
+        ]
+        contacts = _series(name, ("rd", drain, d, rd), ("rs", source, s, rs))
+        self._add(channel, *junctions, *contacts, *overlaps)
+
+    def _bulk_diodes(
+        self, name: str, bulk: str, ends: tuple[str, str], polarity: int, tnom: float, *,
+        is_: float = 1e-14, cbd: float = 0.0, cbs: float = 0.0, pb: float = 0.8, mj: float = 0.5,
+        fc: float = 0.5, gmin: float | None = None,
+    ) -> list[Addition]:  # fmt: skip
+        _positive(name, pb=pb)
+        hot, m = self.temperature, min(mj, semi.MAX_GRADING)
+        common = {
+            "temperature": hot, "m": m, "fc": fc, "is_": heat.bulk_saturation(is_, hot, tnom),
+            "gmin": self.gmin if gmin is None else gmin, "vj": heat.potential(pb, hot, tnom),
+        }  # fmt: skip
+        junctions = []
+        for tag, end, c in zip(("bd", "bs"), ends, (cbd, cbs), strict=True):
+            a, b = (bulk, end) if polarity > 0 else (end, bulk)
+            values = {**common, "cjo": heat.capacitance(c, pb, m, hot, tnom)}
+            junctions.append(addition("bulk_diode", [f"{name}#{tag}"], a, b, parameters=values))
+        return junctions
+
+    def ekv(
+        self, name: str, drain: str, gate: str, source: str, bulk: str, *, polarity: int = 1,
+        vto: float = 0.5, kp: float = 5e-5, gamma: float = 1.0, phi: float = 0.7, lambda_: float = 0.0,
+        w: float = 1e-4, l: float = 1e-4,  # noqa: E741
+    ) -> None:  # fmt: skip
+        """The EKV MOSFET, all regions (:func:`~ohmostat.simulator.semiconductors.ekv`): the channel alone."""
+        _check_polarity(name, polarity)
+        self.bank(
+            "ekv", [name], drain, source, (gate, bulk), (source, bulk), polarity=polarity, vto=vto, kp=kp,
+            gamma=gamma, phi=phi, lambda_=lambda_, w=w, l=l, temperature=self.temperature,
+        )  # fmt: skip
+
+    def switch(
+        self, name: str, a: str, b: str, cp: str, cn: str, *, vt: float = 0.0, vh: float = 0.0,
+        ron: float = 1.0, roff: float = 1e12,
+    ) -> None:  # fmt: skip
+        """SPICE's switch: ``ron`` [ohm] from a to b while v_cp - v_cn > vt [V], otherwise ``roff``."""
+        if vh != 0.0:
+            raise NetlistError(
+                f"{name}: hysteresis vh is {vh:g} V; only 0 V is supported: build hysteresis from feedback"
+            )
+        self.bank("switch", [name], a, b, (cp, cn), vt=vt, ron=ron, roff=roff)
+
+    def behavioural(
+        self, name: str, a: str, b: str, expression: Expression, *, voltage: bool,
+        controls: Sequence[Control] | None = None, scale: float = 1.0,
+    ) -> None:  # fmt: skip
+        """``v_a - v_b``, or the current from a into b, as ``scale`` times an expression of its controls.
+
+        ``controls`` replace the expression's own ``ports``, in the same order (instances of one subcircuit
+        share the expression, and so the bank).
+        """
+        ports = expression.ports if controls is None else controls
+        if len(ports) != len(expression.ports):
+            raise NetlistError(f"{name}: {len(ports)} controls for an expression of {len(expression.ports)}")
+        kind = "behavioural_voltage" if voltage else "behavioural_current"
+        self.bank(kind, [name], a, b, *ports, expression=expression, scale=scale)
+
+    # -- many at once ----------------------------------------------------------------------------------
+
     def bank(
-        self, kind: str, names: Sequence[str], a: Names, b: Names,
-        control: tuple[Names, Names] = (GROUND, GROUND), **parameters: ArrayLike,
+        self, kind: str, names: Sequence[str], a: Names, b: Names, *controls: Controls,
+        expression: Expression | None = None, **parameters: ArrayLike,
     ) -> None:  # fmt: skip
         """Add many devices of one kind at once: all of them, or none and an error.
 
-        Nodes ``a``, ``b`` and those of ``control`` are one name for all devices or a sequence (k,);
-        parameters, those of the methods above, are one value or an array (k,).
+        Nodes ``a``, ``b`` and those of each control pair are one name for all devices or a sequence (k,); a
+        control may also be :class:`Current` or ``TIME``. Parameters, those of the methods above, are one
+        value or an array (k,).
         """
-        if kind not in DEVICES:
-            raise NetlistError(f"unknown kind of device {kind!r}; use one of {', '.join(DEVICES)}")
-        names = [names] if isinstance(names, str) else _listed(names)
-        ends = [_spread(names, nodes) for nodes in (a, b, *control)]
-        values = _checked(kind, names, parameters)
-        self._check_names(names, ends)
-        if not names:
-            return
-        columns = self._columns.setdefault(kind, _Columns())
-        columns.names += names
-        self._kinds.update(dict.fromkeys(names, kind))
-        for column, nodes in zip(columns.terminals, ends, strict=True):
-            column += [self._nodes.setdefault(node, len(self._nodes)) for node in nodes]
-        for name, column_values in values.items():
-            columns.parameters.setdefault(name, []).extend(column_values)
+        self._add(addition(kind, names, a, b, *controls, parameters=parameters, expression=expression))
+
+    def _add(self, *additions: Addition) -> None:
+        """All of them, or none and an error."""
+        for new in additions:
+            self._check_names(new.names, new.ends)
+        for new in additions:
+            if new.names:
+                columns = self._columns.setdefault(new.key, Columns(new.kind, new.expression))
+                columns.extend(new, self._nodes)
+                self._kinds.update(dict.fromkeys(new.names, new.kind))
+        self._banks = None
 
     def checked_voltages(self, voltages: Mapping[str, float]) -> dict[str, float]:
         """Starting voltages [V] by node, without ground's; an error if a node or a value cannot be."""
@@ -178,53 +297,18 @@ class Netlist:
         """Raise a :class:`NetlistError` for circuits without an operating point, naming the culprits."""
         if len(self._nodes) == 1:
             raise NetlistError(f"netlist {self.title!r} has no node besides ground: add devices")
-        self._check_voltage_loops()
-        self._check_floating_nodes()
-
-    def _check_voltage_loops(self) -> None:
-        """In a loop of voltage-defined devices a current could circle at any strength."""
-        edges = [row for bank in self.banks if bank.device.voltage_defined for row in bank.rows()]
-        ends = np.array([terminals[:2] for _, terminals, _ in edges], np.intp).reshape(-1, 2).T
-        count, _ = self._components(ends)
-        if len(edges) == len(self._nodes) - count:  # a forest
-            return
-        loop = _first_loop([(name, terminals[0], terminals[1]) for name, terminals, _ in edges])
-        raise NetlistError(
-            f"voltages are fixed all around a loop by {_some(loop)}, which leaves its current undetermined: "
-            "remove one or put a resistor in the loop"
-        )
-
-    def _check_floating_nodes(self) -> None:
-        """Nodes without a DC path to ground, unless controlled sources may fix their voltage."""
-        nothing = np.empty(0, np.intp)
-        conducting, driven, sensed = [np.empty((2, 0), np.intp)], [nothing], [nothing]
-        for bank in self.banks:
-            zero = np.zeros(len(bank.names))
-            _, slope, control_slope = bank.evaluate(zero, zero)
-            conducting.append(bank.terminals[:2, slope != 0])
-            acts = control_slope != 0
-            sensed.append(bank.terminals[2:, acts].ravel())
-            if not bank.device.voltage_defined:
-                driven.append(bank.terminals[:2, acts].ravel())
-        count, label = self._components(np.concatenate(conducting, axis=1))
-        settled = np.zeros((3, count), bool)
-        settled[0, label[0]] = True
-        settled[1, label[np.concatenate(driven)]] = True
-        settled[2, label[np.concatenate(sensed)]] = True
-        floats = ~(settled[0] | (settled[1] & settled[2]))[label]
-        if floats.any():
-            nodes = [node for node, adrift in zip(self._nodes, floats, strict=True) if adrift]
+        if loop := connectivity.voltage_loop(self.banks, len(self._nodes)):
             raise NetlistError(
-                f"floating: no DC path to ground from {_some(nodes, 'node')}: "
+                f"voltages are fixed all around a loop by {some(loop)}, which leaves its current "
+                "undetermined: remove one or put a resistor in the loop (an inductor is a short)"
+            )
+        floating = connectivity.floating_nodes(self.banks, len(self._nodes))
+        if floating.size:
+            names = tuple(self._nodes)
+            raise NetlistError(
+                f"floating: no DC path to ground from {some([names[k] for k in floating], 'node')}: "
                 "add a resistor or a source (capacitors and current sources are no path)"
             )
-
-    def _components(self, ends: NDArray[np.intp]) -> tuple[int, NDArray[np.intp]]:
-        """Number of connected parts of the graph with edges ``ends`` (2, k), and each node's part."""
-        size = len(self._nodes)
-        graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(size, size))
-        count, label = connected_components(graph, directed=False)
-        return int(count), label.astype(np.intp)
 
     def _check_names(self, names: Sequence[object], ends: Sequence[Sequence[object]]) -> None:
         seen: set[str] = set()
@@ -241,65 +325,29 @@ class Netlist:
                     raise NetlistError(f"{name}: node {node!r}: a name is a non-empty string")
 
 
-def _listed(values: Any) -> list[Any]:
-    """As a list of Python objects, which costs less to walk than an array."""
-    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+def _at_rest(value: float | None, waveform: Waveform | None) -> float:
+    """A source's value at an operating point."""
+    if value is not None:
+        return value
+    return 0.0 if waveform is None else waveform.value(0.0)
 
 
-def _spread(names: list[str], nodes: Names) -> list[str]:
-    """One node for every device."""
-    one = isinstance(nodes, str) or not isinstance(nodes, Sequence | np.ndarray)
-    spread: list[Any] = [nodes] * len(names) if one else _listed(nodes)
-    if len(spread) != len(names):
-        raise NetlistError(f"{len(spread)} nodes for {len(names)} devices: give one, or one each")
-    return spread
+def _check_polarity(name: str, polarity: int) -> None:
+    if polarity not in (1, -1):
+        raise NetlistError(f"{name}: polarity is {polarity}; give 1 (n channel) or -1 (p channel)")
 
 
-def _checked(kind: str, names: list[str], given: Mapping[str, ArrayLike]) -> dict[str, list[float]]:
-    """Every parameter of the kind as one number a device, within its range."""
-    wanted = [parameter.name for parameter in DEVICES[kind].parameters]
-    if set(given) != set(wanted):
-        raise NetlistError(f"{kind}: parameters are {', '.join(wanted)}; got {', '.join(given)}")
-    values: dict[str, list[float]] = {}
-    for key in wanted:
-        try:
-            values[key] = np.broadcast_to(np.asarray(given[key], np.float64), len(names)).tolist()
-        except (TypeError, ValueError):
-            raise NetlistError(
-                f"{kind} {names[0] if names else ''}: {key} is {given[key]!r}; "
-                f"it takes one number, or one for each of {len(names)} devices"
-            ) from None
-    for parameter in DEVICES[kind].parameters:
-        bound = parameter.bound
-        bounds = values[bound] if isinstance(bound, str) else [bound] * len(names)
-        for name, value, limit in zip(names, values[parameter.name], bounds, strict=True):
-            if not parameter.accepts(value, limit):
-                what, unit = parameter.name, parameter.unit
-                raise NetlistError(f"{name}: {what} is {value:g} {unit}; give {parameter.allowed(limit)}")
-    return values
+def _positive(name: str, **values: float) -> None:
+    """For parameters that others are computed from, before these are checked."""
+    for parameter, value in values.items():
+        if not value > 0.0:
+            raise NetlistError(f"{name}: {parameter} is {value:g}; give a value above 0")
 
 
-def _first_loop(edges: list[tuple[str, int, int]]) -> list[str]:
-    """Names of the edges around the first loop that ``edges`` (name, from, to) close."""
-    tree: dict[int, list[tuple[int, str]]] = {}
-    for name, a, b in edges:
-        paths: dict[int, list[str]] = {a: []}
-        fringe = [a]
-        while fringe and b not in paths:
-            here = fringe.pop()
-            for there, edge in tree.get(here, []):
-                if there not in paths:
-                    paths[there] = [*paths[here], edge]
-                    fringe.append(there)
-        if b in paths:
-            return [*paths[b], name]
-        tree.setdefault(a, []).append((b, name))
-        tree.setdefault(b, []).append((a, name))
-    return []
-
-
-def _some(names: Sequence[str], noun: str = "device", most: int = 6) -> str:
-    """The first few names, and how many more there are."""
-    listed = ", ".join(repr(name) for name in names[:most])
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{noun}{'s' if len(names) > 1 else ''} {listed}{more}"
+def _series(name: str, *resistances: tuple[str, str, str, float]) -> list[Addition]:
+    """Resistors ``name#tag`` for those of (tag, from, to, ohms) that are not zero."""
+    return [
+        addition("resistor", [f"{name}#{tag}"], a, b, parameters={"conductance": 1.0 / ohms})
+        for tag, a, b, ohms in resistances
+        if ohms
+    ]

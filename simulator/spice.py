@@ -1,28 +1,26 @@
 """Netlists as SPICE text, and ngspice's answer to them.
 
-Numbers are written with the up to 17 digits that give the same float64 again; ngspice rounds a constant
-in a behavioural source to 11 digits, so there they are a sum of two. Names that SPICE would not keep (it
-folds case, and gives some characters a meaning) are replaced; a comment line ``*@node n1 "Net 1"`` records
-each replacement, so that :func:`run_ngspice` answers with the original names.
+Numbers are written with the up to 17 digits that give the same float64 again. Names that SPICE would not keep
+(it folds case, and gives some characters a meaning) are replaced; a comment line ``*@node n1 "Net 1"``
+records each replacement, so that :func:`run_ngspice` answers with the original names.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
-import numpy as np
+from .banks import GROUND, NetlistError
+from .netlist import Netlist
+from .ngspice import SpiceError, ngspice_available, run_ngspice
+from .semiconductors import NOMINAL_TEMPERATURE
+from .spice_cards import CARDS, Element, Models, number
 
-from .netlist import GROUND, Netlist
+__all__ = ["OPTIONS", "SpiceError", "ngspice_available", "run_ngspice", "write_spice"]
 
-# Tight enough for agreement to well below 1 µV. gmin [S] acts on semiconductor junctions only, which
-# these netlists do not have, as in our own equations; it is named so that no default gets in.
+# Tight enough for agreement to well below 1 µV. gmin [S] acts on semiconductor junctions only, as in our own
+# equations; where a netlist has some, it is theirs, and otherwise named so that no default gets in.
 OPTIONS: dict[str, float] = {
     "reltol": 1e-10,
     "vntol": 1e-12,  # [V]
@@ -32,13 +30,7 @@ OPTIONS: dict[str, float] = {
 }
 
 _SAFE = re.compile(r"(?!gnd$|time$|temper$|hertz$)[a-z][a-z0-9_]{0,63}|[1-9][0-9]{0,8}")
-_RECORD = re.compile(r'^\*@node (\S+) (".*")$', re.MULTILINE)
 _OPTION = re.compile(r"[a-z][a-z0-9]*")
-_FORBIDDEN = re.compile(r"^\s*(\.(control|inc\w*|lib)\b|\*#).*|.*\\\\\s*$", re.MULTILINE | re.IGNORECASE)
-
-
-class SpiceError(RuntimeError):
-    """ngspice is missing, refused the netlist, or found no operating point."""
 
 
 def write_spice(
@@ -52,76 +44,78 @@ def write_spice(
     ``initial`` are node voltages [V] to start from (``.nodeset``); ``options`` go on top of
     ``OPTIONS`` onto the ``.options`` line.
     """
-    nodes, devices = _node_names(net), _device_names(net)
-    where = [GROUND, *(nodes[node] for node in net.nodes)]
+    nodes, devices, models = _node_names(net), _device_names(net), Models()
     lines = [f"* {_printable(net.title)}"]
     for what, mapping in (("node", nodes), ("device", devices)):
         lines += [f"*@{what} {new} {json.dumps(old)}" for old, new in mapping.items() if old != new]
-    for bank in net.banks:
-        card = _CARDS[bank.kind]
-        for name, ends, parameters in bank.rows():
-            lines.append(f"{devices[name]} {card([where[end] for end in ends], parameters)}")
-    lines.append(".options " + " ".join(f"{k}={_number(v)}" for k, v in _options(options).items()))
+    for kind, name, element in _elements(net, nodes, devices):
+        lines.append(f"{devices[name]} {CARDS[kind](element, models)}")
+    lines += models.lines()
+    lines.append(".options " + " ".join(f"{k}={number(v)}" for k, v in _options(net, options).items()))
     for node, volts in net.checked_voltages(initial or {}).items():
-        lines.append(f".nodeset v({nodes[node]})={_number(volts)}")
+        lines.append(f".nodeset v({nodes[node]})={number(volts)}")
     return "\n".join([*lines, ".op", ".end", ""])
 
 
-def ngspice_available() -> bool:
-    """Whether ``ngspice`` is on the search path."""
-    return shutil.which("ngspice") is not None
+def _elements(
+    net: Netlist, nodes: Mapping[str, str], devices: Mapping[str, str]
+) -> Iterator[tuple[str, str, Element]]:
+    """Kind, name and element of every device that has a card of its own."""
+    where: list[tuple[str, bool]] = [(GROUND, True), *((nodes[node], True) for node in net.nodes)]
+    where += [(f"i({devices[name]})", net.kind(name) == "voltage_source") for name in net.branches]
+    where.append(("time", True))
+    bulk = _bulk_diodes(net)
+    for bank in net.banks:
+        if bank.kind == "bulk_diode":
+            continue
+        for k, (name, ports, parameters) in enumerate(bank.rows()):
+            for first, _ in ports[1:]:
+                if not where[first][1] and bank.kind != "inductor":
+                    raise NetlistError(
+                        f"{name}: SPICE lets no device sense {where[first][0]}: sense a source"
+                    )
+            junctions = [bulk.pop(f"{name}#{tag}", None) for tag in ("bd", "bs") if bank.kind == "mosfet"]
+            if None in junctions:
+                raise NetlistError(f"{name}: SPICE's MOSFET has bulk diodes: build it by Netlist.mosfet")
+            yield bank.kind, name, Element(
+                [(where[a][0], where[b][0] if a <= len(nodes) else None) for a, b in ports],
+                parameters, bank.expression, bank.waveforms.get(k), bank.ac.get(k, 0.0),
+                [junction for junction in junctions if junction is not None],
+            )  # fmt: skip
+    if bulk:
+        raise NetlistError(f"{next(iter(bulk))}: SPICE has bulk diodes only with a MOSFET: use a diode")
 
 
-def run_ngspice(text: str, *, timeout: float = 60.0) -> dict[str, float]:
-    """Operating point of a SPICE netlist by ngspice: voltage [V] of every node, ground included.
-
-    ngspice runs in a temporary folder, without its start-up files and for at most ``timeout`` seconds.
-    Netlists with ngspice commands (``.control``) or included files are refused. Node names come back
-    as :func:`write_spice` was given them; ngspice folds others to lower case. Raises
-    :class:`SpiceError`.
-    """
-    program = shutil.which("ngspice")
-    if program is None:
-        raise SpiceError("ngspice is not on the PATH: install it (Debian, Ubuntu: apt-get install ngspice)")
-    if found := _FORBIDDEN.search(text):
-        raise SpiceError(f"line {found.group().strip()!r} is refused: no commands or files are run")
-    with tempfile.TemporaryDirectory(prefix="ohmostat-") as folder:
-        Path(folder, "circuit.cir").write_text(text, encoding="ascii", errors="replace")
-        command = [program, "-n", "-b", "-r", "point.raw", "-o", "log.txt", "circuit.cir"]
-        environment = {k: v for k, v in os.environ.items() if k != "SPICE_ASCIIRAWFILE"}
-        try:
-            process = subprocess.run(
-                command, cwd=folder, env=environment, timeout=timeout, capture_output=True, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise SpiceError(f"ngspice took more than {timeout:g} s: allow a longer timeout") from None
-        log, raw = Path(folder, "log.txt"), Path(folder, "point.raw")
-        if process.returncode or not raw.exists():
-            said = log.read_text(errors="replace")[-2000:] if log.exists() else "(it left no log)"
-            raise SpiceError(f"ngspice found no operating point; its log ends:\n{said}")
-        voltages = _read_raw(raw.read_bytes())
-    original = {new: json.loads(old) for new, old in _RECORD.findall(text)}
-    return {GROUND: 0.0, **{original.get(node, node): volts for node, volts in voltages.items()}}
+def _bulk_diodes(net: Netlist) -> dict[str, dict[str, float]]:
+    """Their parameters, by name."""
+    return {name: p for bank in net.banks if bank.kind == "bulk_diode" for name, _, p in bank.rows()}
 
 
-def _read_raw(content: bytes) -> dict[str, float]:
-    """Node voltages of the first point of a binary raw file: a text header, then float64 values."""
-    header, mark, data = content.partition(b"Binary:\n")
-    variable = re.compile(r"^\s+(\d+)\s+v\((\S+)\)\s+voltage\s*$", re.MULTILINE)
-    count = re.search(rb"^No\. Variables: (\d+)", header, re.MULTILINE)
-    if not mark or count is None or len(data) < 8 * int(count[1]):
-        raise SpiceError("ngspice's raw file is cut short or not an operating point")
-    values = np.frombuffer(data, np.float64, int(count[1]))
-    found = variable.findall(header.decode(errors="replace"))
-    return {node: float(values[int(index)]) for index, node in found}
-
-
-def _options(options: Mapping[str, float] | None) -> dict[str, float]:
-    merged = {**OPTIONS, **(options or {})}
+def _options(net: Netlist, options: Mapping[str, float] | None) -> dict[str, float]:
+    merged = {**OPTIONS, **_conditions(net), **(options or {})}
     for name in merged:
         if not _OPTION.fullmatch(name):
             raise ValueError(f"options: {name!r} is no name of an ngspice option")
     return merged
+
+
+def _conditions(net: Netlist) -> dict[str, float]:
+    """What SPICE has one of for the whole circuit: gmin [S], temperature [°C]."""
+    conditions: dict[str, float] = {}
+    for parameter in ("gmin", "temperature"):
+        banks = [bank for bank in net.banks if parameter in bank.parameters]
+        values = sorted({value for bank in banks for value in bank.parameters[parameter].tolist()})
+        if len(values) > 1:
+            names = [bank.names[0] for bank in banks]
+            raise NetlistError(
+                f"{names[0]}: {parameter} is not the same for all devices, {values[0]:g} to {values[-1]:g}: "
+                "SPICE has one for the whole circuit"
+            )
+        if values and parameter == "gmin":
+            conditions["gmin"] = values[0]
+        elif values and values[0] != NOMINAL_TEMPERATURE:
+            conditions["temp"] = conditions["tnom"] = values[0] - 273.15
+    return conditions
 
 
 def _node_names(net: Netlist) -> dict[str, str]:
@@ -134,7 +128,7 @@ def _device_names(net: Netlist) -> dict[str, str]:
     wanted = []
     for bank in net.banks:
         letter = bank.device.spice_letter
-        for name in bank.names:
+        for name in bank.names if bank.kind != "bulk_diode" else ():
             fits = name[0].upper() == letter and _SAFE.fullmatch(name.lower()) is not None
             wanted.append((name, letter, fits))
     return _renamed(wanted)
@@ -161,60 +155,3 @@ def _renamed(wanted: list[tuple[str, str, bool]]) -> dict[str, str]:
 def _printable(title: str) -> str:
     """One line of plain text, without what ngspice takes for a continuation."""
     return re.sub(r"[^ -~]|\\", "?", title)
-
-
-def _number(value: float) -> str:
-    """The shortest text that reads back as the same float64."""
-    return repr(float(value)).removesuffix(".0")
-
-
-def _constant(value: float) -> str:
-    """A constant of a behavioural source: two parts, as ngspice keeps 11 digits of each."""
-    head = f"{value:.10e}"
-    rest = value - float(head)
-    return f"({head}{rest:+.10e})" if rest else f"({head})"
-
-
-def _two_terminal(parameter: str) -> Card:
-    return lambda ends, p: f"{ends[0]} {ends[1]} {_number(p[parameter])}"
-
-
-def _controlled(parameter: str) -> Card:
-    return lambda ends, p: f"{' '.join(ends)} {_number(p[parameter])}"
-
-
-def _resistor(ends: Sequence[str], p: Mapping[str, float]) -> str:
-    """In ohms; an open one too, which SPICE has no word for."""
-    g = p["conductance"]
-    return f"{ends[0]} {ends[1]} {_number(1.0 / g) if g > 1e-300 else '1e300'}"
-
-
-def _logistic(ends: Sequence[str], p: Mapping[str, float]) -> str:
-    """``1 / (1 + exp(-u))`` as ``(1 + tanh(u / 2)) / 2``, which cannot overflow."""
-    swing = p["high"] - p["low"]
-    half_u = f"{_constant(2.0 * p['gain'] / swing)}*(v({ends[2]})-{_constant(p['offset'])})"
-    return f"{ends[0]} {ends[1]} V={_constant(p['low'])}+{_constant(swing / 2.0)}*(1+tanh({half_u}))"
-
-
-def _softplus(ends: Sequence[str], p: Mapping[str, float]) -> str:
-    """``log(1 + exp(u))`` as ``max(u, 0) + log(1 + exp(-|u|))``, which cannot overflow."""
-    gain, knee = p["gain"], p["knee"]
-    tops = (p["offset"], p["offset"] + (p["high"] - p["low"]) / gain)
-    u = [f"((v({ends[2]})-{_constant(top)})/{_constant(knee)})" for top in tops]
-    lower, upper = (f"(max({x},0)+ln(1+exp(-abs({x}))))" for x in u)
-    return f"{ends[0]} {ends[1]} V={_constant(p['low'])}+{_constant(gain * knee)}*({lower}-{upper})"
-
-
-Card = Callable[[Sequence[str], Mapping[str, float]], str]
-
-_CARDS: dict[str, Card] = {
-    "resistor": _resistor,
-    "capacitor": _two_terminal("capacitance"),
-    "voltage_source": _two_terminal("voltage"),
-    "current_source": _two_terminal("current"),
-    "vccs": _controlled("transconductance"),
-    "vcvs": _controlled("gain"),
-    "logistic": _logistic,
-    "tanh": _logistic,  # the same curve
-    "softplus": _softplus,
-}

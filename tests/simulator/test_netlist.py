@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ohmostat.simulator.devices import DEVICES
-from ohmostat.simulator.netlist import Netlist, NetlistError
+from ohmostat.simulator.netlist import TIME, Current, Netlist, NetlistError
 from ohmostat.simulator.operating_point import operating_point
+from ohmostat.simulator.waveforms import Pulse
 
 CURVE = {"low": 0.0, "high": 1.0, "gain": 2.0, "offset": 0.5}
 
@@ -28,9 +30,9 @@ def test_banks_are_sorted_by_kind() -> None:
     source, resistors = net.banks
     assert (source.kind, resistors.kind) == ("voltage_source", "resistor")
     assert resistors.names == ("R1", "R2")
-    assert resistors.terminals.tolist() == [[1, 2], [2, 0], [0, 0], [0, 0]]
+    assert resistors.terminals.tolist() == [[[1, 2], [2, 0]]]
     assert resistors.parameters["conductance"].tolist() == [1e-6, 3e-6]
-    assert next(iter(resistors.rows())) == ("R1", [1, 2, 0, 0], {"conductance": 1e-6})
+    assert next(iter(resistors.rows())) == ("R1", [[1, 2]], {"conductance": 1e-6})
 
 
 def test_bulk_and_single_calls_build_the_same_netlist() -> None:
@@ -147,19 +149,141 @@ def test_an_empty_netlist_is_refused() -> None:
         Netlist("nothing").validate()
 
 
-@pytest.mark.parametrize("kind", list(DEVICES))
-def test_slopes_of_every_law_are_its_derivatives(kind: str) -> None:
-    rng = np.random.default_rng(len(kind))
-    device = DEVICES[kind]
-    values = {parameter.name: rng.uniform(0.5, 1.0, 50) for parameter in device.parameters}
-    if "high" in values:
-        values["high"] += 1.0
-    v, v_ctrl = rng.normal(size=(2, 50))
-    h = 1e-6
-    f, f_v, f_c = device.law(values, v, v_ctrl)
-    assert f.shape == f_v.shape == f_c.shape == (50,)
-    across = (device.law(values, v + h, v_ctrl)[0] - device.law(values, v - h, v_ctrl)[0]) / (2 * h)
-    control = (device.law(values, v, v_ctrl + h)[0] - device.law(values, v, v_ctrl - h)[0]) / (2 * h)
-    np.testing.assert_allclose(across, f_v, rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(control, f_c, rtol=1e-8, atol=1e-8)
-    assert device.controlled or not np.any(f_c)
+def test_terminals_are_places_among_nodes_then_branches_then_time() -> None:
+    net = divider()
+    net.cccs("F1", "out", "0", Current("V1"), 2.0)
+    net.inductor("L1", "out", "end", 1e-3)
+    net.resistor("R3", "end", "0", conductance=1.0)
+    net.behavioural("B1", "out", "0", Formula((("in", "out"), Current("L1"), TIME)), voltage=False)
+    assert net.nodes == ("in", "out", "end") and net.branches == ("V1", "L1")
+    by_kind = {bank.kind: bank for bank in net.banks}
+    assert by_kind["voltage_source"].branches.tolist() == [4]  # after ground and three nodes
+    assert by_kind["cccs"].terminals.tolist() == [[[2], [0]], [[4], [0]]]
+    assert by_kind["inductor"].terminals.tolist() == [[[2], [3]], [[5], [0]]]
+    assert by_kind["behavioural_current"].terminals[:, :, 0].tolist() == [[2, 0], [1, 2], [5, 0], [6, 0]]
+    assert net.kind("F1") == "cccs" and net.kind("F2") is None
+
+
+def test_banks_do_not_change_while_the_netlist_grows() -> None:
+    net = divider()
+    before = net.banks
+    net.resistor("R3", "new", "0", conductance=1.0)
+    assert len(before[1].names) == 2 and net.banks[1].names == ("R1", "R2", "R3")
+    with pytest.raises(ValueError, match="read-only"):
+        before[1].parameters["conductance"][0] = 7.0
+    with pytest.raises(ValueError, match="read-only"):
+        before[1].terminals[0, 0, 0] = 7
+
+
+def test_devices_of_one_expression_share_a_bank() -> None:
+    net, shared = divider(), Formula((("in", "0"),))
+    net.behavioural("B1", "out", "0", shared, voltage=False)
+    net.behavioural("B2", "in", "0", shared, voltage=False, controls=[("out", "0")], scale=2.0)
+    net.behavioural("B3", "in", "0", Formula((("in", "0"),)), voltage=False)
+    first, other = [bank for bank in net.banks if bank.kind == "behavioural_current"]
+    assert first.names == ("B1", "B2") and other.names == ("B3",)
+    assert first.expression is shared
+    assert first.terminals[1].tolist() == [[1, 2], [0, 0]]
+
+
+def test_a_mosfet_comes_with_its_parts_or_not_at_all() -> None:
+    net = divider()
+    net.mosfet("M1", "in", "out", "0", "0", vto=0.5, rd=10.0, cgs=1e-15)
+    assert {"in", "out", "M1#drain"} == set(net.nodes)
+    parts = {"M1": "mosfet", "M1#bd": "bulk_diode", "M1#bs": "bulk_diode", "M1#rd": "resistor"}
+    assert {name: net.kind(name) for name in parts} == parts and net.kind("M1#cgs") == "capacitor"
+    count = len(net)
+    for bad in ({"is_": -1e-14}, {"cgs": -1e-15}, {"rs": -5.0}, {"w": 0.0}, {"phi": 0.0}, {"polarity": 2}):
+        with pytest.raises(NetlistError, match="M2"):
+            net.mosfet("M2", "x", "out", "0", "0", **bad)
+    assert len(net) == count and "x" not in net.nodes
+
+
+def test_sources_rest_at_their_value_or_that_of_their_waveform() -> None:
+    net = Netlist()
+    net.voltage_source("V1", "a", "0", waveform=Pulse(0.25, 1.0, delay=1e-9))
+    net.voltage_source("V2", "b", "0", 3.0, waveform=Pulse(0.25, 1.0, delay=1e-9), ac=1j)
+    net.voltage_source("V3", "c", "0")
+    (bank,) = net.banks
+    assert bank.parameters["voltage"].tolist() == [0.25, 3.0, 0.0]
+    assert list(bank.waveforms) == [0, 1] and bank.ac == {1: 1j}
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The sum of its ports."""
+
+    ports: tuple[Any, ...]
+    analytic: bool = True
+
+    def evaluate(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return u.sum(axis=0), np.ones_like(u)
+
+    def text(self, ports: Any, constant: Any) -> str:
+        return "+".join(ports)
+
+
+@pytest.mark.parametrize(
+    ("add", "message"),
+    [
+        (
+            lambda n: n.cccs("F1", "out", "0", Current("R1"), 1.0),
+            "F1: it is controlled by the current of 'R1'",
+        ),
+        (lambda n: n.ccvs("H1", "x", "0", Current("V7"), 1.0), "H1: it is controlled by the current of 'V7'"),
+    ],
+)
+def test_only_currents_that_are_unknowns_can_be_sensed(add: Callable[[Netlist], None], message: str) -> None:
+    net = divider()
+    add(net)
+    with pytest.raises(NetlistError, match=message):
+        net.validate()
+
+
+@pytest.mark.parametrize(
+    ("add", "message"),
+    [
+        (lambda n: n.diode("D1", "a", "0", n=0.0), "D1: n is 0"),
+        (
+            lambda n: n.diode("D1", "a", "0", cjo=-1e-12),
+            "D1: cjo is -1e-12 F; give a finite value at least 0 F",
+        ),
+        (lambda n: n.diode("D1", "a", "0", bv=-3.0), "D1: bv is -3; give a value above 0"),
+        (lambda n: n.switch("S1", "a", "0", "in", "0", vh=0.1), "hysteresis vh is 0.1 V"),
+        (lambda n: n.switch("S1", "a", "0", "in", "0", ron=0.0), "S1: ron is 0 ohm"),
+        (lambda n: n.ekv("X1", "a", "in", "0", "0", polarity=0), "X1: polarity is 0"),
+        (lambda n: n.voltage_source("V2", "a", "0", 1.0, ac=float("inf")), "V2: ac amplitude is inf"),
+        (lambda n: n.bank("vccs", ["G1"], "a", "0", transconductance=1.0), "G1: 0 controls, it takes 1"),
+        (lambda n: n.bank("cccs", ["F1", "F2"], "a", "0", [Current("V1")], gain=1.0), "1 controls for 2 dev"),
+        (
+            lambda n: n.bank("resistor", ["R3"], "a", "0", expression=Formula(()), conductance=1.0),
+            "it takes no",
+        ),
+        (lambda n: n.bank("behavioural_current", ["B1"], "a", "0", scale=1.0), "give an expression"),
+        (
+            lambda n: n.behavioural("B1", "a", "0", Formula(()), voltage=True, controls=[TIME]),
+            "expression of 0",
+        ),
+    ],
+)
+def test_new_devices_refuse_what_cannot_be(add: Callable[[Netlist], None], message: str) -> None:
+    net = divider()
+    with pytest.raises(NetlistError, match=message):
+        add(net)
+    assert len(net) == 3 and net.nodes == ("in", "out")
+
+
+def test_an_inductor_across_a_voltage_source_is_a_loop() -> None:
+    net = divider()
+    net.inductor("L1", "in", "0", 1e-3)
+    with pytest.raises(NetlistError, match=r"'V1', 'L1'.*an inductor is a short"):
+        net.validate()
+
+
+def test_junctions_and_channels_are_paths_though_they_be_off() -> None:
+    net = divider()
+    net.mosfet("M1", "d", "in", "0", "0", vto=5.0)
+    net.ekv("X1", "e", "in", "0", "0")
+    net.diode("D1", "f", "0")
+    net.switch("S1", "g", "0", "in", "0", vt=5.0)
+    net.validate()

@@ -1,0 +1,218 @@
+"""Runs the analyses of a deck, in its order, each into vectors by name.
+
+    results = run_deck(read_spice("filter.cir"))
+    results["ac"].vectors["v(out)"]       # complex (F,) [V]
+    results["op"].answer.residual         # the analysis's own result
+
+Vectors are named as SPICE names them: ``v(node)``, ``i(device)``, ``time``, ``frequency``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from . import spice_analyses as cards
+from .deck import Deck
+from .devices import Array, Current
+from .netlist import GROUND
+from .noise import NoiseSpectrum, noise
+from .operating_point import OperatingPoint, operating_point
+from .small_signal import LinearCircuit, SmallSignal, TransferFunction, ac, transfer
+from .sweeps import DcCurves, MonteCarloPoints, dc_sweep, monte_carlo
+from .transient import Transient, transient
+
+Answer = (
+    OperatingPoint | DcCurves | Transient | SmallSignal | NoiseSpectrum | TransferFunction | MonteCarloPoints
+)
+KINDS = {
+    cards.OperatingPoint: "op",
+    cards.DcSweep: "dc",
+    cards.Transient: "tran",
+    cards.Ac: "ac",
+    cards.Noise: "noise",
+    cards.Transfer: "tf",
+    cards.MonteCarlo: "mc",
+}
+TRANSIENT_RTOL = 1e-4  # a deck's reltol, of which SPICE's default is 1e-3, can only tighten it
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One analysis: its result as such, and as vectors (points,), or (outer, inner) of a double sweep.
+
+    ``axis`` names the vector over which the others run. Units are those of ``units``, by name of the vector.
+    """
+
+    card: cards.Analysis
+    answer: Answer
+    vectors: Mapping[str, Array]
+    units: Mapping[str, str]
+    axis: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """``op``, ``dc``, ``tran``, ``ac``, ``noise``, ``tf`` or ``mc``."""
+        return KINDS[type(self.card)]
+
+
+def run_deck(deck: Deck) -> dict[str, Result]:
+    """Results by kind, in the deck's order: ``op``, ``ac``, a second one as ``ac 2``, and so on.
+
+    The operating point comes first; only a deck of nothing but transients with ``uic`` has none. Raises what
+    the analyses raise: :class:`~ohmostat.simulator.netlist.NetlistError`,
+    :class:`~ohmostat.simulator.transient.TransientError` and
+    :class:`~ohmostat.simulator.operating_point.ConvergenceError`.
+    """
+    runs = _Runs(deck)
+    wanted: list[cards.Analysis] = [c for c in deck.analyses if not isinstance(c, cards.OperatingPoint)]
+    without = [c for c in wanted if isinstance(c, cards.Transient) and c.use_initial_conditions]
+    if len(without) < len(deck.analyses) or not deck.analyses:
+        wanted.insert(0, cards.OperatingPoint())
+    results: dict[str, Result] = {}
+    counts: dict[str, int] = {}
+    for card in wanted:
+        kind = KINDS[type(card)]
+        counts[kind] = counts.get(kind, 0) + 1
+        name = kind if counts[kind] == 1 else f"{kind} {counts[kind]}"
+        results[name] = runs.run(card)
+    return results
+
+
+class _Runs:
+    """What the analyses of one deck share: its netlist, operating point and linear circuit."""
+
+    def __init__(self, deck: Deck) -> None:
+        self.deck, self.net = deck, deck.netlist()
+
+    @cached_property
+    def point(self) -> OperatingPoint:
+        return operating_point(self.net, initial=self.deck.nodeset)
+
+    @cached_property
+    def linear(self) -> LinearCircuit:
+        return LinearCircuit(self.net, self.point)
+
+    def run(self, card: cards.Analysis) -> Result:
+        match card:
+            case cards.OperatingPoint():
+                return self._operating_point(card)
+            case cards.DcSweep():
+                return self._dc(card)
+            case cards.Transient():
+                return self._transient(card)
+            case cards.Ac():
+                return self._ac(card)
+            case cards.Noise():
+                return self._noise(card)
+            case cards.Transfer():
+                return self._transfer(card)
+            case cards.MonteCarlo():
+                return self._monte_carlo(card)
+
+    def _operating_point(self, card: cards.OperatingPoint) -> Result:
+        point = self.point
+        vectors, units = self._named(point.voltages[None], point.currents[None])
+        attributes = {
+            "residual": point.residual,
+            "voltage_residual": point.voltage_residual,
+            "method": point.method,
+            "iterations": point.iterations,
+        }
+        return Result(card, point, vectors, units, attributes=attributes)
+
+    def _dc(self, card: cards.DcSweep) -> Result:
+        curves = dc_sweep(
+            self.net, {sweep.source: sweep.values() for sweep in card.sweeps}, initial=self.deck.nodeset
+        )
+        vectors, units = self._named(curves.voltages, curves.currents)
+        axes = {}
+        for name, (source, values) in zip(("sweep", "outer"), curves.axes.items(), strict=False):
+            axes[name] = values
+            units[name] = "V" if self.net.kind(str(source)) == "voltage_source" else "A"
+        attributes = {"source": " ".join(str(key) for key in curves.axes), "residual": curves.residual}
+        return Result(card, curves, axes | vectors, units, "sweep", attributes)
+
+    def _transient(self, card: cards.Transient) -> Result:
+        deck, uic, start = self.deck, card.use_initial_conditions, None
+        if deck.nodeset and not uic:
+            start = operating_point(self.net, initial=deck.nodeset, time=0.0)
+        stored = {element.name: element.initial for element in deck.elements if element.initial is not None}
+        found = transient(
+            self.net, card.stop, initial=deck.ic, uic=uic, stored=stored if uic else None, start=start,
+            max_step=card.max_step or min(card.step, (card.stop - card.start) / 50.0),  # as SPICE has it
+            rtol=min(TRANSIENT_RTOL, deck.options.reltol), atol=deck.options.vntol,
+        )  # fmt: skip
+        kept = found.at(_times(card, found.times))
+        vectors, units = self._named(kept.voltages, kept.currents)
+        vectors, units = {"time": kept.times} | vectors, units | {"time": "s"}
+        attributes = {"residual": found.residual} | asdict(found.counts)
+        return Result(card, found, vectors, units, "time", attributes)
+
+    def _ac(self, card: cards.Ac) -> Result:
+        response = ac(self.linear, card.frequencies())
+        vectors, units = self._named(response.voltages, response.currents)
+        vectors, units = {"frequency": response.frequencies} | vectors, units | {"frequency": "Hz"}
+        return Result(card, response, vectors, units, "frequency")
+
+    def _noise(self, card: cards.Noise) -> Result:
+        spectrum = noise(self.linear, card.output, card.source, card.frequencies())
+        source = "V" if self.net.kind(card.source) == "voltage_source" else "A"
+        vectors = {
+            "frequency": spectrum.frequencies,
+            "onoise_spectrum": np.sqrt(spectrum.output),
+            "inoise_spectrum": np.sqrt(spectrum.input),
+        }
+        units = {"frequency": "Hz", "onoise_spectrum": "V/√Hz", "inoise_spectrum": f"{source}/√Hz"}
+        for device, density in zip(spectrum.devices, spectrum.contributions, strict=True):
+            vectors[f"onoise({device})"], units[f"onoise({device})"] = np.sqrt(density), "V/√Hz"
+        attributes: dict[str, Any] = {"output": _probed(card.output), "source": card.source}
+        if len(spectrum.frequencies) > 1:
+            attributes |= {"onoise_total": spectrum.output_total(), "inoise_total": spectrum.input_total()}
+        return Result(card, spectrum, vectors, units, "frequency", attributes)
+
+    def _transfer(self, card: cards.Transfer) -> Result:
+        output = card.output
+        assert isinstance(output, tuple | Current)  # as .tf's card is read
+        found = transfer(self.linear, output, card.source)
+        top = "A" if isinstance(output, Current) else "V"
+        bottom = "V" if self.net.kind(card.source) == "voltage_source" else "A"
+        values = {
+            "transfer_function": (found.gain, f"{top}/{bottom}"),
+            "input_impedance": (found.input_resistance, "ohm"),
+            "output_impedance": (found.output_resistance, "ohm"),
+        }
+        vectors = {name: np.array([value]) for name, (value, _) in values.items()}
+        return Result(card, found, vectors, {name: unit for name, (_, unit) in values.items()})
+
+    def _monte_carlo(self, card: cards.MonteCarlo) -> Result:
+        found = monte_carlo(
+            self.net, self.deck.mismatch, card.samples, seed=card.seed, initial=self.deck.nodeset
+        )
+        vectors, units = self._named(found.voltages, found.currents)
+        attributes = {"seed": card.seed, "failed": int((~found.converged).sum())}
+        return Result(card, found, vectors, units, attributes=attributes)
+
+    def _named(self, voltages: Array, currents: Array) -> tuple[dict[str, Array], dict[str, str]]:
+        """Vectors and units of node voltages (..., n) and branch currents (..., m)."""
+        vectors = {f"v({node})": voltages[..., k] for k, node in enumerate(self.net.nodes)}
+        units = dict.fromkeys(vectors, "V")
+        currents_by_name = {f"i({name})": currents[..., k] for k, name in enumerate(self.net.branches)}
+        return vectors | currents_by_name, units | dict.fromkeys(currents_by_name, "A")
+
+
+def _probed(output: tuple[str, str]) -> str:
+    """A node pair as SPICE writes it."""
+    first, second = output
+    return f"v({first})" if second == GROUND else f"v({first},{second})"
+
+
+def _times(card: cards.Transient, accepted: Array) -> Array:
+    """The solver's own time points, and those that the card wants printed."""
+    printed = card.start + card.step * np.arange(int((card.stop - card.start) / card.step) + 1)
+    return np.union1d(accepted[accepted >= card.start], np.minimum(printed, accepted[-1]))

@@ -1,0 +1,124 @@
+"""A deck's results beside ngspice's, which runs the same file with tight tolerances.
+
+ngspice reads the file's own cards, so that the reading is compared too; taken out are only ``.mc``,
+``mismatch=`` and cards that choose what ngspice writes. Where the deck has EKV transistors, which ngspice
+lacks, it gets the netlist as :func:`~ohmostat.simulator.spice.write_spice` writes it, for the operating
+point.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .analyses import Result
+from .deck import Deck
+from .devices import Array, Current
+from .ngspice import (
+    TIGHT,
+    TIGHT_TRANSIENT,
+    SpiceError,
+    Waves,
+    simulate_with_ngspice,
+    with_options,
+    with_steps,
+)
+from .spice import write_spice
+from .spice_analyses import Transfer
+from .spice_lines import Card, Source, decoded
+from .spice_reader import HARMLESS_CARDS
+from .transient import Transient
+
+STEPS = 5000  # of ngspice's transients, at least: its own error control leaves up to 0.3 % of the swing
+OPEN = 1e20  # what ngspice says of an infinite resistance [ohm]
+
+_MISMATCH = re.compile(r"\bmismatch\s*=\s*(?:\{[^}]*\}|'[^']*'|[^\s)]+)")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest difference of an analysis among vectors of one unit."""
+
+    analysis: str
+    vector: str
+    largest: float  # [unit]
+    unit: str
+    relative: float  # to the largest value of that vector, in a transient to its swing
+
+
+def compare_with_ngspice(path: str | Path, deck: Deck, results: Mapping[str, Result]) -> list[Difference]:
+    """Differences of a file's results (:func:`~.analyses.run_deck`) from ngspice's.
+
+    Raises :class:`~ohmostat.simulator.ngspice.SpiceError` where ngspice is missing or refuses the file.
+    """
+    if any(element.kind == "ekv" for element in deck.elements):
+        answers = simulate_with_ngspice(write_spice(deck.netlist(), initial=deck.nodeset))
+    else:
+        answers = _answers(Path(path), results)
+    found = []
+    for name, result in results.items():
+        if name in answers:
+            differences = list(_differences(name, result, answers[name]))
+            for unit in dict.fromkeys(d.unit for d in differences):
+                found.append(max((d for d in differences if d.unit == unit), key=lambda d: d.largest))
+    return found
+
+
+def _answers(path: Path, results: Mapping[str, Result]) -> dict[str, Waves]:
+    """What ngspice says; transients run by themselves, since they want other tolerances."""
+    title, cards = Source(path.resolve().parent).cards(decoded(path.read_bytes()), str(path))
+    transients = [card for card in cards if _word(card) == ".tran"]
+    others = [card for card in cards if _word(card) != ".tran"]
+    analyses = {".op", ".dc", ".ac", ".noise", ".tf"}
+    answers: dict[str, Waves] = {}
+    if "op" in results:
+        text = _text(title, others, "" if any(_word(card) == ".op" for card in others) else ".op")
+        answers |= simulate_with_ngspice(with_options(text, TIGHT))
+    if transients:
+        kept = [card for card in others if _word(card) not in analyses]
+        text = with_steps(_text(title, [*kept, *transients]), STEPS)
+        answers |= simulate_with_ngspice(with_options(text, TIGHT_TRANSIENT))
+    return answers
+
+
+def _word(card: Card) -> str:
+    return card.text.split(maxsplit=1)[0]
+
+
+def _text(title: str, cards: list[Card], *more: str) -> str:
+    kept = [card.text for card in cards if _word(card) not in HARMLESS_CARDS | {".mc"}]
+    printable = re.sub(r"[^ -~]|\\", "?", title)
+    return "\n".join([f"* {printable}", *(_MISMATCH.sub("", text) for text in kept), *more, ".end", ""])
+
+
+def _differences(name: str, result: Result, waves: Waves) -> Iterator[Difference]:
+    """Of every vector that both have."""
+    for vector, ours, theirs in _pairs(result, waves):
+        if ours.size != theirs.size:
+            raise SpiceError(f"{name}: ngspice has {theirs.size} points of {vector}, and we have {ours.size}")
+        same = (ours == theirs) | (np.isinf(ours) & (np.abs(theirs) >= OPEN))
+        with np.errstate(invalid="ignore"):
+            largest = float(np.max(np.where(same, 0.0, np.abs(ours - theirs)), initial=0.0))
+        size = np.ptp(theirs) if result.kind == "tran" else np.max(np.abs(theirs), initial=0.0)
+        relative = largest / float(size) if size else 0.0 if largest == 0.0 else np.inf
+        yield Difference(name, vector, largest, result.units[vector], relative)
+
+
+def _pairs(result: Result, waves: Waves) -> Iterator[tuple[str, Array, Array]]:
+    """Vector by vector: name, ours and ngspice's at the same points."""
+    vectors = result.vectors
+    if isinstance(result.answer, Transient):
+        times = np.clip(waves["time"], 0.0, result.answer.times[-1])
+        at = result.answer.at(times)
+        vectors = {f"v({node})": at[node] for node in at.nodes}
+        vectors |= {f"i({device})": at.current(device) for device in at.branches}
+    skipped = {"time", "frequency", "sweep", "outer"}
+    if isinstance(result.card, Transfer) and isinstance(result.card.output, Current):
+        skipped.add("output_impedance")  # of which ngspice has the sign wrong, and says it is infinite
+    for vector, values in vectors.items():
+        if vector in waves.vectors and vector not in skipped:
+            yield vector, np.ravel(values), waves[vector]

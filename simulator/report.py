@@ -1,0 +1,175 @@
+"""Results of a deck as text for a reader, and as JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .analyses import Result
+from .comparison import Difference
+from .deck import Deck
+from .noise import NoiseSpectrum
+from .operating_point import OperatingPoint
+from .small_signal import TransferFunction
+from .sweeps import MonteCarloPoints
+from .transient import Transient
+
+LARGEST_PARTS = 3  # devices named as the sources of noise
+
+
+def report(deck: Deck, results: Mapping[str, Result], differences: list[Difference] | None) -> str:
+    """All results as text: the operating point as a table, other analyses in short."""
+    return "\n".join(_lines(deck, results, differences))
+
+
+def _lines(deck: Deck, results: Mapping[str, Result], differences: list[Difference] | None) -> Iterator[str]:
+    yield deck.title
+    for name, result in results.items():
+        yield ""
+        yield from _DESCRIBED[result.kind](name, result)
+    if differences is not None:
+        yield "\nlargest differences from ngspice (relative to a vector's largest value, a transient's swing)"
+        rows = [(d.analysis, d.vector, f"{d.largest:.3g} {d.unit}", f"{d.relative:.2g}") for d in differences]
+        yield from _table(("analysis", "vector", "difference", "relative"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Columns as wide as they need to be."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        yield "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _number(value: float) -> str:
+    return f"{value + 0.0:.9g}"  # the sum turns -0 into 0
+
+
+def _operating_point(name: str, result: Result) -> Iterator[str]:
+    point = result.answer
+    assert isinstance(point, OperatingPoint)
+    yield (
+        f"operating point by {point.method}, {point.iterations} iterations; currents balance to "
+        f"{point.residual:.2g} A, voltages to {point.voltage_residual:.2g} V"
+    )
+    voltages = zip(point.nodes, map(_number, point.voltages.tolist()), strict=True)
+    yield from _table(("node", "voltage [V]"), list(voltages))
+    if point.branches:
+        currents = zip(point.branches, map(_number, point.currents.tolist()), strict=True)
+        yield from _table(("branch", "current [A]"), list(currents))
+
+
+def _over_axis(name: str, result: Result) -> str:
+    assert result.axis is not None
+    axis, unit = result.vectors[result.axis], result.units[result.axis]
+    return f"{name}: {len(axis)} points from {axis[0]:g} {unit} to {axis[-1]:g} {unit}"
+
+
+def _dc(name: str, result: Result) -> Iterator[str]:
+    sources, residual = result.attributes["source"], result.attributes["residual"]
+    yield f"{_over_axis(name, result)} of {sources}; currents balance to {residual:.2g} A"
+
+
+def _ac(name: str, result: Result) -> Iterator[str]:
+    yield _over_axis(name, result)
+
+
+def _transient(name: str, result: Result) -> Iterator[str]:
+    wave = result.answer
+    assert isinstance(wave, Transient)
+    yield (
+        f"{_over_axis(name, result)}; {wave.counts.accepted} steps, {wave.counts.rejected} rejected, "
+        f"{wave.counts.factorizations} factorizations; currents balance to {wave.residual:.2g} A"
+    )
+
+
+def _noise(name: str, result: Result) -> Iterator[str]:
+    spectrum, what = result.answer, result.attributes
+    assert isinstance(spectrum, NoiseSpectrum)
+    yield _over_axis(name, result)
+    if "onoise_total" in what:
+        unit = result.units["inoise_spectrum"].partition("/")[0]
+        yield f"  at {what['output']}: {what['onoise_total']:.6g} V rms"
+        yield f"  referred to {what['source']}: {what['inoise_total']:.6g} {unit} rms"
+        parts, total = spectrum.totals(), what["onoise_total"] ** 2
+        largest = [f"{device} {part / total:.1%}" for device, part in parts.items() if part][:LARGEST_PARTS]
+        yield f"  most from {', '.join(largest) or 'nothing'}"
+
+
+def _transfer(name: str, result: Result) -> Iterator[str]:
+    found = result.answer
+    assert isinstance(found, TransferFunction)
+    yield f"{name}: gain {_number(found.gain)} {result.units['transfer_function']}"
+    yield f"  input resistance {_number(found.input_resistance)} ohm"
+    yield f"  output resistance {_number(found.output_resistance)} ohm"
+
+
+def _monte_carlo(name: str, result: Result) -> Iterator[str]:
+    found = result.answer
+    assert isinstance(found, MonteCarloPoints)
+    failed = int(result.attributes["failed"])
+    yield f"{name}: {len(found)} samples, seed {result.attributes['seed']}, {failed} without operating point"
+    table = found.statistics()
+    columns = [[f"{value:.6g}" for value in values.tolist()] for values in table.values()]
+    yield from _table(
+        ("node", *(f"{key} [V]" for key in table)), list(zip(found.nodes, *columns, strict=True))
+    )
+
+
+_DESCRIBED = {
+    "op": _operating_point,
+    "dc": _dc,
+    "tran": _transient,
+    "ac": _ac,
+    "noise": _noise,
+    "tf": _transfer,
+    "mc": _monte_carlo,
+}
+
+
+# -- as JSON -------------------------------------------------------------------------------------------
+
+
+def as_json(deck: Deck, results: Mapping[str, Result], differences: list[Difference] | None) -> str:
+    """All results at full precision. Complex vectors are split into ``real`` and ``imag``."""
+    return json.dumps(_jsonable(_plain(deck, results, differences)))
+
+
+def _plain(deck: Deck, results: Mapping[str, Result], differences: list[Difference] | None) -> dict[str, Any]:
+    """All results by analysis and vector; of an operating point the numbers themselves."""
+    shown: dict[str, Any] = {"title": deck.title}
+    for name, result in results.items():
+        answer = result.answer
+        if isinstance(answer, OperatingPoint):
+            shown["op"] = {vector: values[0] for vector, values in result.vectors.items()}
+            shown["residual"] = {"current": answer.residual, "voltage": answer.voltage_residual}
+            shown |= {"method": answer.method, "iterations": answer.iterations}
+        elif isinstance(answer, TransferFunction):
+            shown[name] = {vector: values[0] for vector, values in result.vectors.items()}
+        elif isinstance(answer, MonteCarloPoints):
+            table = answer.statistics()
+            shown[name] = {**result.attributes, "samples": len(answer)} | {
+                f"v({node})": {key: values[k] for key, values in table.items()}
+                for k, node in enumerate(answer.nodes)
+            }
+        else:
+            shown[name] = {**result.attributes, **result.vectors}
+    if differences is not None:
+        shown["ngspice"] = [vars(difference) for difference in differences]
+    return shown
+
+
+def _jsonable(value: Any) -> Any:
+    """Arrays as lists, complex ones by real and imaginary part; what is not finite as null."""
+    if isinstance(value, dict):
+        return {key: _jsonable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(one) for one in value]
+    if isinstance(value, np.ndarray | np.generic):
+        if np.iscomplexobj(value):
+            return {"real": _jsonable(value.real.tolist()), "imag": _jsonable(value.imag.tolist())}
+        return _jsonable(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,77 @@
+"""The body of ``ohmostat simulate FILE.cir``: runs a SPICE file's analyses and shows what they found.
+
+Modules that take time to import are imported by :func:`run`, so that asking for help stays instant.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .analyses import Result
+    from .deck import Deck
+
+
+def add_arguments(parser: Any) -> None:
+    """Arguments of the command, for :func:`run`."""
+    parser.add_argument("file", metavar="FILE.cir", type=Path, help="a SPICE netlist with its analyses")
+    parser.add_argument("--out", metavar="FILE.h5", type=Path, help="write all waves to an HDF5 file")
+    parser.add_argument(
+        "--plot", metavar="FILE.png", type=Path, help="draw the waves (png, pdf, svg by the file's suffix)"
+    )
+    parser.add_argument("--json", action="store_true", help="print all results as JSON, at full precision")
+    parser.add_argument(
+        "--against", choices=["ngspice"], help="run ngspice too, and print the largest differences"
+    )
+
+
+def run(arguments: Any) -> None:
+    """Run the file's analyses and show the results.
+
+    Raises :class:`~ohmostat.simulator.spice_reader.SpiceSyntaxError` and the analyses' errors, which start
+    with ``FILE:LINE:``, or with ``FILE:`` where no line is to blame.
+    """
+    from .comparison import compare_with_ngspice
+    from .report import as_json, report
+    from .spice_reader import read_spice
+    from .waves import plot_waves, write_waves
+
+    for path in (arguments.out, arguments.plot):
+        if path is not None:
+            _check_writable(path)
+    deck = read_spice(arguments.file)
+    results = _results(arguments.file, deck)
+    differences = compare_with_ngspice(arguments.file, deck, results) if arguments.against else None
+    print((as_json if arguments.json else report)(deck, results, differences))
+    if arguments.out is not None:
+        write_waves(arguments.out, deck.title, results)
+    if arguments.plot is not None:
+        plot_waves(arguments.plot, deck.title, results)
+
+
+def _check_writable(path: Path) -> None:
+    """Found out before the work rather than after it."""
+    folder = path.absolute().parent
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"{path}: cannot be written there; name a file in a folder that can be written to")
+
+
+def _results(path: Path, deck: Deck) -> dict[str, Result]:
+    """All results; an error gets the line of the first device that it names, or that touches a named node."""
+    from .analyses import run_deck
+    from .netlist import NetlistError
+    from .operating_point import ConvergenceError
+    from .spice_reader import SpiceSyntaxError
+    from .transient import TransientError
+
+    try:
+        return run_deck(deck)
+    except SpiceSyntaxError:
+        raise
+    except (NetlistError, ConvergenceError, TransientError) as error:
+        named = set(re.findall(r"'([^']+)'", str(error)))
+        touched = (e.origin for e in deck.elements if e.name in named or named.intersection(e.nodes))
+        raise type(error)(f"{next(touched, path)}: {error}") from None

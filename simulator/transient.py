@@ -1,0 +1,321 @@
+"""Transients: a circuit's voltages and currents in time, F(x, t) + d/dt Q(x) = 0.
+
+    wave = transient(net, stop=1e-6)
+    wave["out"]             # voltage [V] at wave.times
+    wave.at(times)["out"]   # in between: a spline through the accepted points
+    wave.energy()           # delivered by each source, dissipated, stored
+
+Steps are as long as the local error allows and end exactly at every corner of the sources. At the beginning,
+and where a source jumps, a method starts that needs no derivative. Lengths of steps lie on a grid, so that
+factors serve many of them; as that damps the control of the step, a plain integral controller is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from .banks import Bank, NetlistError
+from .devices import Array
+from .equations import Drive, Equations
+from .netlist import Netlist
+from .operating_point import Start
+from .overrides import Overrides
+from .transient_start import beginning
+from .transient_steps import (
+    METHODS,
+    STARTER,
+    Counts,
+    ExplicitStages,
+    LinearStages,
+    Method,
+    NewtonStages,
+    Point,
+    Stages,
+    Step,
+    StepFailure,
+    take_step,
+)
+from .transient_waves import Energy, Traces, Transient
+from .waveforms import PiecewiseLinear, Pulse
+
+__all__ = ["Energy", "Traces", "Transient", "TransientError", "transient"]
+
+STRAIGHT = (Pulse, PiecewiseLinear)  # waveforms, between their corners
+STEPS = 50  # of a whole transient, at least, where something may happen between corners of the sources
+FIRST, FIRST_AT_REST = 1e-5, 1e-3  # of the whole transient: the first step tried, and from an operating point
+SHORTEST = 1e-14  # of the whole transient
+SAFETY, SHRINK, GROW = 0.9, 0.1, 2.0
+PLATEAU = 0.9  # a step that should shrink by less than this is kept
+RESTART = 0.1  # of the last step: the first one after a corner at which nothing jumps
+PIECE_STEPS = 5  # from one corner to the next, at least: what a spline of degree 5 needs
+CONTINUOUS = 1e-6  # relative change of a source within some units in the last place of the time
+TIGHTEST = 1e-12  # relative tolerance
+JUMP = 10.0  # in units of the allowed error: what is no inaccuracy of a start
+
+
+class TransientError(RuntimeError):
+    """No step leads on, however short; names the time and the nodes."""
+
+
+def transient(
+    net: Netlist, stop: float, *, initial: Mapping[str, float] | None = None, uic: bool = False,
+    stored: Mapping[str, float] | None = None, start: Start | None = None, at: Overrides | None = None,
+    method: str = "tr-bdf2", max_step: float | None = None, rtol: float = 1e-4, atol: float = 1e-6,
+    current_atol: float = 1e-9, max_steps: int = 1_000_000,
+) -> Transient:  # fmt: skip
+    """Solve F(x, t) + d/dt Q(x) = 0 from 0 to ``stop`` [s].
+
+    Args:
+        net: the circuit.
+        stop: end [s].
+        initial: voltages [V] by node at which the transient starts: held while the operating point is found
+            (SPICE's ``.ic``) or, with ``uic``, together with 0 V at all other nodes in its place.
+        uic: start from charges, without an operating point. Nodes without storage follow at once.
+        stored: with ``uic``, voltages [V] by capacitor and currents [A] by inductor, above ``initial``
+            (SPICE's ``ic=``).
+        start: a solution from which the operating point is searched, as that of
+            :func:`~ohmostat.simulator.operating_point.operating_point` with SPICE's ``.nodeset``.
+        at: parameters replaced, for a batch by one value a sample (:class:`~.equations.Equations`). All
+            samples take the same steps.
+        method: ``tr-bdf2`` (L-stable, order 2), ``esdirk4`` (L-stable, order 4: fewer steps at an ``rtol``
+            of 1e-5 or less, but long ones may pass over what a diode does), or ``explicit`` (order 3, for
+            circuits that are not stiff, in which every node that no source fixes has a capacitor to ground,
+            and no other capacitors exist).
+        max_step: longest step [s]; ``stop / 50`` unless given, and none for linear circuits whose sources are
+            straight between their corners.
+        rtol: local error of a step allowed, relative to the largest value that the unknown has had.
+        atol: that of node voltages [V] in any case.
+        current_atol: that of inductors' currents [A]. Other branch currents follow from these.
+        max_steps: after so many steps it gives up.
+
+    Raises :class:`~ohmostat.simulator.netlist.NetlistError` for impossible arguments,
+    :class:`~ohmostat.simulator.operating_point.ConvergenceError` without an operating point to start from,
+    and :class:`TransientError`. See :mod:`~.transient_steps` for the methods and their sources.
+    """
+    _check("stop", stop, "s")
+    _check("max_step", stop if max_step is None else max_step, "s")
+    _check("rtol", rtol, "", TIGHTEST)
+    _check("atol", atol, "V")
+    _check("current_atol", current_atol, "A")
+    if method not in METHODS:
+        raise NetlistError(f"transient method {method!r}; use one of {', '.join(METHODS)}")
+    if stored and not uic:
+        raise NetlistError(f"stored {', '.join(stored)}: only a transient with uic=True starts from these")
+    equations = Equations(net, at, eliminate=method == "explicit")
+    begin = beginning(equations, initial or {}, stored or {}, start, uic)
+    if max_step is None:
+        max_step = stop if _foreseeable(equations) else stop / STEPS
+    run = _Run(equations, METHODS[method], stop, min(max_step, stop), max_steps)
+    run.set_tolerances(rtol, atol, current_atol, begin.x)
+    run(begin)
+    return run.result()
+
+
+def _straight(equations: Equations) -> bool:
+    """Whether all sources are straight lines between their corners."""
+    return all(isinstance(w, STRAIGHT) for bank in equations.banks for w in bank.waveforms.values())
+
+
+def _foreseeable(equations: Equations) -> bool:
+    """Whether local errors between corners of the sources tell of all that follows."""
+    return _straight(equations) and all(bank.device.linear for bank in equations.banks)
+
+
+def _check(name: str, value: float, unit: str, bound: float = 0.0) -> None:
+    if not (math.isfinite(value) and value > bound):
+        raise NetlistError(
+            f"transient: {name} is {value:g} {unit}; give a finite value above {bound:g} {unit}"
+        )
+
+
+class _Run:
+    """Steps from 0 to the end, and the points that they reach."""
+
+    def __init__(
+        self, equations: Equations, method: Method, stop: float, max_step: float, max_steps: int
+    ) -> None:
+        self.equations, self.method, self.stop = equations, method, stop
+        self.max_step, self.max_steps = max_step, max_steps
+        self.counts = Counts()
+        self.stages = _stages(equations, method, self.counts)
+        self.start_step = min(FIRST * stop, max_step)
+        self.step = FIRST_AT_REST * stop / RESTART
+        self.drive = equations.drive(0.0)  # at the end of the last piece
+        self.times: list[float] = []
+        self.values: list[Array] = []
+        self.starts: list[int] = []
+        self.residuals = np.zeros(len(equations.structure.free))
+
+    def set_tolerances(self, rtol: float, atol: float, current_atol: float, x: Array) -> None:
+        """Allowed errors, of the voltages and the inductors' currents; others are not controlled."""
+        at = self.equations.structure
+        floor = np.full(at.size, np.inf)
+        floor[: at.nodes] = atol
+        for bank in self.equations.banks:
+            if bank.kind == "inductor" and bank.branches is not None:
+                floor[bank.branches - 1] = current_atol
+        self.rtol, self.floor, self.peak = rtol, floor, np.abs(x)
+
+    @property
+    def weight(self) -> Array:
+        """Allowed error (B, size) of each unknown."""
+        return np.asarray(self.floor + self.rtol * self.peak)
+
+    def __call__(self, point: Point) -> None:
+        """From ``point`` at time 0, corner by corner."""
+        for end in _corners(self.equations.banks, self.stop):
+            point = self._piece(point, end)
+
+    def _piece(self, point: Point, end: float) -> Point:
+        """From one corner of the sources to the next, in at least ``PIECE_STEPS`` steps."""
+        drive_at = self._drives(point.time, end)
+        recent: list[tuple[float, Array]] = [(point.time, point.x)]
+        before, most = point.x, (end - point.time) / PIECE_STEPS
+        point = self._prepared(point, drive_at(point.time))
+        h = self.start_step if point.k is None else RESTART * self.step
+
+        while point.time < end:
+            method = STARTER if point.k is None else self.method
+            h = self._fitting(min(h, most), end - point.time)
+            step = self._tried(method, drive_at, point, h, recent)
+            if step is None or step.error > 1.0:
+                if h <= SHORTEST * self.stop:
+                    raise TransientError(self._diagnosis(point, h, step))
+                self.counts.rejected += 1
+                h *= 1.0 / GROW if step is None else _growth(step.error, method.order)
+                continue
+            if len(recent) == 1:
+                self._begin(before, point.time, step.start)
+            grow = _growth(step.error, method.order)
+            if point.k is None:
+                self.start_step = min(h * grow, self.max_step)
+            landed = end if h >= end - point.time else step.end.time
+            point = Point(landed, step.end.x, step.end.q, step.end.k)
+            self._accept(point, drive_at)
+            h, recent = (h if PLATEAU <= grow < 1.0 else h * grow), step.path[-3:]
+            self.step = h
+        self.drive = drive_at(end)
+        return point
+
+    def _drives(self, begin: float, end: float) -> Callable[[float], Drive]:
+        """The sources between two corners; at these, a source may have jumped already, or not yet."""
+        inside = [begin + 4.0 * float(np.spacing(begin)), end - 4.0 * float(np.spacing(end))]
+        first, last = map(self.equations.drive, inside)
+        if not _straight(self.equations):
+            return lambda t: self.equations.drive(min(max(t, inside[0]), inside[1]))
+        rise, known = last.constant - first.constant, last.known - first.known
+
+        def straight(t: float) -> Drive:
+            s = (t - begin) / (end - begin)
+            return Drive(first.constant + s * rise, first.size, first.known + s * known, t)
+
+        return straight
+
+    def _prepared(self, point: Point, drive: Drive) -> Point:
+        """With K of the circuit under ``drive`` for an explicit method, without where a source has jumped."""
+        if not self.method.diagonal:
+            x = point.x.copy()
+            self.equations.impose(x, drive)
+            self.equations.complete(x, drive)
+            return Point(point.time, x, point.q, -self.equations.evaluate(x, drive).residual)
+        jumped = np.abs(drive.constant - self.drive.constant) > CONTINUOUS * np.maximum(
+            drive.size, self.drive.size
+        )
+        return Point(point.time, point.x, point.q, None) if jumped.any() else point
+
+    def _tried(
+        self, method: Method, drive_at: Callable[[float], Drive], point: Point, h: float,
+        recent: Sequence[tuple[float, Array]],
+    ) -> Step | None:  # fmt: skip
+        """The step, or None where some stage has no solution."""
+        try:
+            return take_step(method, self.stages, drive_at, point, h, recent, self.weight)
+        except StepFailure as failure:
+            self.failure = failure
+            return None
+
+    def _fitting(self, h: float, remaining: float) -> float:
+        """At most h: on the grid, or so that the corner is reached exactly, in two equal steps at the end."""
+        h = self.max_step * 2.0 ** min(0.0, math.floor(math.log2(h / self.max_step) + 1e-6))
+        if h >= (1.0 - 1e-9) * remaining:
+            return remaining
+        return remaining / 2.0 if 2.0 * h > remaining else h
+
+    def _begin(self, before: Array, time: float, after: Array) -> None:
+        """Record the first point of a smooth piece: where ``after`` is no mere inaccuracy of the start."""
+        jumped = ~(np.abs(after - before) <= JUMP * self.weight) | np.isinf(self.weight)
+        self.starts.append(len(self.times))
+        self.times.append(time)
+        self.values.append(np.where(jumped, after, before))
+
+    def _accept(self, point: Point, drive_at: Callable[[float], Drive]) -> None:
+        assert point.k is not None
+        drive = drive_at(point.time)
+        self.equations.complete(point.x, drive)
+        balance = np.abs(self.stages.residual(point.x, drive) + point.k).max(axis=0)
+        self.residuals = np.maximum(self.residuals, balance)
+        self.peak = np.maximum(self.peak, np.abs(point.x))
+        self.times.append(point.time)
+        self.values.append(point.x)
+        self.counts.accepted += 1
+        if self.counts.accepted >= self.max_steps:
+            raise TransientError(
+                f"netlist {self.equations.structure.net.title!r}: {self.max_steps} steps led only to "
+                f"{point.time:g} s of {self.stop:g} s: allow more max_steps, or a larger rtol"
+            )
+
+    def _diagnosis(self, point: Point, h: float, step: Step | None) -> str:
+        """Where no step leads on, and why."""
+        at = self.equations.structure
+        if step is None:
+            reason, trouble = str(self.failure), self.failure.trouble
+        else:
+            reason, trouble = "the local error stays too large", step.excess
+        names, x = (*at.node_names, *at.branch_names), point.x[0]
+        trouble = np.where(np.isnan(trouble), np.inf, trouble)
+        worst = [k for k in np.argsort(-trouble)[:5] if trouble[k] > 0.0]
+        listed = ", ".join(f"{names[k]!r} ({x[k]:.6g} {'V' if k < at.nodes else 'A'})" for k in worst)
+        return (
+            f"netlist {at.net.title!r}: no step leads on from {point.time:.9g} s, down to {h:.3g} s: {reason}"
+            f"{' at ' + listed if listed else ''}: give these nodes capacitance to ground, or a larger rtol"
+        )
+
+    def result(self) -> Transient:
+        """All that was recorded."""
+        at = self.equations.structure
+        x = np.stack(self.values)
+        nodes = at.free_nodes
+        return Transient(
+            np.array(self.times), at.node_names, at.branch_names, x[:, 0] if x.shape[1] == 1 else x,
+            self.counts, float(self.residuals[:nodes].max(initial=0.0)),
+            float(self.residuals[nodes:].max(initial=0.0)), self.equations, tuple(self.starts),
+            2 * self.method.order - 3,
+        )  # fmt: skip
+
+
+def _stages(equations: Equations, method: Method, counts: Counts) -> Stages:
+    if not method.diagonal:
+        return ExplicitStages(equations, counts)
+    linear = all(bank.device.linear for bank in equations.banks)
+    return LinearStages(equations, counts) if linear else NewtonStages(equations, counts)
+
+
+def _growth(error: float, order: int) -> float:
+    """By how much the next step may be longer. The grid damps what a proportional part would."""
+    return float(min(GROW, max(SHRINK, SAFETY * max(error, 1e-9) ** (-1.0 / order))))
+
+
+def _corners(banks: Sequence[Bank], stop: float) -> list[float]:
+    """Times up to ``stop`` [s] at which a source has a corner, those that only rounding separates as one."""
+    found = sorted({t for bank in banks for w in bank.waveforms.values() for t in w.breakpoints(stop)})
+    corners: list[float] = []
+    for t in found:
+        if (
+            t - (corners[-1] if corners else 0.0) > 10.0 * SHORTEST * stop
+            and stop - t > 10.0 * SHORTEST * stop
+        ):
+            corners.append(t)
+    return [*corners, stop]

@@ -1,0 +1,99 @@
+"""Where a transient starts: an operating point, one with nodes held, or given charges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .banks import NetlistError
+from .devices import Array
+from .equations import EPSILON, Drive, Equations, Relaxation
+from .newton import newton
+from .operating_point import ConvergenceError, Start, operating_points
+from .transient_steps import Point
+
+
+def beginning(
+    equations: Equations,
+    initial: Mapping[str, float],
+    stored: Mapping[str, float],
+    start: Start | None,
+    uic: bool,
+) -> Point:
+    """The circuit at time 0; at an operating point no charge moves, and K is 0."""
+    at, drive = equations.structure, equations.drive(0.0)
+    voltages = at.net.checked_voltages(initial)
+    places = [at.node_names.index(node) for node in voltages]
+    if uic:
+        x = np.zeros((equations.batch, at.size))
+        x[:, places] = list(voltages.values())
+        return Point(0.0, *_charged(equations, drive, x, stored), None)
+    at.net.validate()
+    points = operating_points(equations, start=start, initial=voltages or None, time=0.0).require()
+    x = np.array(points.x)
+    if voltages:
+        x = _held(equations, drive, x, places, list(voltages.values()))
+    q = equations.charge(x, drive)[0]
+    return Point(0.0, x, q, None if voltages else np.zeros_like(q))
+
+
+def _held(
+    equations: Equations, drive: Drive, x: Array, places: Sequence[int], volts: Sequence[float]
+) -> Array:
+    """The operating point with nodes tied to voltages [V]."""
+    shunt, anchor = np.zeros((2, equations.structure.nodes))
+    shunt[places], anchor[places] = 1e9 * equations.largest_conductance(), volts
+    found = newton(
+        equations, x, drive, Relaxation(shunt, anchor), damped=not equations.limits, slack=1e-6 / EPSILON
+    )
+    if not found.converged.all():
+        names = ", ".join(repr(equations.structure.node_names[place]) for place in places)
+        raise ConvergenceError(
+            f"netlist {equations.structure.net.title!r}: no operating point with initial voltages at {names}"
+            ": check them, or start from charges with uic=True"
+        )
+    found.x[:, places] = volts
+    return found.x
+
+
+def _charged(
+    equations: Equations, drive: Drive, x: Array, stored: Mapping[str, float]
+) -> tuple[Array, Array]:
+    """Unknowns and charges, with capacitors at voltages [V] and inductors at currents [A] of their own."""
+    banks = {
+        name: (k, bank) for k, bank in enumerate(equations.banks) for name in bank.names if name in stored
+    }
+    extra = np.zeros((len(x), len(equations.structure.free)))
+    for name, value in stored.items():
+        k, bank = banks.get(name, (0, None))
+        if bank is None or bank.kind not in ("capacitor", "inductor") or not math.isfinite(value):
+            raise NetlistError(f"stored {name!r}: {value:g}; give finite values of capacitors and inductors")
+        j = bank.names.index(name)
+        if bank.branches is not None:
+            x[:, bank.branches[j] - 1] = value
+            continue
+        a, b = bank.terminals[0, :, j]
+        volts = value - (x[:, a - 1] if a else 0.0) + (x[:, b - 1] if b else 0.0)
+        charge = equations.parameters(k)["capacitance"][..., j] * volts
+        for sign, rows in equations.structure.stamps[k].rows:
+            if rows[j] >= 0:
+                extra[:, rows[j]] += sign * charge
+    q = equations.charge(x, drive)[0] + extra
+    _raise_sources(equations, drive, x)
+    return x, q
+
+
+def _raise_sources(equations: Equations, drive: Drive, x: Array) -> None:
+    """Write the voltages of grounded sources into x, from which Newton's method then starts."""
+    at = equations.structure
+    equations.impose(x, drive)
+    for bank in equations.banks:
+        if bank.kind != "voltage_source" or bank.branches is None or at.known.size:
+            continue
+        volts = -drive.constant[:, at.row_of[bank.branches]]  # its constraint is v - volts
+        a, b = bank.terminals[0]
+        for ends, others, sign in ((a, b, 1.0), (b, a, -1.0)):
+            grounded = others == 0
+            x[:, ends[grounded] - 1] = sign * volts[:, grounded]

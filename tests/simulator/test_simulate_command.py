@@ -1,0 +1,294 @@
+"""`ohmostat simulate`: all analyses of a file, as text, JSON, HDF5 and figure, and beside ngspice."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from ohmostat.simulator.analyses import run_deck
+from ohmostat.simulator.comparison import Difference, compare_with_ngspice
+from ohmostat.simulator.netlist import NetlistError
+from ohmostat.simulator.operating_point import ConvergenceError, OperatingPoint
+from ohmostat.simulator.simulate_command import add_arguments, run
+from ohmostat.simulator.spice_reader import SpiceSyntaxError, parse_spice, read_spice
+
+from .compare import require_ngspice
+
+CIRCUITS = Path(__file__).parent / "circuits"
+EVERYTHING = """A low pass $ and a divider
+V1 in 0 dc 2 ac 1 pulse(0 1 0 1u 1u 1 2)
+R1 in out 1k mismatch=0.1
+C1 out 0 1n
+R2 out 0 {3*1000} mismatch=0.1
+R3 a/b 0 1k
+R4 a/b out 1meg
+.op
+.dc V1 0 2 0.5
+.tran 1u 10u
+.ac dec 2 1k 1meg
+.noise v(out) V1 dec 10 1 1g
+.tf v(out) V1
+.mc 100 seed=5
+.end
+"""
+
+
+def simulate(file: Path, *options: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    run(parser.parse_args([str(file), *options]))
+
+
+@pytest.fixture
+def deck_file(tmp_path: Path) -> Path:
+    path = tmp_path / "everything.cir"
+    path.write_text(EVERYTHING)
+    return path
+
+
+def printed_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    def refuse(constant: str) -> float:
+        raise AssertionError(f"{constant} is no JSON")
+
+    result: dict[str, Any] = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    return result
+
+
+# -- analyses of a deck ----------------------------------------------------------------------------------
+
+
+def test_results_in_the_order_of_the_deck() -> None:
+    results = run_deck(parse_spice(EVERYTHING))
+    assert list(results) == ["op", "dc", "tran", "ac", "noise", "tf", "mc"]
+    out = "v(out)"
+    ratio = 1 / (1 + 1e3 * (1 / 3e3 + 1 / 1.001e6))
+    assert results["op"].vectors[out] == pytest.approx([2 * ratio])
+    np.testing.assert_allclose(results["dc"].vectors[out], ratio * results["dc"].vectors["sweep"], atol=1e-15)
+    tau = 1e-6 * ratio
+    t = results["tran"].vectors["time"]
+    late = t > 1e-6
+    end = 1 - tau / 1e-6 * (np.exp(1e-6 / tau) - 1) * np.exp(-t[late] / tau)
+    np.testing.assert_allclose(results["tran"].vectors[out][late], ratio * end, atol=1e-3)
+    assert all(np.isclose(t, k * 1e-6, rtol=1e-12, atol=0).any() for k in range(11)) and t[-1] == 10e-6
+    s = 2j * np.pi * results["ac"].vectors["frequency"]
+    np.testing.assert_allclose(results["ac"].vectors[out], ratio / (1 + s * tau))
+    noise = results["noise"]
+    assert noise.attributes["onoise_total"] == pytest.approx(np.sqrt(1.38e-23 * 300.15 / 1e-9), rel=0.01)
+    assert results["tf"].vectors["transfer_function"] == pytest.approx([ratio])
+    assert results["mc"].vectors[out].shape == (100,)
+    for result in results.values():
+        assert result.units.keys() == result.vectors.keys()
+        assert result.axis is None or result.axis in result.vectors
+
+
+def test_analyses_of_one_kind_are_numbered() -> None:
+    text = EVERYTHING.replace(".tf v(out) V1", ".ac lin 3 1 3\n.ac lin 5 1 3\n.op")
+    results = run_deck(parse_spice(text))
+    assert [len(results[name].vectors["frequency"]) for name in ("ac", "ac 2", "ac 3")] == [7, 3, 5]
+    assert [name for name in results if name.startswith("op")] == ["op"]
+
+
+def test_without_an_analysis_the_operating_point() -> None:
+    assert list(run_deck(parse_spice("t\nV1 a 0 1\nR1 a 0 1\n"))) == ["op"]
+
+
+def test_charges_given_need_no_operating_point() -> None:
+    text = "t\nC1 a 0 1n ic=2\nR1 a 0 1k\nL1 b 0 1m ic=1m\nR2 b 0 1\n.tran 1u 3u uic\n"
+    results = run_deck(parse_spice(text))
+    assert list(results) == ["tran"]
+    wave = results["tran"].vectors
+    np.testing.assert_allclose(wave["v(a)"], 2 * np.exp(-wave["time"] / 1e-6), atol=2e-3)
+    np.testing.assert_allclose(wave["i(l1)"], 1e-3 * np.exp(-wave["time"] / 1e-3), atol=2e-6)
+
+
+def test_nodeset_chooses_the_state_of_every_analysis() -> None:
+    deck = parse_spice((CIRCUITS / "sr-latch.cir").read_text().replace(".tran", "* .tran"))
+    point = run_deck(deck)["op"].answer
+    assert isinstance(point, OperatingPoint) and deck.nodeset
+    for node, volts in deck.nodeset.items():
+        assert point[node] == pytest.approx(volts, abs=1.0)
+
+
+# -- the command ---------------------------------------------------------------------------------------
+
+
+def test_the_report(deck_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(deck_file)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "A low pass $ and a divider"
+    assert "operating point by newton" in lines[2] and " A, " in lines[2]
+    assert ["in", "2"] in [line.split() for line in lines]
+    text = "\n".join(lines)
+    assert "dc: 5 points from 0 V to 2 V of v1" in text
+    assert "ac: 7 points from 1000 Hz to 1e+06 Hz" in text
+    assert "most from r1 7" in text and "mc: 100 samples, seed 5, 0 without operating point" in text
+
+
+def test_json_has_every_digit(deck_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(deck_file, "--json")
+    found, results = printed_json(capsys), run_deck(read_spice(deck_file))
+    assert found["op"] == {name: values[0] for name, values in results["op"].vectors.items()}
+    assert set(found["residual"]) == {"current", "voltage"} and found["method"] == "newton"
+    assert found["dc"]["v(out)"] == results["dc"].vectors["v(out)"].tolist()
+    response = results["ac"].vectors["v(out)"]
+    assert found["ac"]["v(out)"] == {"real": response.real.tolist(), "imag": response.imag.tolist()}
+    assert found["mc"]["v(out)"]["sd"] > 0 and found["mc"]["samples"] == 100
+    assert found["tf"]["input_impedance"] == results["tf"].vectors["input_impedance"][0]
+
+
+def test_json_has_no_infinities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "open.cir"
+    path.write_text("t\nV1 g 0 1\nE1 a 0 g 0 2\nR1 a 0 1k\n.tf v(a) V1\n")
+    simulate(path, "--json")
+    assert printed_json(capsys)["tf"]["input_impedance"] is None
+
+
+def test_waves_in_hdf5(deck_file: Path, tmp_path: Path) -> None:
+    simulate(deck_file, "--out", str(tmp_path / "waves.h5"))
+    results = run_deck(read_spice(deck_file))
+    with h5py.File(tmp_path / "waves.h5") as file:
+        assert set(file) == set(results) and file.attrs["title"] == "A low pass $ and a divider"
+        assert file["ac/v(out)"].dtype == np.complex128 and file["ac"].attrs["axis"] == "frequency"
+        assert file["ac/v(a|b)"].attrs["name"] == "v(a/b)"
+        assert file["op"].attrs["method"] == "newton" and file["tran/time"].attrs["unit"] == "s"
+        for kind, result in results.items():
+            for name, values in result.vectors.items():
+                np.testing.assert_array_equal(file[kind][name.replace("/", "|")][...], values)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_figure(deck_file: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"waves.{suffix}"
+    simulate(deck_file, "--plot", str(path))
+    content = path.read_bytes()
+    assert len(content) > 10_000 and content.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+
+
+def test_figure_of_many_curves(tmp_path: Path) -> None:
+    cards = "\n".join(f"R{k} n{k} n{k + 1} 1k\nRg{k} n{k} 0 10k" for k in range(12))
+    path = tmp_path / "ladder.cir"
+    path.write_text(f"t\nV1 n0 0 1\n{cards}\nRe n12 0 1k\n.dc V1 0 1 0.5\n")
+    simulate(path, "--plot", str(tmp_path / "waves.svg"))
+    assert "and 6 more" in (tmp_path / "waves.svg").read_text()
+
+
+def test_help_does_not_import_what_takes_time() -> None:
+    code = (
+        "import argparse, sys\n"
+        "from ohmostat.simulator.simulate_command import add_arguments\n"
+        "add_arguments(argparse.ArgumentParser())\n"
+        "heavy = {'numpy', 'numba', 'scipy', 'h5py', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- errors --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("t\nR1 a 0\n", SpiceSyntaxError, r"bad\.cir:2: "),
+        ("t\nV1 a 0 1\nR1 a 0 1\nC1 b 0 1\n", NetlistError, r"bad\.cir:4: floating.*'b'"),
+        ("t\nV1 a 0 1\nV2 a 0 2\nR1 a 0 1\n", NetlistError, r"bad\.cir:2: voltages are fixed.*'v1', 'v2'"),
+        (
+            "t\nV1 a 0 1\nR1 a 0 1\n.ac lin 1 1 1\n",
+            NetlistError,
+            r"bad\.cir: .*no source has an ac amplitude",
+        ),
+        ("t\nV1 a 0 1\nR1 a 0 1\n.mc 5\n", NetlistError, r"bad\.cir: .*no device has a mismatch"),
+        ("t\nI1 0 a 1\nR1 a 0 1\nB1 0 a I=v(a)^2\n", ConvergenceError, r"bad\.cir:2: .*'a'"),
+    ],
+)
+def test_errors_say_where(tmp_path: Path, text: str, kind: type[Exception], message: str) -> None:
+    path = tmp_path / "bad.cir"
+    path.write_text(text)
+    with pytest.raises(kind, match=message):
+        simulate(path)
+
+
+def test_what_cannot_be_written_is_found_out_first(deck_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be written there"):
+        simulate(deck_file, "--out", str(tmp_path / "nowhere" / "waves.h5"))
+    with pytest.raises(ValueError, match="Format 'foo' is not supported"):
+        simulate(deck_file, "--plot", str(tmp_path / "waves.foo"))
+    path = tmp_path / "op.cir"
+    path.write_text("t\nV1 a 0 1\nR1 a 0 1\n")
+    with pytest.raises(ValueError, match="nothing to plot"):
+        simulate(path, "--plot", str(tmp_path / "waves.png"))
+
+
+# -- beside ngspice ------------------------------------------------------------------------------------
+
+
+def worst(differences: list[Difference], kind: str) -> float:
+    return max(d.relative for d in differences if d.analysis == kind)
+
+
+def compared(path: Path) -> list[Difference]:
+    require_ngspice()
+    deck = read_spice(path)
+    return compare_with_ngspice(path, deck, run_deck(deck))
+
+
+def test_everything_against_ngspice(deck_file: Path) -> None:
+    differences = compared(deck_file)
+    assert {d.analysis for d in differences} == {"op", "dc", "tran", "ac", "noise", "tf"}
+    for kind, allowed in (
+        ("op", 1e-6),
+        ("dc", 1e-6),
+        ("tran", 1e-3),
+        ("ac", 1e-6),
+        ("noise", 1e-3),
+        ("tf", 1e-6),
+    ):
+        assert worst(differences, kind) < allowed
+
+
+def test_a_wrong_answer_is_found(deck_file: Path) -> None:
+    require_ngspice()
+    deck = read_spice(deck_file)
+    results = run_deck(parse_spice(EVERYTHING.replace("R1 in out 1k", "R1 in out 1001")))
+    found = {(d.analysis, d.unit): d for d in compare_with_ngspice(deck_file, deck, results)}
+    assert found["op", "V"].vector == "v(out)" and found["op", "V"].relative == pytest.approx(
+        2.5e-4, rel=0.01
+    )
+
+
+def test_included_files_and_subcircuits_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "models.inc").write_text(".model dd d(is=1e-12 mismatch=0.1)\n")
+    path = tmp_path / "top.cir"
+    path.write_text(
+        "* top\n.include models.inc\nV1 in 0 1\nX1 in out half\nD1 out 0 dd ; clamps\n"
+        ".subckt half a b r=1k\nR1 a b {r}\nV2 b c 0\nR2 c 0 {r} $ two\n.ends\n.op\n.mc 5\n"
+    )
+    differences = compared(path)
+    assert {d.vector[:2] for d in differences} == {"v(", "i("} and worst(differences, "op") < 1e-9
+
+
+def test_ekv_is_compared_through_an_emitted_subcircuit(tmp_path: Path) -> None:
+    path = tmp_path / "ekv.cir"
+    path.write_text(
+        "t\nVdd vdd 0 1.8\nVg g 0 0.6\nM1 d g 0 0 n w=5u l=1u\nR1 vdd d 100k\n"
+        ".model n nmos level=44 vto=0.5 kp=1e-4 gamma=0.5 phi=0.7\n.op\n"
+    )
+    differences = compared(path)
+    assert worst(differences, "op") < 1e-6 and {d.analysis for d in differences} == {"op"}
+
+
+def test_the_report_shows_the_differences(deck_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    require_ngspice()
+    simulate(deck_file, "--against", "ngspice")
+    text = capsys.readouterr().out
+    assert "largest differences from ngspice" in text and "onoise_spectrum" in text
+    simulate(deck_file, "--against", "ngspice", "--json")
+    assert {d["analysis"] for d in printed_json(capsys)["ngspice"]} >= {"op", "tran", "tf"}
