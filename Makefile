@@ -29,7 +29,7 @@ demo: $(VENV)/installed
 	$(BIN)/ohmostat demo --out demo/
 
 test: $(VENV)/installed
-	OHMOSTAT_TEST_INSTALLED=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OHMOSTAT_TEST_INSTALLED=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 lint: $(VENV)/installed $(VENV)/tools
 	$(BIN)/ruff check .

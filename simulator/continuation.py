@@ -18,6 +18,7 @@ from .newton import Attempt, newton
 
 SHORTEST_CONTINUATION = 1e-5  # of the whole path
 CHARGING_LIMIT = 300  # pseudo-transient steps
+MOST_ITERATIONS = 2000  # of Newton's method along one path: what is found at all is found in far fewer
 
 
 def continued(equations: Equations, drive: Drive, start: Array) -> tuple[Attempt, str]:
@@ -48,7 +49,7 @@ def _relaxed(equations: Equations, x: Array, drive: Drive, relaxation: Relaxatio
 def _follow(x: Array, solve: Callable[[Array, float], Attempt]) -> Attempt:
     """Follow a path of easier circuits from t = 0, whose solution is x, to the circuit itself at t = 1."""
     t, step, spent = 0.0, 0.1, 0
-    while t < 1.0:
+    while t < 1.0 and spent < MOST_ITERATIONS:
         attempt = solve(x, min(1.0, t + step))
         spent += int(attempt.iterations[0])
         if attempt.converged[0]:
@@ -56,8 +57,8 @@ def _follow(x: Array, solve: Callable[[Array, float], Attempt]) -> Attempt:
         else:
             step /= 4.0
             if step < SHORTEST_CONTINUATION:
-                return Attempt(x, np.array([spent]), np.array([False]))
-    return Attempt(x, np.array([spent]), np.array([True]))
+                break
+    return Attempt(x, np.array([spent]), np.array([t >= 1.0]))
 
 
 def gmin_stepping(equations: Equations, drive: Drive, start: Array) -> Attempt:
@@ -85,6 +86,8 @@ def charge(equations: Equations, drive: Drive, x: Array) -> Attempt:
     n, spent, unit = equations.structure.nodes, 0, equations.largest_conductance()
     shunt = 10.0 * unit  # capacitance over time step
     for _ in range(CHARGING_LIMIT):
+        if spent >= MOST_ITERATIONS:
+            break
         attempt = _relaxed(equations, x, drive, Relaxation(shunt, x[0, :n]))
         spent += int(attempt.iterations[0])
         shunt *= 0.5 if attempt.converged[0] else 4.0
