@@ -4,9 +4,9 @@ Fashion-MNIST, whole, `twin` 784-256-256-10 at conductance mismatch σ = 0.5, 4 
 data order, steps, starting weights and the same grid of learning rates: each arm takes the rate at which it
 does best in two epochs on a chip that is not one of the five, judged on the last 10,000 training images.
 Nothing else is tuned, with one exception, in favour of a control: decay also takes the best of four strengths
-(at the middle rate), as none can be said to match the homeostat, whose steps vanish. In the search a fifth arm,
-the adjoint with the homeostat, tells what tying the weights costs from what EP's bias costs. Resumable: staged
-in OUT, go on with the same command.
+(at the middle rate), as none can be said to match the homeostat, whose steps vanish. In the search a fifth
+arm, the adjoint with the homeostat, tells what tying the weights costs from what EP's bias costs. Resumable:
+staged in OUT, go on with the same command.
 
     python benchmarks/homeostat_on_fashion.py OUT [--data-dir DIR]
 """
