@@ -14,6 +14,7 @@ staged in OUT, go on with the same command.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from ohmostat.learning.data import Dataset, load
 from ohmostat.learning.sweep import ARMS, COMPARED, Sweep, read_sweep, run_sweep
 from ohmostat.learning.training import Trainer
 
-RATES = (0.008, 0.016, 0.032)
+RATES = (0.008, 0.016, 0.032, 0.064)
 DECAYS = (1e-2, 1e-3, 1e-4, 1e-5)  # shares of the weights that a step takes, for the decay arm
 SEARCH_CHIP, SEARCH_EPOCHS, CHIPS, EPOCHS, SIGMA, HELD_OUT = 100, 2, 5, 4, 0.5, 10_000
 
@@ -51,6 +52,11 @@ def settings() -> list[dict[str, float]]:
     return grid + [{"learning.rate": RATES[1], "homeostat.decay": s} for s in DECAYS if s != default]
 
 
+def identity() -> str:
+    """What a search's accuracies depend on, beside the setting: the shared design, as a hash."""
+    return hashlib.sha256(base().to_toml().encode()).hexdigest()
+
+
 def search(job: tuple[str, dict[str, float], str | None]) -> tuple[str, dict[str, float], float]:
     """(arm, setting, accuracy on the held-out images) of the search chip."""
     arm, setting, data_dir = job
@@ -64,7 +70,10 @@ def searched(out: Path, data_dir: str | None) -> dict[str, dict[str, float]]:
     import multiprocessing
 
     path = out / "search.json"
-    found: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
+    kept = json.loads(path.read_text()) if path.exists() else {"design": identity(), "found": {}}
+    if kept["design"] != identity():
+        raise SystemExit(f"{path} is of another design: give another OUT")
+    found: dict[str, dict[str, float]] = kept["found"]
     jobs = [
         (arm, setting, data_dir)
         for setting in settings()
@@ -76,9 +85,10 @@ def searched(out: Path, data_dir: str | None) -> dict[str, dict[str, float]]:
         with multiprocessing.get_context("spawn").Pool(2) as pool:
             for arm, setting, accuracy in pool.imap_unordered(search, jobs):
                 found.setdefault(arm, {})[json.dumps(setting)] = accuracy
-                path.write_text(json.dumps(found, indent=2))
+                path.write_text(json.dumps(kept, indent=2))
                 print(f"search  {arm:18s} {setting}  held-out accuracy {accuracy:.4f}", flush=True)
-    return found
+    grid = [json.dumps(setting) for setting in settings()]
+    return {arm: {text: runs[text] for text in grid if text in runs} for arm, runs in found.items()}
 
 
 def interval(gain: np.ndarray) -> tuple[float, float, float]:
