@@ -103,8 +103,7 @@ def _design(arguments: Any) -> Design:
 
 def _checked(key: str, value: object) -> object:
     """``value``, unless it is a bare number where a file would want a unit."""
-    from .circuits.design import KEYS
-    from .circuits.specs import DesignError
+    from .circuits.specs import KEYS, DesignError
 
     unit = getattr(KEYS.get(key), "unit", "")
     bare = getattr(KEYS.get(key), "bare", False)
@@ -213,8 +212,12 @@ def _spread(values: Any) -> str:
 
 def settling_report(chip: Chip, ode: Equilibrium, fast: Equilibrium) -> str:
     """What settling took and how far it can be believed, over samples (mean ± standard deviation)."""
+    from .circuits.equilibrium import on_another_branch
+
+    tolerance = max(ode.tolerance, fast.tolerance) * fast.circuit.swing
     both = ode.settled & fast.settled
-    apart = abs(ode.voltages - fast.voltages)[both].max(initial=0.0)
+    elsewhere = both & on_another_branch(ode.ports, fast.ports, tolerance)
+    apart = abs(ode.voltages - fast.voltages)[both & ~elsewhere].max(initial=0.0)
     assert ode.time is not None and ode.energy is not None
     assert fast.residual is not None and fast.stable is not None
     lines = (
@@ -225,7 +228,8 @@ def settling_report(chip: Chip, ode: Equilibrium, fast: Equilibrium) -> str:
         f"settling time    {_spread(ode.time[ode.settled])} s",
         f"energy           {_spread(ode.energy[ode.settled])} J (devices and leaks)",
         f"residual         {fast.residual.max():.3g} A at most, after {fast.sweeps.mean():.1f} sweeps",
-        f"ODE - relaxation {apart:.3g} V at most",
+        f"ODE - relaxation {apart:.3g} V at most; "
+        f"on another branch: {elsewhere.sum()} of {both.sum()} samples",
     )
     return "\n".join(lines)
 
@@ -362,16 +366,27 @@ def _sweep(arguments: Any) -> None:
         ARMS_OF.get(arguments.homeostat, COMPARED),
         arguments.keep_chips,
     )
-    _writable(arguments.out)
     sweep_to_files(
         sweep, arguments.out, arguments.plot, arguments.workers, arguments.data_dir, arguments.quiet
     )
+
+
+def _sweep_files(out: Path, plot: Path | None) -> tuple[Path, Path]:
+    """Where a sweep's table and figure go, once all three files are known to be writable, and not one."""
+    text, plot = out.with_suffix(".txt"), plot or out.with_suffix(".png")
+    if len({_writable(path).resolve() for path in (out, text, plot)}) < 3:
+        raise ValueError(
+            f"result {out}, table {text} and figure {plot} must be three files; "
+            "end --out in .h5, and --plot in .png, say"
+        )
+    return text, plot
 
 
 def sweep_to_files(
     sweep: Any, out: Path, plot: Path | None, workers: int | None, data_dir: str | None, quiet: bool
 ) -> None:
     """Run a sweep and leave its file, table and figure."""
+    table_file, plot = _sweep_files(out, plot)
     from .learning.figures import sweep_figure
     from .learning.sweep import read_sweep, run_sweep, table
 
@@ -383,11 +398,11 @@ def sweep_to_files(
         run_sweep(sweep, out, workers=workers, data_dir=data_dir, progress=progress)
     result = read_sweep(out)
     text = table(result)
-    plot = plot or out.with_suffix(".png")
-    sweep_figure(result, plot)
-    out.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
     print(text)
-    print(f"wrote {out}, {out.with_suffix('.txt')} and {plot}")
+    table_file.write_text(text + "\n", encoding="utf-8")
+    print(f"wrote {out} and {table_file}")
+    sweep_figure(result, plot)
+    print(f"wrote {plot}")
 
 
 # -- export ----------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 A square sheet of resistors with a diode to ground at every node, driven at its corners by a voltage and a
 current source: two resistors and a diode a node, nonlinear, with the fill of a plane. Each size in one cold
-solve from a netlist that is there: pattern, order and pivots, Newton's method. The exponent is fitted from 10^4
-devices up.
+solve from a netlist that is there: pattern, order and pivots, Newton's method. The exponent is fitted from
+10⁴ devices up.
 
     python benchmarks/cost_against_size.py [--figure FILE.png] [--largest 1000000]
 """

@@ -1,10 +1,11 @@
-"""What do 20,000 mutated netlists do to the reader and the operating point?
+"""What do 20,000 mutated netlists do to the reader and the analyses?
 
 Valid netlists (`tests/simulator/circuits`) are mutated: bytes flipped, lines dropped, repeated and spliced,
 numbers made huge, formulas nested, subcircuits and files made to contain each other, files outside of the
-folder included. Each must end in an operating point, in a deck that has none (which names its nodes), or
-in an error with file and line; within 5 s and 1 GB of memory, and without opening any file outside of its
-folder. Worker processes have these limits set by the system. Exits with 1 if any netlist fails.
+folder included. Each must end in answers to all its analyses, or in an error with file and line; within 5 s
+and 1 GB of memory, and without opening any file outside of its folder. An analysis of more points, or time
+steps, than a budget allows for a circuit of that size ends in such an error. Worker processes have the limits
+set by the system. Exits with 1 if any netlist fails.
 
     python benchmarks/fuzz_netlists.py [--count 20000] [--seed 0] [--workers 2]
 """
@@ -16,7 +17,9 @@ import os
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import contextlib
 import importlib.util
+import re
 import resource
 import signal
 import sys
@@ -32,13 +35,18 @@ from typing import Any
 
 import numpy as np
 
-from ohmostat.simulator.operating_point import ConvergenceError, operating_point
+from ohmostat.simulator.analyses import Result, run_deck
+from ohmostat.simulator.deck import Deck
+from ohmostat.simulator.netlist import NetlistError
+from ohmostat.simulator.operating_point import ConvergenceError
 from ohmostat.simulator.spice_lines import SpiceSyntaxError
 from ohmostat.simulator.spice_reader import parse_spice, read_spice
+from ohmostat.simulator.transient import TransientError
 
 TESTS = Path(__file__).parents[1] / "tests" / "simulator"
 SECONDS, BYTES, CHUNK = 5.0, 2**30, 50
-ANSWERS = ("operating point", "no operating point", "error with a line")
+WORK, FEWEST = 3_000, 10  # devices and steps of formulas, times points, of an analysis; points in any case
+ANSWERS = ("answers", "an analysis's error with a line", "error with a line")
 
 
 class TooLongError(BaseException):
@@ -56,7 +64,8 @@ class Worker:
         self.opened: list[str] = []
         for text in self.corpus:  # compiles and imports all that a netlist can need
             deck = parse_spice(text.decode(), "valid.cir", self.path.parent)
-            _solve(deck)
+            with contextlib.suppress(NetlistError, TransientError):  # of more points than allowed
+                _run(deck)
         allowed = (folder / "inside", sys.prefix, sys.base_prefix, Path(__file__).parents[1])
         self.allowed = tuple(str(Path(place).resolve()) for place in allowed)
         sys.addaudithook(self.audit)
@@ -92,21 +101,21 @@ class Worker:
 
     def read_and_solve(self) -> str:
         try:
-            deck = read_spice(self.path)
-            return _solve(deck)
+            results = _run(read_spice(self.path))
         except SpiceSyntaxError as error:
             place = f"{error.file}:{error.line}: "
             return ANSWERS[2] if error.line >= 1 and str(error).startswith(place) else "error without a line"
+        except (NetlistError, ConvergenceError, TransientError) as error:
+            located = re.match(rf"{re.escape(str(self.path.parent))}.*?:\d+: |[\w.]+:\d+: ", str(error))
+            return ANSWERS[1] if located else f"error without a line: {error}"[:200]
+        finite = all(np.isfinite(r.attributes.get("residual", 0.0)) for r in results.values())
+        return ANSWERS[0] if finite else "a residual that is not finite"
 
 
-def _solve(deck: Any) -> str:
-    net = deck.netlist()
-    deck.validate(net)
-    try:
-        point = operating_point(net, initial=deck.nodeset)
-    except ConvergenceError:
-        return ANSWERS[1]
-    return ANSWERS[0] if np.isfinite(point.residual) else "a residual that is not finite"
+def _run(deck: Deck) -> dict[str, Result]:
+    formulas = [element.expression for element in deck.elements if element.expression is not None]
+    size = len(deck.elements) + sum(len(formula.steps) for formula in formulas)
+    return run_deck(deck, most_points=max(FEWEST, WORK // size))
 
 
 def _too_long(number: int, frame: FrameType | None) -> None:

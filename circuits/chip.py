@@ -223,8 +223,9 @@ class Chip:
 
         Args:
             nudge: its ``current`` is re-evaluated as the circuit moves.
-            start: the equilibrium to start from (default: ports at 0 V nodes). Nudged phases start from
-                the free state; when certified, a jump to another branch is flagged.
+            start: the equilibrium to start from. Default: relaxation starts every node where its
+                injected current alone would take it, a transient at 0 V. Nudged phases start from the
+                free state; when certified, a jump to another branch is flagged.
             method: ``"equilibrium"`` (block relaxation with Anderson acceleration) or ``"transient"``
                 (the ODE itself, with settling time and dissipated energy).
             tolerance: of full swing; default: the design's.

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
-from . import specs
 from .specs import (
     DATA,
+    HEAD,
+    KEYS,
+    SCHEMA,
     SECTIONS,
     ChipSpec,
     DesignError,
@@ -27,14 +29,12 @@ from .specs import (
     NeuronSpec,
     TaskSpec,
     check_fields,
-    integer,
     key,
     kinds,
     refuse,
 )
-from .units import Kind, Text, closest, did_you_mean, show
+from .units import closest, did_you_mean, show
 
-SCHEMA = 1
 MAX_BYTES = 65_536
 _SHIPPED = Path(__file__).parent / "designs"
 
@@ -53,8 +53,8 @@ class Design:
         DesignError: a value is impossible by itself or beside another.
     """
 
-    name: str = key("my-chip", Text("of the design, in reports and files"))
-    schema: int = integer(SCHEMA, SCHEMA, SCHEMA, "layout of this file")
+    name: str = key("my-chip", HEAD["name"])
+    schema: int = key(SCHEMA, HEAD["schema"])
     chip: ChipSpec = field(default=ChipSpec())
     neuron: NeuronSpec = field(default=NeuronSpec())
     device: DeviceSpec = field(default=DeviceSpec())
@@ -158,11 +158,6 @@ class Design:
             spec = changes.get(section, getattr(self, section))
             changes[section] = dataclasses.replace(spec, **values)
         return dataclasses.replace(self, **changes)
-
-
-#: In the order of the template: the design's own keys come first.
-KEYS: dict[str, Kind] = dict(kinds(Design)) | specs.KEYS
-specs.KEYS.update(KEYS)
 
 
 def named_designs() -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from ..simulator import relaxation, stability
 from ..simulator.blocks import Array, BlockCircuit
 
-BRANCH_MARGIN = 100.0  # a released state further than this many tolerances from the free one has jumped
+BRANCH_MARGIN = 100.0  # states further apart than this many tolerances are two equilibria, not one
 
 
 class Nudge(Protocol):
@@ -123,6 +123,12 @@ def _jumped(circuit: BlockCircuit, state: Equilibrium, free: Equilibrium, rows: 
     released = relaxation.relax(
         circuit, state.injected[rows], start=state.ports[rows], tolerance=state.tolerance
     )
-    distance = np.abs(released.ports - free.ports[rows]).max(axis=1)
-    far: Array = distance > BRANCH_MARGIN * state.tolerance * circuit.swing
+    return on_another_branch(released.ports, free.ports[rows], state.tolerance * circuit.swing)
+
+
+def on_another_branch(ports: Array, others: Array, tolerance: float) -> Array:
+    """(batch,) whether two solutions' ports (batch, N) [V], each settled to ``tolerance`` [V], lie further
+    apart than solving for the same equilibrium twice could leave them.
+    """
+    far: Array = np.abs(ports - others).max(axis=1) > BRANCH_MARGIN * tolerance
     return far

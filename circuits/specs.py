@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
-from .units import Choice, Integer, Kind, Layers, Number, Range, positive
+from .units import Choice, Integer, Kind, Layers, Number, Range, Text, positive
 
 
 class DesignError(ValueError):
@@ -265,7 +265,16 @@ SECTIONS: dict[str, type[Spec]] = {
     )
 }  # fmt: skip
 
-#: What every key of a design holds, by its dotted name; the design adds its own two.
-KEYS: dict[str, Kind] = {
+#: Layout of a design file.
+SCHEMA = 1
+
+#: A design's own two keys, which stand before its sections.
+HEAD: dict[str, Kind] = {
+    "name": Text("of the design, in reports and files"),
+    "schema": Integer("layout of this file", SCHEMA, SCHEMA),
+}
+
+#: What every key of a design holds, by its dotted name, in the order of the template.
+KEYS: dict[str, Kind] = HEAD | {
     f"{section}.{name}": kind for section, spec in SECTIONS.items() for name, kind in kinds(spec)
 }

@@ -1,7 +1,7 @@
 """How asymmetric a chip's Jacobian is, what that does to EP's gradient, and the exact objective.
 
 All in port coordinates, ``J̃ = ∂I/∂s``: for a chip of neurons ``J̃ = G - diag(load / f')``, so that only
-``G ≠ Gᵀ`` counts (physics, section 1).
+``G ≠ Gᵀ`` counts (physics, section 1: The circuit).
 """
 
 from __future__ import annotations

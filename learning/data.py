@@ -73,6 +73,14 @@ class Dataset:
     shape: tuple[int, ...]
     source: str
 
+    def digest(self) -> str:
+        """SHA-256 of images and labels, which tells data of the same name apart."""
+        digest = hashlib.sha256()
+        for array in (self.train_x, self.train_y, self.test_x, self.test_y):
+            digest.update(f"{array.shape} {array.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
     def subset(self, train: int | None = None, test: int | None = None) -> Dataset:
         """The first ``train`` training and the first ``test`` test samples (None: all), as views.
 

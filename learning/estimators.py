@@ -54,8 +54,8 @@ class Estimator:
 
         A sample is left out where a phase did not settle or failed its certificate, or where nudges of both
         signs moved the chip half as much in common as apart: that is no derivative, often a jump to another
-        branch, and ``1/β`` times it would drown the batch. (A jump of both, along the push, passes; the
-        release test of a certified sample sees it.)
+        branch, and ``1/β`` times it would drown the batch. (Jumps of both phases, each along its own push,
+        pass; the release test of a certified sample sees them.)
         """
         samples, copies = len(free.ports), len(self.nodes)
         nodes = np.asarray(self.nodes)
@@ -96,7 +96,7 @@ ESTIMATORS = {"one-sided": one_sided, "centered": centered}
 
 
 def exact_response(chip: Chip, free: Equilibrium, cost: Cost) -> Response:
-    """``ε`` at β = 0 exactly, from ``J̃ ε = ∂L/∂s`` (physics, section 3)."""
+    """``ε`` at β = 0 exactly, from ``J̃ ε = ∂L/∂s`` (physics, section 3: Gradients)."""
     return _solved(chip.blocks, free, cost)
 
 

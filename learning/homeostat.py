@@ -7,9 +7,11 @@ that couple i and j, one each way, and each moves by its own local, antisymmetri
 
     Δg_ij ∝ -(<q_i ξ_j> - <ξ_i q_j>) / σ²,
 
-whose mean is half the (negative) gradient of ``H = ½|J̃ - J̃ᵀ|²`` (physics, section 5). The controller
-sees the real devices, mismatch included; of what was programmed it knows only which device of a pair
-carries the weight.
+whose mean is half the (negative) gradient of ``H = ½|J̃ - J̃ᵀ|²`` (physics, section 4: Homeostasis).
+
+The measurement sees the real devices, mismatch included, and never reads a target. The command does: to
+move a device by what was measured, it uses the programmer's own record (which device of a pair carries the
+weight, and how much) and each device's step gain, a calibration taken as exact, without sense noise.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from ..circuits.specs import HomeostatSpec
 from ..simulator.blocks import Array
 
 SCHEMES = ("random", "one-port", "hadamard")
+STEP, READOUT = "probe", "readout"  # what patterns are for; part of the address of their random numbers
 MOST = 0.5  # both conductances of a pair move: half of the asymmetry each removes all of it
 
 
@@ -37,12 +40,13 @@ class Homeostat:
         scheme: ``random`` patterns are noisy at every step, and only small steps average that away;
             ``one-port`` and ``hadamard`` patterns are exact after a full cycle (:meth:`cycle` measurements
             of the wider colour's ports; both colours are probed at once), so the controller gathers the
-            correlations until then, and moves once, by the gains of all steps of the cycle together, at
-            most ``MOST``.
+            correlations until then, and moves once, by the gains of all steps that the cycle took
+            together, at most ``MOST``.
         amplitude: probe voltage [V]: standard deviation of ``random``, magnitude of the other two.
         noise, resolution: rms noise and converter step of a column's sense amplifier [A].
 
-    ``measurements`` and ``writes`` count what has been spent.
+    ``measurements`` and ``writes`` count what has been spent. Steps and read-outs each go through patterns
+    and noise of their own, so that a read-out changes nothing of what the steps do.
     """
 
     gain: float = 0.25
@@ -54,7 +58,7 @@ class Homeostat:
     seed: int = 0
     measurements: int = 0
     writes: int = 0
-    _position: int = field(default=0, repr=False)
+    _position: dict[str, int] = field(default_factory=lambda: {STEP: 0, READOUT: 0}, repr=False)
     _gathered: dict[str, Array] = field(default_factory=dict, repr=False)
     _calibration: dict[str, Array] = field(default_factory=dict, repr=False)
 
@@ -71,12 +75,10 @@ class Homeostat:
         """Measurements after which a scheme has seen every pair of ``ports`` equally (random: never)."""
         return {"random": 0, "one-port": ports, "hadamard": _power_of_two(ports)}[self.scheme]
 
-    def patterns(self, ports: int, count: int) -> tuple[Array, float]:
-        """The next ``count`` probe patterns (count, ports) [V], and ``<ξ²>`` [V²] of a port per pattern."""
-        first = self._position
-        self._position += count
+    def patterns(self, ports: int, count: int, first: int = 0, purpose: str = READOUT) -> tuple[Array, float]:
+        """Patterns ``first, first + 1, …`` (count, ports) [V], and ``<ξ²>`` [V²] of a port per pattern."""
         if self.scheme == "random":
-            rng = generator(self.seed, "probe", str(first))
+            rng = generator(self.seed, purpose, str(first))
             return self.amplitude * rng.standard_normal((count, ports)), self.amplitude**2
         index = np.arange(first, first + count)
         if self.scheme == "one-port":
@@ -89,8 +91,11 @@ class Homeostat:
         signs = 1.0 - 2.0 * (np.bitwise_count(row[:, None] & np.arange(ports)) & 1)
         return self.amplitude * signs, self.amplitude**2
 
-    def sense(self, chip: Chip, probes: Array) -> Array:
-        """Change of every column's current [A] (count, N) under probes at the driver outputs."""
+    def sense(self, chip: Chip, probes: Array, first: int = 0, purpose: str = READOUT) -> Array:
+        """Change of every column's current [A] (count, N) under probes at the driver outputs.
+
+        The amplifiers' noise is drawn for the readings from ``first`` on.
+        """
         current = np.zeros_like(probes)
         for bank in chip.circuit.banks:
             if bank.pre < 0:
@@ -101,7 +106,7 @@ class Homeostat:
             current[:, post] += probes[:, pre] @ weight
         self.measurements += len(probes)
         if self.noise:
-            rng = generator(self.seed, "sense", str(self.measurements))
+            rng = generator(self.seed, "sense", purpose, str(first))
             current += self.noise * rng.standard_normal(current.shape)
         if self.resolution:
             current = self.resolution * np.round(current / self.resolution)
@@ -109,10 +114,14 @@ class Homeostat:
 
     def asymmetry(self, chip: Chip, count: int | None = None) -> dict[str, Array]:
         """Measured ``G_ij - G_ji`` [S] of every forward bank (n_post, n_pre), from ``count`` probes."""
-        groups = _groups(chip)
-        pattern, power = self.patterns(max(groups), self.probes if count is None else count)
+        return self._measured(chip, self.probes if count is None else count, READOUT)
+
+    def _measured(self, chip: Chip, count: int, purpose: str) -> dict[str, Array]:
+        groups, first = _groups(chip), self._position[purpose]
+        self._position[purpose] += count
+        pattern, power = self.patterns(max(groups), count, first, purpose)
         probes = np.concatenate([pattern[:, :width] for width in groups], axis=1)
-        current = self.sense(chip, probes)
+        current = self.sense(chip, probes, first, purpose)
         probes, current = probes.astype(chip.dtype), current.astype(chip.dtype)
         scale = chip.dtype.type(1.0 / (len(probes) * power))
         result = {}
@@ -129,14 +138,16 @@ class Homeostat:
         """
         cycle = self.cycle(max(_groups(chip)))
         if not cycle:
-            return self._changes(chip, self.asymmetry(chip), self.gain)
-        count = min(self.probes, cycle - self._position % cycle)  # a cycle ends with its own last pattern
-        for name, skew in self.asymmetry(chip, count).items():
+            return self._changes(chip, self._measured(chip, self.probes, STEP), self.gain)
+        left = cycle - self._position[STEP] % cycle
+        count = min(self.probes, left)  # a cycle ends with its own last pattern
+        for name, skew in self._measured(chip, count, STEP).items():
             self._gathered[name] = self._gathered.get(name, 0.0) + skew * (count / cycle)
-        if self._position % cycle:
+        if count < left:
             return {}
         mean, self._gathered = self._gathered, {}
-        return self._changes(chip, mean, min(self.gain * max(cycle / self.probes, 1.0), MOST))
+        steps = -(-cycle // self.probes)  # the last of which may have been a short one
+        return self._changes(chip, mean, min(self.gain * steps, MOST))
 
     def _changes(self, chip: Chip, skew: dict[str, Array], gain: float) -> dict[str, Array]:
         """Commands that move both conductances of a pair, towards each other, by ``gain`` asymmetries."""
@@ -198,13 +209,10 @@ class WeightDecay:
 def _groups(chip: Chip) -> list[int]:
     """Widths of the groups of ports, in state order, that the same patterns may probe at once.
 
-    No column is fed by two ports of the same pattern: where the layers have two colours, a column senses the
-    ports of the other colour alone.
+    No column is fed by two ports of the same pattern: the layers of every family have two colours at most,
+    and a column senses the ports of the other colour alone.
     """
-    blocks = chip.blocks
-    if len(blocks.colours) > 2:
-        return [blocks.size]
-    return [sum(blocks.sizes[k] for k in members) for members in blocks.colours]
+    return [sum(chip.blocks.sizes[k] for k in members) for members in chip.blocks.colours]
 
 
 def _power_of_two(n: int) -> int:

@@ -129,6 +129,6 @@ class Nudge:
 
 
 def beta_in_watts(design: Design, beta: float) -> float:
-    """β [W] from the design's dimensionless β, in units of ``leak * swing²`` (physics, section 8)."""
+    """β [W] from the design's, in units of ``leak * swing²`` (physics, section 1: The circuit)."""
     neuron = design.neuron
     return beta * neuron.leak * (neuron.high - neuron.low) ** 2

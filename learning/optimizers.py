@@ -1,7 +1,7 @@
 """Optimisers, in the dimensionless weights ``W = (g+ - g-) / leak`` of the literature.
 
 A gradient ``dL/dW = leak * dL/dw`` goes in, the change ``Δw = leak * ΔW`` [S] comes out, so that a
-published learning rate means here what it means there (physics, section 8).
+published learning rate means here what it means there (physics, section 1: The circuit).
 """
 
 from __future__ import annotations

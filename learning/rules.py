@@ -1,7 +1,8 @@
 """Learning rules: a response of the ports, contracted with the voltages that drive the devices.
 
 For any conductance, ``dL/dg = -Σ_i ε_i d_i`` over the nodes i that it feeds, ``d_i = ∂I_i/∂g`` being the
-voltage that drives it in the free state (physics, section 3). Rules differ in where ``ε`` comes from.
+voltage that drives it in the free state (physics, section 3: Gradients). Rules differ in where ``ε``
+comes from.
 """
 
 from __future__ import annotations

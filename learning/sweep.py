@@ -2,7 +2,7 @@
 
 Every run is staged as a file of its own, written under a temporary name, synced and renamed, in a folder
 beside the result; the result is merged from the staged files by the parent alone. A run's content depends
-on its design and chip seed only, never on order, workers or interruptions.
+on its design, data and chip seed only, never on order, workers or interruptions.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
 from ..circuits.design import Design
+
+if TYPE_CHECKING:
+    from .data import Dataset
 
 ARMS: dict[str, dict[str, object]] = {
     "none": {"learning.rule": "ep", "homeostat.mode": "off"},
@@ -36,6 +39,7 @@ ARMS: dict[str, dict[str, object]] = {
 }
 COMPARED = ("none", "homeostat", "decay", "adjoint")
 SCHEMA, SCHEMA_VERSION = "ohmostat-sweep", 1
+ALIGNED = 0.95  # a first-layer cosine to the adjoint below this is a wrong gradient
 
 
 class SweepError(RuntimeError):
@@ -96,10 +100,13 @@ class Sweep:
             {"mismatch.conductance": key.sigma, "learning.angle": key.angle, **ARMS[key.arm]}
         )
 
-    def identity(self, key: RunKey) -> str:
-        """What a run's content depends on, as a hash: a staged file of another identity is not reused."""
+    def identity(self, key: RunKey, data: str) -> str:
+        """What a run's content depends on, as a hash: a staged file of another identity is not reused.
+
+        ``data`` is the :meth:`Dataset.digest <ohmostat.learning.data.Dataset.digest>` of what is learned.
+        """
         text = json.dumps(
-            [_sources(), SCHEMA_VERSION, key.name, self.run_design(key).to_toml(), self.keep_chips]
+            [_sources(), SCHEMA_VERSION, key.name, self.run_design(key).to_toml(), self.keep_chips, data]
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -128,23 +135,24 @@ def run_sweep(
     ``progress(done, total)`` is called after every run. Kill it at any moment: the same call goes on
     where it stopped.
     """
+    digest = _data(sweep.design, data_dir).digest()
     staging = out.with_name(out.name + ".runs")
     staging.mkdir(parents=True, exist_ok=True)
     keys = sweep.runs()
     with _only_one(staging):
         for left in staging.glob(".*.part"):  # by a killed sweep
             left.unlink()
-        todo = [key for key in keys if not _is_done(staging, sweep, key)]
+        todo = [key for key in keys if not _is_done(staging, key, sweep.identity(key, digest))]
         report = progress or (lambda done, total: None)
         report(len(keys) - len(todo), len(keys))
         if todo:
-            _work_off(sweep, todo, staging, len(keys), workers or _cores(), data_dir, report)
+            _work_off(sweep, todo, staging, digest, len(keys), workers or _cores(), data_dir, report)
         merge(sweep, staging, out)
     return out
 
 
 def _work_off(
-    sweep: Sweep, todo: Sequence[RunKey], staging: Path, total: int, workers: int,
+    sweep: Sweep, todo: Sequence[RunKey], staging: Path, digest: str, total: int, workers: int,
     data_dir: str | None, report: Callable[[int, int], None],
 ) -> None:  # fmt: skip
     import multiprocessing
@@ -155,7 +163,7 @@ def _work_off(
         min(workers, len(todo)), multiprocessing.get_context("spawn"), _watch_parent, (os.getpid(),)
     )
     with pool:
-        futures = {pool.submit(stage, sweep, key, staging, data_dir): key for key in todo}
+        futures = {pool.submit(stage, sweep, key, staging, data_dir, digest): key for key in todo}
         try:
             for done, future in enumerate(as_completed(futures), total - len(todo) + 1):
                 future.result()
@@ -176,25 +184,29 @@ def _watch_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def stage(sweep: Sweep, key: RunKey, staging: Path, data_dir: str | None) -> None:
-    """Do one run and stage its file."""
+def _data(design: Design, data_dir: str | None) -> Dataset:
+    """What a design learns: no run of a sweep changes it."""
+    from .data import load
+
+    return load(design.task.data, data_dir).subset(design.task.train, design.task.test)
+
+
+def stage(sweep: Sweep, key: RunKey, staging: Path, data_dir: str | None, digest: str) -> None:
+    """Do one run and stage its file; ``digest`` is that of its data."""
     import h5py
 
     from ..circuits.archive import Run, write_run
     from ..circuits.files import atomic_write
-    from .data import load
     from .training import Trainer
 
-    design = sweep.run_design(key)
-    data = load(design.task.data, data_dir).subset(design.task.train, design.task.test)
-    trainer = Trainer.from_design(design, data, chip_seed=key.chip)
+    trainer = Trainer.from_design(sweep.run_design(key), _data(sweep.design, data_dir), chip_seed=key.chip)
     trainer.fit()
     history = trainer.history_arrays()
     history.pop("seconds")  # a sweep's content must not depend on how fast it ran
     with atomic_write(_staged(staging, key)) as path, h5py.File(path, "w") as file:
         group = file.create_group("run")
         group.attrs.update(
-            identity=sweep.identity(key),
+            identity=sweep.identity(key, digest),
             arm=key.arm,
             sigma=key.sigma,
             angle=key.angle,
@@ -229,8 +241,8 @@ def _staged(staging: Path, key: RunKey) -> Path:
     return staging / f"{key.name}.h5"
 
 
-def _is_done(staging: Path, sweep: Sweep, key: RunKey) -> bool:
-    """Whether a staged file of the same identity is there; one of another identity stops the sweep."""
+def _is_done(staging: Path, key: RunKey, identity: str) -> bool:
+    """Whether a staged file of this identity is there; one of another identity stops the sweep."""
     import h5py
 
     path = _staged(staging, key)
@@ -238,13 +250,13 @@ def _is_done(staging: Path, sweep: Sweep, key: RunKey) -> bool:
         return False
     try:
         with h5py.File(path, "r") as file:
-            identity = file["run"].attrs["identity"]
+            found = file["run"].attrs["identity"]
     except (OSError, KeyError):
         path.unlink()  # not one of ours, or damaged on disk: do it again
         return False
-    if identity != sweep.identity(key):
+    if found != identity:
         raise SweepError(
-            f"{path} was staged by a sweep of another design, or by other code: "
+            f"{path} was staged by a sweep of another design, on other data, or by other code: "
             f"give another --out, or delete the folder {staging} to start afresh"
         )
     return True
@@ -354,7 +366,11 @@ def accuracy_gap(result: SweepResult) -> str:
 
     half = float(t.ppf(0.975, len(lost) - 1) * lost.std(ddof=1) / np.sqrt(len(lost)))
     text = f"EP loses {lost.mean():+.3f} ± {half:.3f} accuracy to the adjoint (paired 95 %)"
-    return text if lost.mean() > half else f"{text}: none that shows, though its gradient is wrong"
+    if lost.mean() > half:
+        return text
+    cosine = float(result.values["alignment/forward0"]["none"].mean())
+    wrong = f", though its gradient is wrong (first-layer cosine {cosine:.2f})" if cosine < ALIGNED else ""
+    return f"{text}: none that shows{wrong}"
 
 
 def table(result: SweepResult) -> str:

@@ -19,12 +19,12 @@ import numpy as np
 from . import spice_analyses as cards
 from .deck import Deck
 from .devices import Array, Current
-from .netlist import GROUND
+from .netlist import GROUND, NetlistError
 from .noise import NoiseSpectrum, noise
-from .operating_point import OperatingPoint, operating_point
+from .operating_point import ConvergenceError, OperatingPoint, operating_point
 from .small_signal import LinearCircuit, SmallSignal, TransferFunction, ac, transfer
 from .sweeps import DcCurves, MonteCarloPoints, dc_sweep, monte_carlo
-from .transient import Transient, transient
+from .transient import Transient, TransientError, transient
 
 Answer = (
     OperatingPoint | DcCurves | Transient | SmallSignal | NoiseSpectrum | TransferFunction | MonteCarloPoints
@@ -61,34 +61,43 @@ class Result:
         return KINDS[type(self.card)]
 
 
-def run_deck(deck: Deck) -> dict[str, Result]:
+def run_deck(deck: Deck, *, most_points: int = cards.MOST_POINTS) -> dict[str, Result]:
     """Results by kind, in the deck's order: ``op``, ``ac``, a second one as ``ac 2``, and so on.
 
-    The operating point comes first; only a deck of nothing but transients with ``uic`` has none. Raises what
-    the analyses raise: :class:`~ohmostat.simulator.netlist.NetlistError`,
+    The operating point comes first; only a deck of nothing but transients with ``uic`` has none. An analysis
+    of more than ``most_points`` points, or time steps, is an error.
+
+    Raises :class:`~ohmostat.simulator.spice_lines.SpiceSyntaxError` for a circuit without an operating point,
+    and what the analyses raise, with ``FILE:LINE:`` of the analysis in front:
+    :class:`~ohmostat.simulator.netlist.NetlistError`,
     :class:`~ohmostat.simulator.transient.TransientError` and
     :class:`~ohmostat.simulator.operating_point.ConvergenceError`.
     """
-    runs = _Runs(deck)
+    runs = _Runs(deck, most_points)
+    points = [c for c in deck.analyses if isinstance(c, cards.OperatingPoint)]
     wanted: list[cards.Analysis] = [c for c in deck.analyses if not isinstance(c, cards.OperatingPoint)]
     without = [c for c in wanted if isinstance(c, cards.Transient) and c.use_initial_conditions]
     if len(without) < len(deck.analyses) or not deck.analyses:
-        wanted.insert(0, cards.OperatingPoint())
+        deck.validate(runs.net)
+        wanted.insert(0, points[0] if points else cards.OperatingPoint(origin=deck.origin))
     results: dict[str, Result] = {}
     counts: dict[str, int] = {}
     for card in wanted:
         kind = KINDS[type(card)]
         counts[kind] = counts.get(kind, 0) + 1
         name = kind if counts[kind] == 1 else f"{kind} {counts[kind]}"
-        results[name] = runs.run(card)
+        try:
+            results[name] = runs.run(card)
+        except (NetlistError, ConvergenceError, TransientError) as error:
+            raise type(error)(f"{card.origin}: {error}" if card.origin else str(error)) from None
     return results
 
 
 class _Runs:
     """What the analyses of one deck share: its netlist, operating point and linear circuit."""
 
-    def __init__(self, deck: Deck) -> None:
-        self.deck, self.net = deck, deck.netlist()
+    def __init__(self, deck: Deck, most_points: int) -> None:
+        self.deck, self.net, self.most_points = deck, deck.netlist(), most_points
 
     @cached_property
     def point(self) -> OperatingPoint:
@@ -99,6 +108,8 @@ class _Runs:
         return LinearCircuit(self.net, self.point)
 
     def run(self, card: cards.Analysis) -> Result:
+        if card.points > self.most_points:
+            raise NetlistError(f"{card.points} points; at most {self.most_points} are allowed")
         match card:
             case cards.OperatingPoint():
                 return self._operating_point(card)
@@ -145,7 +156,7 @@ class _Runs:
         stored = {element.name: element.initial for element in deck.elements if element.initial is not None}
         found = transient(
             self.net, card.stop, initial=deck.ic, uic=uic, stored=stored if uic else None, start=start,
-            max_step=card.max_step or min(card.step, (card.stop - card.start) / 50.0),  # as SPICE has it
+            max_step=card.longest_step, max_steps=self.most_points,
             rtol=min(TRANSIENT_RTOL, deck.options.reltol), atol=deck.options.vntol,
         )  # fmt: skip
         kept = found.at(_times(card, found.times))

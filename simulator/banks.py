@@ -56,9 +56,15 @@ class Bank:
         """The law at ``u`` (ports, ..., k): value (..., k) and slopes (ports, ..., k)."""
         return self.device.law(self.law_parameters({}), u)
 
-    def slopes_at_zero(self) -> Array:
-        """Slopes (ports, k) of the law with all ports at 0."""
-        return self.evaluate(np.zeros((len(self.terminals), len(self.names))))[1]
+    def acting(self) -> NDArray[np.bool_]:
+        """Ports (ports, k) that may move the device's output: by the law's slopes with all ports at 0.
+
+        The law of an expression may be flat there, as ``v(a)^3`` and ``uramp(v(a))`` are: all its ports act.
+        """
+        acts = np.asarray(self.evaluate(np.zeros((len(self.terminals), len(self.names))))[1] != 0)
+        acts[0] |= self.device.conducts
+        acts[1:] |= self.expression is not None
+        return acts
 
     def rows(self) -> Iterator[tuple[str, list[list[int]], dict[str, float]]]:
         """Device by device: name, the two terminals of each port, parameters."""

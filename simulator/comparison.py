@@ -9,7 +9,7 @@ point.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ from .spice_reader import HARMLESS_CARDS
 from .transient import Transient
 
 STEPS = 5000  # of ngspice's transients, at least: its own error control leaves up to 0.3 % of the swing
+AXES = frozenset(("time", "frequency", "sweep", "outer"))  # equal, or interpolated
+MOST_NAMED = 3  # vectors that were not compared
 OPEN = 1e20  # what ngspice says of an infinite resistance [ohm]
 
 _MISMATCH = re.compile(r"\bmismatch\s*=\s*(?:\{[^}]*\}|'[^']*'|[^\s)]+)")
@@ -50,22 +52,60 @@ class Difference:
     relative: float  # to the largest value of that vector, in a transient to its swing
 
 
-def compare_with_ngspice(path: str | Path, deck: Deck, results: Mapping[str, Result]) -> list[Difference]:
-    """Differences of a file's results (:func:`~.analyses.run_deck`) from ngspice's.
+@dataclass(frozen=True)
+class NotCompared:
+    """What of an analysis was not compared, and why."""
+
+    analysis: str
+    vector: str
+    why: str
+
+
+def compare_with_ngspice(
+    path: str | Path, deck: Deck, results: Mapping[str, Result]
+) -> list[Difference | NotCompared]:
+    """Differences of a file's results (:func:`~.analyses.run_deck`) from ngspice's, and what was left out.
 
     Raises :class:`~ohmostat.simulator.ngspice.SpiceError` where ngspice is missing or refuses the file.
     """
     if any(element.kind == "ekv" for element in deck.elements):
         answers = simulate_with_ngspice(write_spice(deck.netlist(), initial=deck.nodeset))
+        missing = "ngspice has no EKV transistor; its operating point is that of an equivalent subcircuit"
     else:
-        answers = _answers(Path(path), results)
-    found = []
+        answers, missing = _answers(Path(path), results), "ngspice gave no answer"
+    found: list[Difference | NotCompared] = []
     for name, result in results.items():
         if name in answers:
-            differences = list(_differences(name, result, answers[name]))
-            for unit in dict.fromkeys(d.unit for d in differences):
-                found.append(max((d for d in differences if d.unit == unit), key=lambda d: d.largest))
+            found += _largest(_differences(name, result, answers[name]))
+            found += _left_out(name, result, answers[name])
+        else:
+            why = "ngspice has no .mc" if result.kind == "mc" else missing
+            found.append(NotCompared(name, "all", why))
     return found
+
+
+def _largest(differences: Iterable[Difference]) -> list[Difference]:
+    """The largest one of each unit."""
+    by_unit: dict[str, Difference] = {}
+    for difference in differences:
+        largest = by_unit.setdefault(difference.unit, difference)
+        if difference.largest > largest.largest:
+            by_unit[difference.unit] = difference
+    return list(by_unit.values())
+
+
+def _left_out(name: str, result: Result, waves: Waves) -> Iterator[NotCompared]:
+    """Of what both should have."""
+    unwritten = [v for v in result.vectors if v not in waves.vectors and v not in AXES]
+    if unwritten:
+        more = f" and {len(unwritten) - MOST_NAMED} more" if len(unwritten) > MOST_NAMED else ""
+        yield NotCompared(name, ", ".join(unwritten[:MOST_NAMED]) + more, "ngspice wrote none")
+    if _impedance_of_current(result):
+        yield NotCompared(name, "output_impedance", "ngspice says 1e20 whatever a current's is")
+
+
+def _impedance_of_current(result: Result) -> bool:
+    return isinstance(result.card, Transfer) and isinstance(result.card.output, Current)
 
 
 def _answers(path: Path, results: Mapping[str, Result]) -> dict[str, Waves]:
@@ -116,9 +156,7 @@ def _pairs(result: Result, waves: Waves) -> Iterator[tuple[str, Array, Array]]:
         at = result.answer.at(times)
         vectors = {f"v({node})": at[node] for node in at.nodes}
         vectors |= {f"i({device})": at.current(device) for device in at.branches}
-    skipped = {"time", "frequency", "sweep", "outer"}
-    if isinstance(result.card, Transfer) and isinstance(result.card.output, Current):
-        skipped.add("output_impedance")  # of which ngspice has the sign wrong, and says it is infinite
+    skipped = AXES | ({"output_impedance"} if _impedance_of_current(result) else set())
     for vector, values in vectors.items():
         if vector in waves.vectors and vector not in skipped:
             yield vector, np.ravel(values), waves[vector]

@@ -36,11 +36,9 @@ def floating_nodes(banks: Sequence[Bank], nodes: int) -> Index:
     nothing = np.empty(0, np.intp)
     conducting, driven, sensed = [np.empty((2, 0), np.intp)], [nothing], [nothing]
     for bank in banks:
-        slopes = bank.slopes_at_zero() != 0
-        if bank.device.conducts:
-            slopes[0] = True
-        conducting.append(bank.terminals[0][:, slopes[0]])
-        for port, acts in zip(bank.terminals[1:], slopes[1:], strict=True):
+        through, *controls = bank.acting()
+        conducting.append(bank.terminals[0][:, through])
+        for port, acts in zip(bank.terminals[1:], controls, strict=True):
             ends = port[:, acts]
             sensed.append(ends[ends < nodes])  # a branch current senses no node
             if not bank.device.voltage_defined:

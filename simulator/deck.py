@@ -40,14 +40,11 @@ class Element:
 
 @dataclass(frozen=True)
 class Options:
-    """``.options`` and ``.temp``, with ngspice's names and defaults."""
+    """Those of ``.options`` that are used, and ``.temp``, with ngspice's names and defaults."""
 
     gmin: float = 1e-12  # across each junction [S]
     reltol: float = 1e-3
-    abstol: float = 1e-12  # [A]
     vntol: float = 1e-6  # [V]
-    chgtol: float = 1e-14  # [C]
-    trtol: float = 7.0
     temp: float = 27.0  # of the circuit [°C]
     tnom: float = 27.0  # at which model parameters were measured [°C]
 
@@ -62,6 +59,7 @@ class Deck:
     options: Options = Options()
     ic: Mapping[str, float] = field(default_factory=dict)  # .ic: node voltages [V]
     nodeset: Mapping[str, float] = field(default_factory=dict)  # .nodeset: node voltages [V]
+    origin: Origin | None = None  # where it starts
 
     @property
     def mismatch(self) -> dict[str, float]:

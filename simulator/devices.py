@@ -71,13 +71,17 @@ class Expression(Protocol):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A device parameter [unit] and its lower bound: a number, or the name of another parameter."""
+    """A device parameter [unit] and its lower bound: a number, or the name of another parameter.
+
+    ``fixed`` gives the remedy where a value cannot be replaced later, for others were computed from it.
+    """
 
     name: str
     unit: str
     bound: float | str = -math.inf
     inclusive: bool = True
     finite: bool = True
+    fixed: str = ""
 
     def allowed(self, bound: float) -> str:
         """The allowed range, in words."""
@@ -198,11 +202,18 @@ def _amplifier(name: str, knee: Parameter) -> Device:
     )
 
 
+_TEMPERATURE = Parameter(
+    "temperature", "K", 0.0, inclusive=False,
+    fixed="the other parameters hold at it: build the netlist with Netlist(temperature=...)",
+)  # fmt: skip
+_POLARITY = Parameter(
+    "polarity", "1", fixed="its threshold and bulk diodes follow it: build the netlist with the other type"
+)
 _UNUSED_KNEE = Parameter("knee", "V", 0.0)
 
 _JUNCTION = (
     Parameter("is_", "A", 0.0),
-    Parameter("temperature", "K", 0.0, inclusive=False),
+    _TEMPERATURE,
     Parameter("gmin", "S", 0.0),
     Parameter("cjo", "F", 0.0),
     Parameter("vj", "V", 0.0, inclusive=False),
@@ -219,7 +230,7 @@ _DIODE = (
 )
 
 _MOSFET = (
-    Parameter("polarity", "1"),
+    _POLARITY,
     Parameter("vto", "V"),
     Parameter("kp", "A/V²", 0.0),
     Parameter("gamma", "√V", 0.0),
@@ -277,8 +288,8 @@ DEVICES: dict[str, Device] = {
         noise=semi.mosfet_noise, limit=semi.limit_mosfet,
     ),
     "ekv": Device(
-        semi.ekv, (*_MOSFET, Parameter("temperature", "K", 0.0, inclusive=False)), "X", "kp", controls=2,
-        linear=False, conducts=True, noise=semi.ekv_noise,
+        semi.ekv, (*_MOSFET, _TEMPERATURE), "X", "kp", controls=2, linear=False,
+        conducts=True, noise=semi.ekv_noise,
     ),
     "switch": Device(
         _switch,

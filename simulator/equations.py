@@ -23,9 +23,10 @@ from .banks import Bank
 from .devices import Array, Law
 from .netlist import Netlist
 from .overrides import Overrides, replace_parameters
-from .structure import Pattern, Stamp, Structure
+from .structure import Pattern, Places, Structure
 
 EPSILON = float(np.finfo(np.float64).eps)
+HARMLESS = 0.01  # [V] that port voltages may move without any device's limiting
 LawOf = Callable[[Bank], Law | None]  # a bank's law or its storage
 
 
@@ -62,14 +63,14 @@ class Relaxation:
 class State:
     """F (b, n) at one x, its slopes (b, nnz) on the structure's pattern, and the size of its rounding errors.
 
-    ``limited`` (b,) marks samples linearised at other port voltages than x's; ``ports`` has those, by bank.
+    ``limited`` (b,) marks samples linearised at other port voltages than x's; ``ports`` (b, p) has those.
     """
 
     residual: Array
     slopes: Array
     rounding: Array
     limited: NDArray[np.bool_]
-    ports: list[Array | None]
+    ports: Array
 
 
 class Equations:
@@ -92,6 +93,7 @@ class Equations:
         self.overrides, self._held, self.batch = replaced.values, replaced.held, replaced.batch
         self.solver = self.structure.solver
         self._rows: NDArray[np.intp] | None = None
+        self._kept: dict[int, dict[str, Any]] = {}  # parameters by bank
         self._sum_linear()
 
     # -- values ----------------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ class Equations:
         part = copy.copy(self)
         part.solver = copy.copy(self.solver)  # whose pivots may change for these samples alone
         part._rows = rows if self._rows is None else self._rows[rows]
-        part.batch = len(rows)
+        part.batch, part._kept = len(rows), {}
         return part
 
     def real_part(self) -> Equations:
@@ -112,9 +114,17 @@ class Equations:
             {name: _pick(values, self._rows).real.copy() for name, values in bank.items()}
             for bank in self.overrides
         )
-        part._rows = None
+        part._rows, part._kept = None, {}
         part._sum_linear()
         return part
+
+    def _parameters(self, k: int, scale: float) -> dict[str, Any]:
+        """As :meth:`parameters`, to be read only: kept, for they are asked for at every iteration."""
+        if scale != 1.0:
+            return self.parameters(k, scale)
+        if k not in self._kept:
+            self._kept[k] = self.parameters(k)
+        return self._kept[k]
 
     def parameters(self, k: int, scale: float = 1.0) -> dict[str, Any]:
         """What the law of bank k takes."""
@@ -126,7 +136,7 @@ class Equations:
         """Whether a replaced value is complex."""
         return any(np.iscomplexobj(value) for bank in self.overrides for value in bank.values())
 
-    @property
+    @cached_property
     def limits(self) -> bool:
         """Whether any device limits its steps."""
         return any(bank.device.limit is not None for bank in self.banks)
@@ -145,8 +155,8 @@ class Equations:
         if parts is None:
             branch = np.zeros((1, at.pattern.nnz))
             kernels.scatter(at.branch_signs[None], 1.0, at.branch_slots, branch)
-            conduct, conduct_known = self._linear_slopes(lambda bank: bank.device.law)
-            store, store_known = self._linear_slopes(lambda bank: bank.device.storage)
+            conduct, conduct_known = self._linear_slopes(_law)
+            store, store_known = self._linear_slopes(_storage)
             parts = (conduct + branch, conduct_known, store, store_known)
             at.nominal = parts if own else at.nominal
         self._conduct, self._conduct_known, self._store, self._store_known = parts
@@ -235,47 +245,30 @@ class Equations:
         x: Array,
         drive: Drive,
         relaxation: Relaxation | None = None,
-        ports: list[Array | None] | None = None,
+        ports: Array | None = None,
     ) -> State:
         """F and its slopes at x (b, size), of the circuit or of an easier one.
 
         With ``ports``, the port voltages of the last linearisation, devices may be linearised nearer to these
         than x asks for (junction limiting); F is then extrapolated to x.
         """
-        full = self._full(x, drive)
+        full, at = self._full(x, drive), self.structure.laws
         residual, slopes, size = self._linear(self._conduct, full, drive.constant, drive.size)
-        limited = np.zeros(len(x), bool)
-        seen: list[Array | None] = [None] * len(self.banks)
-        for k, law, stamp, u, sizes in self._nonlinear(full, lambda bank: bank.device.law):
-            limit, p = self.banks[k].device.limit, self.parameters(k, drive.scale)
-            asked, last = u, None if ports is None else ports[k]
-            if limit is not None and last is not None:
-                u = limit(p, asked, last)
-            f, s = law(p, u)
-            if u is not asked:
-                f = f + (s * (asked - u)).sum(axis=0)
-                limited |= (u != asked).any(axis=(0, 2))
-            seen[k] = None if limit is None else u
-            stamp.add_values(f, residual)
-            stamp.add_slopes(s, slopes)
-            terms = np.abs(f) + (np.abs(s) * sizes).sum(axis=0)
-            for _, rows in stamp.rows:
-                kernels.scatter(terms, 1.0, rows, size)
+        u = full[:, at.first] - full[:, at.second]
+        u = u if ports is None else self._limited(u, ports, drive.scale)
+        limited = self._add(at, _law, u, full, drive.scale, residual, slopes, size)
         if relaxation is not None:
             self._relax(relaxation, full, residual, slopes, size)
-        return State(residual, slopes, EPSILON * size, limited, seen)
+        return State(residual, slopes, EPSILON * size, limited, u)
 
     def charge(self, x: Array, drive: Drive) -> tuple[Array, Array]:
         """Q (b, n) [C or Wb] and its slopes (b, nnz) at x (b, size)."""
-        full = self._full(x, drive)
+        full, at = self._full(x, drive), self.structure.storages
         nothing = np.zeros((1, len(self.structure.free)))
         if drive.known.size:
             nothing, _ = self._add_known(self._store_known, drive.known, nothing, nothing)
-        q, slopes, _ = self._linear(self._store, full, nothing, np.zeros_like(nothing, float))
-        for k, law, stamp, u, _ in self._nonlinear(full, lambda bank: bank.device.storage):
-            value, s = law(self.parameters(k), u)
-            stamp.add_values(value, q)
-            stamp.add_slopes(s, slopes)
+        q, slopes, size = self._linear(self._store, full, nothing, np.zeros_like(nothing, float))
+        self._add(at, _storage, full[:, at.first] - full[:, at.second], full, 1.0, q, slopes, size)
         return q, slopes
 
     def _full(self, x: Array, drive: Drive) -> Array:
@@ -294,13 +287,42 @@ class Equations:
         slopes = matrix[self._which(matrix, len(full))]
         return residual.astype(full.dtype, copy=False), slopes.astype(full.dtype, copy=False), size
 
-    def _nonlinear(self, full: Array, law_of: LawOf) -> Iterator[tuple[int, Law, Stamp, Array, Array]]:
-        """Bank by bank: number, law, places, port voltages and the sizes of their terms (ports, b, k)."""
-        for k, (bank, stamp) in enumerate(zip(self.banks, self.structure.stamps, strict=True)):
-            law = None if bank.device.linear else law_of(bank)
-            if law is not None:
-                ends = np.moveaxis(full[:, bank.terminals], 0, 2)  # (ports, 2, b, k)
-                yield k, law, stamp, ends[:, 0] - ends[:, 1], np.abs(ends).sum(axis=1)
+    def _limited(self, u: Array, last: Array, scale: float) -> Array:
+        """Port voltages nearer to those of the last linearisation, where devices ask for it."""
+        if not self.limits or np.abs(u - last).max(initial=0.0) <= HARMLESS:
+            return u
+        u, at = u.copy(), self.structure.laws
+        for k, ports in zip(at.banks, at.ports, strict=True):
+            limit = self.banks[k].device.limit
+            if limit is not None:
+                new, old = self._by_port(k, u[:, ports]), self._by_port(k, last[:, ports])
+                new[...] = limit(self._parameters(k, scale), new, old)
+        return u
+
+    def _add(
+        self, at: Places, law_of: LawOf, u: Array, full: Array, scale: float,
+        total: Array, slopes: Array, size: Array,
+    ) -> NDArray[np.bool_]:  # fmt: skip
+        """Add the devices' values and slopes at port voltages u (b, p); returns the samples extrapolated."""
+        limited = np.zeros(len(u), bool)
+        if not at.banks:
+            return limited
+        f, s = (np.empty((len(u), length), full.dtype) for length in at.shape)
+        for k, devices, ports in zip(at.banks, at.devices, at.ports, strict=True):
+            law = law_of(self.banks[k])
+            assert law is not None
+            f[:, devices], self._by_port(k, s[:, ports])[...] = law(
+                self._parameters(k, scale), self._by_port(k, u[:, ports])
+            )
+        kernels.stamp(
+            f, s, u, full, at.first, at.second, at.device, at.rows, at.entries, total, slopes, size, limited
+        )
+        return limited
+
+    def _by_port(self, k: int, values: Array) -> Array:
+        """A bank's ports (b, ports * k) as a view (ports, b, k)."""
+        bank = self.banks[k]
+        return values.reshape(len(values), len(bank.terminals), len(bank.names)).swapaxes(0, 1)
 
     def _relax(self, r: Relaxation, full: Array, residual: Array, slopes: Array, size: Array) -> None:
         at, nodes = self.structure, self.structure.nodes
@@ -354,6 +376,14 @@ class Equations:
                 zero = np.zeros((len(bank.terminals), 1, len(bank.names)))
                 largest = max(largest, float(np.abs(bank.device.law(self.parameters(k), zero)[1]).max()))
         return largest or 1.0
+
+
+def _law(bank: Bank) -> Law:
+    return bank.device.law
+
+
+def _storage(bank: Bank) -> Law | None:
+    return bank.device.storage
 
 
 def _pick(array: Array, rows: NDArray[np.intp] | None) -> Array:

@@ -5,7 +5,8 @@
     value, slopes = e.evaluate(u)   # u (ports, ..., k), real or complex
 
 Text is only ever parsed, never executed: a formula becomes a tuple of steps in postfix order, and the
-steps are numbers, ports and the functions of the table below.
+steps are numbers, parameters, ports and the functions of a table. A formula inside a subcircuit is read once
+(:func:`parse_formula`) and gets its parameters in every instance (:meth:`Formula.bind`).
 
 The meaning is that of ngspice's B sources (ngspice manual, "B source", and its parse tree functions):
 ``log`` is natural, ``a^b``, ``a**b`` and ``pow(a,b)`` are ``|a|^b``, ``pwr(a,b)`` is ``sgn(a) |a|^b``, powers
@@ -19,49 +20,25 @@ parser refuses it.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .devices import TIME, Control, Current, Time
+from .devices import Control, Current, Time
 from .expression_functions import ANALYTIC_POWERS, FUNCTIONS, PARAMETER_FUNCTIONS, Function
+from .expression_parser import OPERAND, PRECEDENCE, SIGN, Step, parse_steps
 from .netlist import GROUND
-from .spice_numbers import DIGITS, ExpressionError, parse_number, quoted
+from .spice_numbers import ExpressionError, quoted
 
 Array = NDArray[Any]
 Port = Control
 Parameters = Callable[[str], float]
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
-
-LONGEST = 10_000  # characters of a formula
-DEEPEST = 100  # parentheses, signs and choices inside one another
-
-_TOKEN = re.compile(
-    rf"\s*(?:(?P<number>{DIGITS}[a-z]*)|(?P<name>[a-z_][\w.]*)"
-    r"|(?P<sign>\*\*|==|!=|<>|<=|>=|&&|\|\||[-+*/^()?:,<>!]))",
-    re.ASCII,
-)
-_PROBED = re.compile(r"\s*\(([^()]*)\)")  # what v and i are of
-_SPELLINGS = {"**": "^", "<>": "!="}
-_PRECEDENCE = {  # of operators with two operands; all group from the left; then signs, powers, operands
-    "||": 1, "&&": 2, "==": 3, "!=": 3, "<": 4, ">": 4, "<=": 4, ">=": 4,
-    "+": 5, "-": 5, "*": 6, "/": 6, "^": 8,
-}  # fmt: skip
-_SIGN, _OPERAND = 7, 9
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a formula in postfix order: push the port of this index, or call this function."""
-
-    port: int = -1
-    function: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,9 +98,9 @@ class Expression:
         stack: list[tuple[str, int]] = []  # text, and how tightly it binds
         for step in self.steps:
             if not isinstance(step, Step):
-                stack.append((constant(step) if step >= 0 else f"({constant(step)})", _OPERAND))
+                stack.append((constant(step) if step >= 0 else f"({constant(step)})", OPERAND))
             elif step.port >= 0:
-                stack.append((names[step.port], _OPERAND))
+                stack.append((names[step.port], OPERAND))
             else:
                 arity = FUNCTIONS[step.function].arity
                 stack[-arity:] = [_call_text(step.function, stack[-arity:])]
@@ -149,12 +126,72 @@ def port_text(port: Port) -> str:
     return f"v({port[0]})" if port[1] == GROUND else f"v({port[0]},{port[1]})"
 
 
-def parse_expression(text: str, parameters: Parameters | None = None) -> Expression:
-    """The formula in ``text``; ``parameters`` gives a name's value or raises KeyError.
+@dataclass(frozen=True)
+class Formula:
+    """A formula as it was written: numbers, parameters by name, ports and functions in postfix order."""
+
+    text: str
+    ports: tuple[Port, ...]
+    parameters: tuple[str, ...]
+    steps: tuple[float | Step, ...]
+    functions: Mapping[str, Function] = field(repr=False, compare=False)
+
+    def bind(self, parameters: Parameters | None = None) -> Expression:
+        """The expression with these parameters' values; what depends on no port becomes a number.
+
+        Raises :class:`ExpressionError` for unknown names, and where a constant is outside of a domain.
+        """
+        known = {name: _parameter(name, parameters) for name in self.parameters}
+        steps: list[float | Step] = []
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            for step in self.steps:
+                if not isinstance(step, Step) or step.port >= 0:
+                    steps.append(step)
+                elif step.parameter:
+                    steps.append(known[step.parameter])
+                else:
+                    self._call(step, steps)
+        return Expression(self.ports, tuple(steps))
+
+    def _call(self, step: Step, steps: list[float | Step]) -> None:
+        """The function's step, or its value where all its arguments are constants."""
+        function = self.functions[step.function]
+        arguments = steps[-function.arity :]
+        if any(isinstance(argument, Step) for argument in arguments):
+            steps.append(step)
+            return
+        value = float(function.value(*arguments))
+        if not math.isfinite(value):
+            called = f"{step.function} of {', '.join(f'{argument:g}' for argument in arguments)}"
+            raise ExpressionError(f"formula {quoted(self.text)}: {called} is not a finite number")
+        steps[-function.arity :] = [value]
+
+    def constant(self, parameters: Parameters | None = None) -> float:
+        """The value of a formula of numbers and parameters. Raises :class:`ExpressionError`."""
+        if self.ports:
+            what = port_text(self.ports[0])
+            raise ExpressionError(
+                f"{quoted(self.text)} depends on {what}; expected numbers and parameters only"
+            )
+        (value,) = self.bind(parameters).steps
+        assert isinstance(value, float)
+        return value
+
+
+def parse_formula(text: str, functions: Mapping[str, Function] = FUNCTIONS) -> Formula:
+    """Read a formula; in parameters the ``functions`` are ``PARAMETER_FUNCTIONS``.
 
     Raises :class:`ExpressionError`.
     """
-    return _Parser(text, parameters, FUNCTIONS).parse()
+    return Formula(text, *parse_steps(text, functions), functions)
+
+
+def parse_expression(text: str, parameters: Parameters | None = None) -> Expression:
+    """Read a formula of voltages and currents; ``parameters`` gives the value of a name, or a KeyError.
+
+    Raises :class:`ExpressionError`.
+    """
+    return parse_formula(text).bind(parameters)
 
 
 def parse_constant(text: str, parameters: Parameters | None = None) -> float:
@@ -162,24 +199,33 @@ def parse_constant(text: str, parameters: Parameters | None = None) -> float:
 
     Raises :class:`ExpressionError`.
     """
-    expression = _Parser(text, parameters, PARAMETER_FUNCTIONS).parse()
-    if expression.ports:
-        what = port_text(expression.ports[0])
-        raise ExpressionError(f"{quoted(text)} depends on {what}; expected numbers and parameters only")
-    (value,) = expression.steps  # without ports, everything folds into one number
-    assert isinstance(value, float)
-    return value
+    return parse_formula(text, PARAMETER_FUNCTIONS).constant(parameters)
+
+
+def _parameter(name: str, parameters: Parameters | None) -> float:
+    """A parameter's value, or a constant's."""
+    try:
+        return float(CONSTANTS[name] if parameters is None else parameters(name))
+    except KeyError:
+        if name in CONSTANTS:
+            return CONSTANTS[name]
+        raise ExpressionError(
+            f"unknown name {quoted(name)}; expected a parameter, time, pi or e "
+            f"(a voltage is v({name[:20]}), a parameter needs .param)"
+        ) from None
 
 
 def _chain(function: Function, arguments: list[_Dual]) -> _Dual:
     """Chain rule; a partial that only selects (0 or 1) also keeps the other branch's nan out."""
-    value, partials = function.law(*(argument for argument, _ in arguments))
+    values = [argument for argument, _ in arguments]
+    value = function.value(*values)
+    partials = function.partials(value, *values)
     slopes: dict[int, Any] = {}
     for partial, (_, inner) in zip(partials, arguments, strict=True):
         if partial is None:
             continue
         for port, slope in inner.items():
-            selects = np.asarray(partial).dtype == np.bool_
+            selects = getattr(partial, "dtype", None) == np.bool_
             part = np.where(partial, slope, 0.0) if selects else partial * slope
             slopes[port] = slopes[port] + part if port in slopes else part
     return value, slopes
@@ -194,178 +240,9 @@ def _call_text(name: str, arguments: list[tuple[str, int]]) -> tuple[str, int]:
 
     if name == "?:":
         return f"{operand(0, 1)}?{operand(1, 0)}:{operand(2, 0)}", 0
-    if name in _PRECEDENCE:
-        level = _PRECEDENCE[name]
+    if name in PRECEDENCE:
+        level = PRECEDENCE[name]
         return f"{operand(0, level)}{name}{operand(1, level + 1)}", level
     if name in ("unary -", "!"):
-        return f"{name[-1]}{operand(0, _SIGN)}", _SIGN
-    return f"{name}({','.join(text for text, _ in arguments)})", _OPERAND
-
-
-class _Parser:
-    """Precedence parsing by one function a level, each of which leaves its steps on ``self.steps``."""
-
-    def __init__(self, text: str, parameters: Parameters | None, table: Mapping[str, Function]) -> None:
-        if len(text) > LONGEST:
-            raise ExpressionError(f"formula of {len(text)} characters; at most {LONGEST} are allowed")
-        self.text = text.lower()
-        self.parameters, self.table = parameters, table
-        self.steps: list[float | Step] = []
-        self.ports: dict[Port, int] = {}
-        self.place = self.depth = 0
-        self.advance()
-
-    def parse(self) -> Expression:
-        self.choice()
-        if self.kind != "end":
-            raise self.unexpected("an operator or the end")
-        return Expression(tuple(self.ports), tuple(self.steps))
-
-    def advance(self) -> None:
-        """Read the next token into ``kind`` and ``token``."""
-        found = _TOKEN.match(self.text, self.place)
-        if found is None:
-            rest = self.text[self.place :].strip()
-            self.kind, self.token = ("end", "") if not rest else ("character", rest[0])
-            return
-        self.kind, token = str(found.lastgroup), found[str(found.lastgroup)]
-        self.token = _SPELLINGS.get(token, token)
-        self.place = found.end()
-
-    def unexpected(self, expected: str) -> ExpressionError:
-        here = "the end" if self.kind == "end" else quoted(self.token)
-        return ExpressionError(f"formula {quoted(self.text)}: {here} where {expected} was expected")
-
-    def accept(self, sign: str) -> bool:
-        if self.kind == "sign" and self.token == sign:
-            self.advance()
-            return True
-        return False
-
-    def expect(self, sign: str) -> None:
-        if not self.accept(sign):
-            raise self.unexpected(repr(sign))
-
-    def choice(self) -> None:
-        """``condition ? if_true : if_false``."""
-        self.descend()
-        self.binary(1)
-        if self.accept("?"):
-            self.choice()
-            self.expect(":")
-            self.choice()
-            self.call("?:")
-        self.depth -= 1
-
-    def descend(self) -> None:
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise ExpressionError(f"formula {quoted(self.text)} is nested more than {DEEPEST} deep")
-
-    def binary(self, level: int) -> None:
-        """Operators of at least this precedence."""
-        self.unary()
-        while self.kind == "sign" and _PRECEDENCE.get(self.token, 0) >= level:
-            operator = self.token
-            self.advance()
-            self.binary(_PRECEDENCE[operator] + 1)
-            self.call(operator)
-
-    def unary(self) -> None:
-        self.descend()
-        if self.accept("-"):
-            self.unary()
-            self.call("unary -")
-        elif self.accept("!"):
-            self.unary()
-            self.call("!")
-        elif self.accept("+"):
-            self.unary()
-        else:
-            self.power()
-        self.depth -= 1
-
-    def power(self) -> None:
-        self.operand()
-        while self.accept("^"):
-            if self.kind == "sign" and self.token in "+-!":
-                self.unary()
-            else:
-                self.operand()
-            self.call("^")
-
-    def operand(self) -> None:
-        kind, token = self.kind, self.token
-        if kind == "number":
-            self.advance()
-            self.steps.append(parse_number(token))
-        elif kind == "name" and token in ("v", "i") and _PROBED.match(self.text, self.place):
-            self.probe(token)
-        elif kind == "name":
-            self.advance()
-            if self.accept("("):
-                self.arguments(token)
-            else:
-                self.constant(token)
-        elif self.accept("("):
-            self.choice()
-            self.expect(")")
-        else:
-            raise self.unexpected("a number, a name or '('")
-
-    def probe(self, letter: str) -> None:
-        """``v(a)``, ``v(a,b)`` or ``i(device)``."""
-        found = _PROBED.match(self.text, self.place)
-        assert found is not None
-        names = [GROUND if name.strip() == "gnd" else name.strip() for name in found[1].split(",")]
-        most = 2 if letter == "v" else 1
-        if len(names) > most or not all(names) or any(len(name.split()) > 1 for name in names):
-            expected = "v(node) or v(node,node)" if letter == "v" else "i(device)"
-            raise ExpressionError(f"{letter}({quoted(found[1])}) where {expected} was expected")
-        port: Port = Current(names[0]) if letter == "i" else (names[0], (*names, GROUND)[1])
-        self.steps.append(Step(port=self.ports.setdefault(port, len(self.ports))))
-        self.place = found.end()
-        self.advance()
-
-    def arguments(self, name: str) -> None:
-        """Arguments of a function whose name and opening parenthesis have been read."""
-        if name not in self.table:
-            known = ", ".join(sorted(known for known in self.table if known.isidentifier()))
-            raise ExpressionError(f"unknown function {quoted(name)}; expected one of v, i, {known}")
-        arity = self.table[name].arity
-        for k in range(arity):
-            if k:
-                self.expect(",")
-            self.choice()
-        self.expect(")")
-        self.call(name)
-
-    def constant(self, name: str) -> None:
-        if name == "time":
-            self.steps.append(Step(port=self.ports.setdefault(TIME, len(self.ports))))
-            return
-        try:
-            value = self.parameters(name) if self.parameters is not None else CONSTANTS[name]
-        except KeyError:
-            if name not in CONSTANTS:
-                raise ExpressionError(
-                    f"unknown name {quoted(name)}; expected a parameter, time, pi or e "
-                    f"(a voltage is v({name[:20]}), a parameter needs .param)"
-                ) from None
-            value = CONSTANTS[name]
-        self.steps.append(float(value))
-
-    def call(self, name: str) -> None:
-        """The function's step, or its value where all its arguments are constants."""
-        function = self.table[name]
-        last = self.steps[-function.arity :]
-        constants = [step for step in last if isinstance(step, float)]
-        if len(constants) < function.arity:
-            self.steps.append(Step(function=name))
-            return
-        with np.errstate(all="ignore"):
-            value = float(function.law(*constants)[0])
-        if not math.isfinite(value):
-            called = f"{name} of {', '.join(f'{constant:g}' for constant in constants)}"
-            raise ExpressionError(f"formula {quoted(self.text)}: {called} is not a finite number")
-        self.steps[-function.arity :] = [value]
+        return f"{name[-1]}{operand(0, SIGN)}", SIGN
+    return f"{name}({','.join(text for text, _ in arguments)})", OPERAND

@@ -25,10 +25,12 @@ from . import sparse_kernels as kernels
 
 Array = NDArray[Any]
 Index = NDArray[np.int64]
+Place = NDArray[np.uint32]
 
-GROWTH = 1e6  # of a column's largest multiplier, above that (or 1) when the pivots were chosen
+GROWTH = 1e3  # of a column's largest multiplier, above that (or 1) when the pivots were chosen
+FILL = 2.0  # entries of L and U over those of the matrix, above which another order is tried
 ORDERS: tuple[dict[str, Any], ...] = (
-    {"permc_spec": "COLAMD"},
+    {"permc_spec": "COLAMD"},  # its pivots are the better ones
     {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.01, "options": {"SymmetricMode": True}},
 )
 
@@ -37,20 +39,24 @@ ORDERS: tuple[dict[str, Any], ...] = (
 class Plan:
     """An order of pivots and the patterns of L and U (strictly triangular, compressed columns)."""
 
-    column_order: Index  # column of A at each place
-    row_place: Index  # place of each row of A
-    l_starts: Index
-    l_rows: Index
-    u_starts: Index
-    u_rows: Index
+    column_order: Place  # column of A at each place
+    row_place: Place  # place of each row of A
+    l_starts: Place
+    l_rows: Place
+    u_starts: Place
+    u_rows: Place
     limit: Array  # (n,) allowed multipliers
 
     @property
-    def patterns(self) -> tuple[Index, ...]:
+    def patterns(self) -> tuple[Place, ...]:
         """In the order in which kernels take them."""
         return (
             self.column_order, self.row_place, self.l_starts, self.l_rows, self.u_starts, self.u_rows
         )  # fmt: skip
+
+
+def _unsigned(places: NDArray[Any]) -> Place:
+    return places.astype(np.uint32)
 
 
 class SparseSolver:
@@ -107,8 +113,10 @@ class SparseSolver:
             if done == n:
                 break
             room *= 2
-        l_rows, u_rows = l_rows[: l_starts[n]].copy(), u_rows[: u_starts[n]].copy()
-        free = Plan(order, place, l_starts, l_rows, u_starts, u_rows, np.full(n, np.inf))
+        free = Plan(
+            _unsigned(order), _unsigned(place), _unsigned(l_starts), _unsigned(l_rows[: l_starts[n]]),
+            _unsigned(u_starts), _unsigned(u_rows[: u_starts[n]]), np.full(n, np.inf),
+        )  # fmt: skip
         largest = self._numeric(free, values[None]).largest
         return replace(free, limit=GROWTH * np.maximum(1.0, np.nan_to_num(largest)))
 
@@ -116,10 +124,14 @@ class SparseSolver:
         if not np.isfinite(values).all():
             return None
         matrix = csc_array((values, self.indices, self.starts), shape=(self.size, self.size))
-        try:
-            found = [splu(matrix, **options) for options in ORDERS]
-        except RuntimeError:  # exactly singular
-            return None
+        found: list[SuperLU[Any]] = []
+        for options in ORDERS:
+            try:
+                found.append(splu(matrix, **options))
+            except RuntimeError:  # exactly singular
+                return None
+            if found[-1].nnz <= FILL * len(values):
+                break
         return min(found, key=lambda factors: factors.nnz)
 
     def _numeric(self, plan: Plan, data: Array) -> Numeric:

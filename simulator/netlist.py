@@ -160,6 +160,7 @@ class Netlist:
         """
         m, nbv = min(m, semi.MAX_GRADING), n if nbv is None else nbv
         _positive(name, is_=is_, n=n, vj=vj, bv=bv, ibv=ibv, nbv=nbv, tnom=tnom)
+        _check_fc(name, fc)
         hot, start = self.temperature, f"{name}#internal" if rs else anode
         is_hot = heat.diode_saturation(is_, n, eg, xti, hot, tnom)
         values = {
@@ -209,6 +210,7 @@ class Netlist:
         fc: float = 0.5, gmin: float | None = None,
     ) -> list[Addition]:  # fmt: skip
         _positive(name, pb=pb)
+        _check_fc(name, fc)
         hot, m = self.temperature, min(mj, semi.MAX_GRADING)
         common = {
             "temperature": hot, "m": m, "fc": fc, "is_": heat.bulk_saturation(is_, hot, tnom),
@@ -335,6 +337,12 @@ def _at_rest(value: float | None, waveform: Waveform | None) -> float:
 def _check_polarity(name: str, polarity: int) -> None:
     if polarity not in (1, -1):
         raise NetlistError(f"{name}: polarity is {polarity}; give 1 (n channel) or -1 (p channel)")
+
+
+def _check_fc(name: str, fc: float) -> None:
+    """``fc vj`` [V] is where a junction's charge turns straight, before ``vj``, where it is singular."""
+    if not 0.0 <= fc < 1.0:
+        raise NetlistError(f"{name}: fc is {fc:g}; give a value of at least 0 and below 1")
 
 
 def _positive(name: str, **values: float) -> None:

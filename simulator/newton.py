@@ -73,7 +73,7 @@ class _Iteration:
         self.state = self._evaluate(self.x)
         self.result = self.result.astype(self.state.residual.dtype)
 
-    def _evaluate(self, x: Array, ports: list[Array | None] | None = None) -> State:
+    def _evaluate(self, x: Array, ports: Array | None = None) -> State:
         return self.equations.evaluate(x, self.drive, self.relaxation, ports)
 
     def balanced(self, slack: float) -> Flags:
@@ -93,7 +93,7 @@ class _Iteration:
         old = self.state
         self.state = State(
             old.residual[keep], old.slopes[keep], old.rounding[keep], old.limited[keep],
-            [None if u is None else u[:, keep] for u in old.ports],
+            old.ports[keep],
         )  # fmt: skip
 
     def step(self) -> None:

@@ -31,6 +31,8 @@ class NoiseSpectrum:
     devices: tuple[str, ...]
     contributions: Array  # (devices, F) [U²/Hz]
     gain: Array  # (F,) complex, from the source to the output [U/W]
+    residual: float  # of the operating point [A]
+    backward_error: float  # of the adjoint solves: see LinearCircuit
 
     @property
     def output(self) -> Array:
@@ -72,8 +74,9 @@ def noise(circuit: Circuit, output: Probe, source: str, frequencies: ArrayLike) 
     """
     linear = linearised(circuit)
     into = linear.excitation({source: 1.0})
-    f = checked_frequencies(frequencies)
-    adjoint = linear.solve(f, linear.probe(output)[None], transposed=True)[:, 0]
+    f, row = checked_frequencies(frequencies), linear.probe(output)[None]
+    solved = linear.solve(f, row, transposed=True)
+    adjoint = solved[:, 0]
     full = np.pad(adjoint, ((0, 0), (1, 1)))
     names: list[str] = []
     parts = [np.empty((0, len(adjoint)))]
@@ -83,7 +86,8 @@ def noise(circuit: Circuit, output: Probe, source: str, frequencies: ArrayLike) 
             a, b = bank.terminals[0]
             parts.append((np.abs(full[:, a] - full[:, b]) ** 2 * density).T)
             names += bank.names
-    return NoiseSpectrum(f, tuple(names), np.concatenate(parts), adjoint @ into)
+    error = linear.backward_error(f, solved, row, transposed=True)
+    return NoiseSpectrum(f, tuple(names), np.concatenate(parts), adjoint @ into, linear.point.residual, error)
 
 
 def _density(linear: LinearCircuit, k: int) -> Array | None:

@@ -22,6 +22,7 @@ from .banks import GROUND
 from .continuation import continued
 from .devices import Array
 from .equations import EPSILON, Drive, Equations, Relaxation
+from .lookup import branch_current, node_voltage
 from .netlist import Netlist, NetlistError
 from .newton import newton
 from .overrides import Overrides
@@ -63,23 +64,20 @@ class OperatingPoint(_Solution):
     residual: float  # largest |sum of currents into a node| [A], of the netlist's own equations
     voltage_residual: float  # largest violation of a voltage-defined device's law [V]
     iterations: int  # of Newton's method, all attempts together
-    method: str  # "newton", "gmin stepping", "source stepping" or "pseudo-transient"
+    method: str  # "newton", "damped newton", "gmin stepping", "source stepping" or "pseudo-transient"
 
     def __getitem__(self, node: str) -> float:
         """Voltage [V] of a node by name."""
-        return self._by_node[node]
+        value: float = node_voltage(self.nodes, self.voltages, node).item()
+        return value
 
     def current(self, device: str) -> float:
         """Current [A] through a voltage-defined device, by name."""
-        value: float = self.currents[self.branches.index(device)].item()
+        value: float = branch_current(self.branches, self.currents, device).item()
         return value
 
     def voltages_by_node(self) -> dict[str, float]:
         """Voltage [V] of every node, ground included."""
-        return dict(self._by_node)
-
-    @cached_property
-    def _by_node(self) -> dict[str, float]:
         return {GROUND: 0.0, **dict(zip(self.nodes, self.voltages.tolist(), strict=True))}
 
 
@@ -101,13 +99,11 @@ class OperatingPoints(_Solution):
 
     def __getitem__(self, node: str) -> Array:
         """Voltages (B,) [V] of a node by name."""
-        if node == GROUND:
-            return np.zeros_like(self.voltages[:, 0])
-        return np.asarray(self.voltages[:, self.nodes.index(node)])
+        return node_voltage(self.nodes, self.voltages, node)
 
     def current(self, device: str) -> Array:
         """Currents (B,) [A] through a voltage-defined device, by name."""
-        return np.asarray(self.currents[:, self.branches.index(device)])
+        return branch_current(self.branches, self.currents, device)
 
     def require(self) -> OperatingPoints:
         """Itself where every sample converged; otherwise raises :class:`ConvergenceError`."""
@@ -161,7 +157,8 @@ def operating_points(
 
     The analysis of the topology is shared by the batch. To keep it between calls, make
     ``Structure(net)`` (:mod:`~ohmostat.simulator.structure`) once and pass that; it is not validated again.
-    ``start`` is one solution, or one a sample. At most ``threads`` share the batch out. Never raises for a
+    ``start`` is one solution, or one a sample. At most ``threads`` share the batch out. Memory: the results,
+    and at most 256 MB of matrices and factors at a time, unless one sample takes more. Never raises for a
     sample that fails: see ``converged``, or call :meth:`OperatingPoints.require`.
     """
     equations = _equations(net, at)
@@ -216,11 +213,13 @@ def _start(
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """Samples' end points (b, size), iterations, and the method that found each ("" for none)."""
+    """Samples' end points (b, size), iterations, the method that found each ("" for none), residuals (b,)."""
 
     x: Array
     iterations: NDArray[np.int64]
     method: list[str]
+    residual: Array  # [A]
+    voltage_residual: Array  # [V]
 
 
 class _Search:
@@ -238,10 +237,8 @@ class _Search:
             first = self.equations.take(np.zeros(1, np.intp))
             first.solver = self.equations.solver
             newton(first, self.start[:1], self.drive.take(np.zeros(1, np.intp)))
-        room = max(1, self.equations.solver.room)
-        threads = max(1, min(threads, batch * room // SHARE))
-        at_a_time = max(1, MEMORY // threads // room)
-        chunks = np.array_split(np.arange(batch), max(threads, -(-batch // at_a_time)))
+        threads = max(1, min(threads, batch * self.equations.solver.room // SHARE))
+        chunks = _chunks(self.equations, np.arange(batch), threads)
         if threads == 1:
             parts = [self._chunk(rows) for rows in chunks]
         else:
@@ -249,7 +246,8 @@ class _Search:
                 parts = list(pool.map(self._chunk, chunks))
         return _Found(
             np.concatenate([p.x for p in parts]), np.concatenate([p.iterations for p in parts]),
-            [method for p in parts for method in p.method],
+            [method for p in parts for method in p.method], np.concatenate([p.residual for p in parts]),
+            np.concatenate([p.voltage_residual for p in parts]),
         )  # fmt: skip
 
     def _chunk(self, rows: NDArray[np.intp]) -> _Found:
@@ -264,12 +262,23 @@ class _Search:
             damped = newton(equations.take(left), start[left], drive.take(left), damped=True)
             x, spent[left] = _assigned(x, left, damped.x), spent[left] + damped.iterations
             for b, ok in zip(left, damped.converged, strict=True):
-                method[b] = "newton" if ok else ""
+                method[b] = "damped newton" if ok else ""
         for k in [k for k, found in enumerate(method) if not found]:
             one = np.array([k])
             end, method[k] = continued(equations.take(one), drive.take(one), start[one])
             x, spent[k] = _assigned(x, one, end.x), spent[k] + end.iterations[0]
-        return _Found(x, spent, method)
+        left_over = np.abs(equations.evaluate(x, drive).residual)
+        n = equations.structure.free_nodes
+        return _Found(
+            x, spent, method, left_over[:, :n].max(axis=1, initial=0.0),
+            left_over[:, n:].max(axis=1, initial=0.0),
+        )  # fmt: skip
+
+
+def _chunks(equations: Equations, rows: NDArray[np.intp], threads: int = 1) -> list[NDArray[np.intp]]:
+    """Samples in parts of which ``threads`` at a time keep to MEMORY, and no fewer parts than threads."""
+    at_a_time = max(1, MEMORY // threads // max(1, equations.solver.room))
+    return np.array_split(rows, max(threads, -(-len(rows) // at_a_time)))
 
 
 def _assigned(x: Array, rows: NDArray[np.intp], values: Array) -> Array:
@@ -299,7 +308,6 @@ def _held(
 
 def _collect(equations: Equations, drive: Drive, found: _Found, spent: NDArray[np.int64]) -> OperatingPoints:
     at = equations.structure
-    residual = np.abs(equations.evaluate(found.x, drive).residual)
     converged = np.array([method != "" for method in found.method])
     iterations = found.iterations + spent
     errors = {
@@ -308,9 +316,11 @@ def _collect(equations: Equations, drive: Drive, found: _Found, spent: NDArray[n
     }
 
     def completed(rows: NDArray[np.intp]) -> Array:
-        x = found.x[rows]
-        equations.take(rows).complete(x, drive.take(rows))
-        return x
+        parts = []
+        for part in _chunks(equations, rows):
+            parts.append(found.x[part])
+            equations.take(part).complete(parts[-1], drive.take(part))
+        return np.concatenate(parts)
 
     return OperatingPoints(
         nodes=at.node_names,
@@ -318,8 +328,8 @@ def _collect(equations: Equations, drive: Drive, found: _Found, spent: NDArray[n
         branches=at.branch_names,
         solved=found.x,
         complete=lambda: completed(np.arange(len(found.x))),
-        residual=residual[:, : at.free_nodes].max(axis=1, initial=0.0),
-        voltage_residual=residual[:, at.free_nodes :].max(axis=1, initial=0.0),
+        residual=found.residual,
+        voltage_residual=found.voltage_residual,
         iterations=iterations,
         method=tuple(found.method),
         converged=converged,

@@ -46,10 +46,14 @@ def relax(
 ) -> Relaxed:
     """Equilibria of ``circuit`` under ``injected`` (batch, N) [A], from the ports ``start`` (batch, N).
 
-    Without a ``start``, from where inputs and biases alone would take each neuron, which saves a sweep.
-    A sample has settled when a whole sweep moves no port by more than ``tolerance`` of full swing.
-    ``window = 0`` switches the acceleration off.
+    Without a ``start``, from where inputs and biases alone would take each neuron, which saves a sweep where
+    the inputs reach the iterate. A sample has settled when a whole sweep moves no port of the iterate (of
+    every colour but the first, which the sweep derives from them) by more than ``tolerance`` of full swing.
+    ``window = 0`` switches the acceleration off. Raises ValueError for arrays of another shape, and for
+    options out of range.
     """
+    _check_shapes(circuit.size, injected=injected, start=injected if start is None else start)
+    _check_options(tolerance, max_sweeps, window)
     load = circuit.load[np.newaxis]
     scale = np.full(len(injected), circuit.swing, circuit.dtype)
     law = neurons.LAWS[circuit.law]
@@ -68,8 +72,11 @@ def solve_linear(
 
     ``slopes`` and ``rhs`` are (batch, N); with ``circuit.transposed()`` this is the adjoint's equation.
     ``tolerance`` is relative to each solution's scale. Samples that do not converge, where the
-    equilibrium itself is not one that relaxation finds, are solved densely.
+    equilibrium itself is not one that relaxation finds, are solved densely. Raises ValueError as
+    :func:`relax` does.
     """
+    _check_shapes(circuit.size, rhs=rhs, slopes=slopes)
+    _check_options(tolerance, max_sweeps, WINDOW)
     load = circuit.load / slopes
     size = np.abs(rhs / load).max(axis=1, keepdims=True)
     size[size == 0] = 1
@@ -86,6 +93,25 @@ def solve_linear(
             solution[row] = np.linalg.solve(dense - np.diag(load[row]), rhs[row])
     solution *= size
     return solution
+
+
+def _check_shapes(size: int, **arrays: Array) -> None:
+    """All (batch, size) and of one batch: the kernels take that for granted."""
+    first = next(iter(arrays))
+    for name, array in arrays.items():
+        if array.ndim != 2 or array.shape != (len(arrays[first]), size):
+            raise ValueError(
+                f"{name} has shape {array.shape}; it must be (batch, {size}), a value for each node of the "
+                f"circuit, with as many rows as {first}"
+            )
+
+
+def _check_options(tolerance: float, max_sweeps: int, window: int) -> None:
+    if not 0 < tolerance < np.inf:
+        raise ValueError(f"tolerance is {tolerance}; it must be above 0 and finite, such as 1e-5")
+    for name, value, least in (("max_sweeps", max_sweeps, 1), ("window", window, 0)):
+        if value < least:
+            raise ValueError(f"{name} is {value}; it must be a whole number, at least {least}")
 
 
 def _iterate(

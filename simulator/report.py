@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .analyses import Result
-from .comparison import Difference
+from .comparison import Difference, NotCompared
 from .deck import Deck
 from .noise import NoiseSpectrum
 from .operating_point import OperatingPoint
@@ -18,23 +18,31 @@ from .small_signal import TransferFunction
 from .sweeps import MonteCarloPoints
 from .transient import Transient
 
+Differences = Sequence[Difference | NotCompared]
 LARGEST_PARTS = 3  # devices named as the sources of noise
 
 
-def report(deck: Deck, results: Mapping[str, Result], differences: list[Difference] | None) -> str:
+def report(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> str:
     """All results as text: the operating point as a table, other analyses in short."""
     return "\n".join(_lines(deck, results, differences))
 
 
-def _lines(deck: Deck, results: Mapping[str, Result], differences: list[Difference] | None) -> Iterator[str]:
+def _lines(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> Iterator[str]:
     yield deck.title
     for name, result in results.items():
         yield ""
         yield from _DESCRIBED[result.kind](name, result)
     if differences is not None:
         yield "\nlargest differences from ngspice (relative to a vector's largest value, a transient's swing)"
-        rows = [(d.analysis, d.vector, f"{d.largest:.3g} {d.unit}", f"{d.relative:.2g}") for d in differences]
-        yield from _table(("analysis", "vector", "difference", "relative"), rows)
+        yield from _table(
+            ("analysis", "vector", "difference", "relative"), list(map(_difference, differences))
+        )
+
+
+def _difference(row: Difference | NotCompared) -> tuple[str, str, str, str]:
+    if isinstance(row, NotCompared):
+        return row.analysis, row.vector, "not compared:", row.why
+    return row.analysis, row.vector, f"{row.largest:.3g} {row.unit}", f"{row.relative:.2g}"
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
@@ -133,12 +141,12 @@ _DESCRIBED = {
 # -- as JSON -------------------------------------------------------------------------------------------
 
 
-def as_json(deck: Deck, results: Mapping[str, Result], differences: list[Difference] | None) -> str:
+def as_json(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> str:
     """All results at full precision. Complex vectors are split into ``real`` and ``imag``."""
     return json.dumps(_jsonable(_plain(deck, results, differences)))
 
 
-def _plain(deck: Deck, results: Mapping[str, Result], differences: list[Difference] | None) -> dict[str, Any]:
+def _plain(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> dict[str, Any]:
     """All results by analysis and vector; of an operating point the numbers themselves."""
     shown: dict[str, Any] = {"title": deck.title}
     for name, result in results.items():

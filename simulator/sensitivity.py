@@ -23,7 +23,6 @@ from .small_signal import Circuit, LinearCircuit, Output, linearised
 
 COMPLEX_STEP = 1e-30
 DIFFERENCE = 1e-4  # of a parameter, or of its unit where it is 0
-DISCRETE = frozenset(("polarity",))  # parameters without a slope
 
 Key = tuple[str, str]  # device, parameter
 
@@ -36,6 +35,8 @@ class Sensitivity:
     slopes: Mapping[Key, float]
     values: Mapping[Key, float]  # of the parameters, in the same order
     main: Mapping[str, str]  # each device's main parameter
+    residual: float  # of the operating point [A]
+    backward_error: float  # of the adjoint solve: see LinearCircuit
 
     def __getitem__(self, key: str | Key) -> float:
         """By device (its main parameter), or by (device, parameter)."""
@@ -56,11 +57,13 @@ def sensitivity(circuit: Circuit, output: Output) -> Sensitivity:
     """Sensitivity of a node, a pair of nodes, a ``Current(device)``, or weights by these.
 
     Parameters that do not act at an operating point (capacitances, ...) have slope 0; a switch's threshold
-    too, which acts only where it switches.
+    too, which acts only where it switches. A polarity has none, and neither has a temperature, to which other
+    parameters have been carried: compare netlists built at two.
     """
     linear = linearised(circuit)
     row = linear.probe(output)
     adjoint = linear.at_rest().solve(row[None], transposed=True)[0]
+    error = linear.backward_error(0.0, adjoint[None, None], row[None], transposed=True)
     weights = np.pad(adjoint, 1)
     full = np.concatenate([[0.0], linear.point.x, [0.0]])
     slopes: dict[Key, float] = {}
@@ -75,15 +78,15 @@ def sensitivity(circuit: Circuit, output: Output) -> Sensitivity:
             keys = [(device, name) for device in bank.names]
             slopes |= zip(keys, (-weight * slope).tolist(), strict=True)
             values |= zip(keys, value.tolist(), strict=True)
-    return Sensitivity(float(row @ linear.point.x), slopes, values, main)
+    return Sensitivity(float(row @ linear.point.x), slopes, values, main, linear.point.residual, error)
 
 
 def _parameter_slopes(linear: LinearCircuit, k: int, u: Array) -> list[tuple[str, Array, Array]]:
-    """Name, value (k,) and ``∂f/∂p`` (k,) of all of a bank's parameters at port voltages u (ports, 1, k)."""
+    """Name, value (k,) and ``∂f/∂p`` (k,) of a bank's parameters at port voltages u (ports, 1, k)."""
     bank, given = linear.structure.banks[k], linear.equations.parameters(k)
     found = []
     for parameter in DEVICES[bank.kind].parameters:
-        if parameter.name not in DISCRETE:
+        if not parameter.fixed:
             value = np.broadcast_to(given[parameter.name], (1, len(bank.names)))
             slope = _slope(bank, given, u, parameter.name, value)
             found.append((parameter.name, value[0], slope[0]))

@@ -6,13 +6,8 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .analyses import Result
-    from .deck import Deck
+from typing import Any
 
 
 def add_arguments(parser: Any) -> None:
@@ -31,9 +26,10 @@ def add_arguments(parser: Any) -> None:
 def run(arguments: Any) -> None:
     """Run the file's analyses and show the results.
 
-    Raises :class:`~ohmostat.simulator.spice_reader.SpiceSyntaxError` and the analyses' errors, which start
-    with ``FILE:LINE:``, or with ``FILE:`` where no line is to blame.
+    Raises :class:`~ohmostat.simulator.spice_reader.SpiceSyntaxError` and the analyses' errors
+    (:func:`~ohmostat.simulator.analyses.run_deck`), which start with ``FILE:LINE:``.
     """
+    from .analyses import run_deck
     from .comparison import compare_with_ngspice
     from .report import as_json, report
     from .spice_reader import read_spice
@@ -43,7 +39,7 @@ def run(arguments: Any) -> None:
         if path is not None:
             _check_writable(path)
     deck = read_spice(arguments.file)
-    results = _results(arguments.file, deck)
+    results = run_deck(deck)
     differences = compare_with_ngspice(arguments.file, deck, results) if arguments.against else None
     print((as_json if arguments.json else report)(deck, results, differences))
     if arguments.out is not None:
@@ -57,21 +53,3 @@ def _check_writable(path: Path) -> None:
     folder = path.absolute().parent
     if path.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"{path}: cannot be written there; name a file in a folder that can be written to")
-
-
-def _results(path: Path, deck: Deck) -> dict[str, Result]:
-    """All results; an error gets the line of the first device that it names, or that touches a named node."""
-    from .analyses import run_deck
-    from .netlist import NetlistError
-    from .operating_point import ConvergenceError
-    from .spice_reader import SpiceSyntaxError
-    from .transient import TransientError
-
-    try:
-        return run_deck(deck)
-    except SpiceSyntaxError:
-        raise
-    except (NetlistError, ConvergenceError, TransientError) as error:
-        named = set(re.findall(r"'([^']+)'", str(error)))
-        touched = (e.origin for e in deck.elements if e.name in named or named.intersection(e.nodes))
-        raise type(error)(f"{next(touched, path)}: {error}") from None

@@ -14,7 +14,7 @@ Every analysis also takes the netlist itself, and then finds the operating point
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ from .banks import GROUND, NetlistError
 from .devices import Array, Current
 from .equations import EPSILON, Equations
 from .factorization import Factors
+from .lookup import branch_current, branch_place, node_place, node_voltage
 from .netlist import Netlist
 from .operating_point import OperatingPoint, operating_point
 from .overrides import Overrides
@@ -92,19 +93,10 @@ class LinearCircuit:
         return np.asarray(row[1:-1])
 
     def _node(self, name: str) -> int:
-        if name == GROUND:
-            return 0
-        if name not in self.structure.node_names:
-            raise NetlistError(f"output: netlist {self.net.title!r} has no node {name!r}")
-        return 1 + self.structure.node_names.index(name)
+        return 0 if name == GROUND else 1 + node_place(self.structure.node_names, name)
 
     def _branch(self, device: str) -> int:
-        if device not in self.structure.branch_names:
-            raise NetlistError(
-                f"output: {device!r} is no voltage source or other voltage-defined device: put a source of "
-                "0 V in its path"
-            )
-        return 1 + self.structure.nodes + self.structure.branch_names.index(device)
+        return 1 + self.structure.nodes + branch_place(self.structure.branch_names, device)
 
     def excitation(self, amplitudes: Mapping[str, complex]) -> Array:
         """Right-hand side b (size,) of independent sources at these amplitudes [V or A], all others at 0."""
@@ -127,19 +119,44 @@ class LinearCircuit:
         """
         f = checked_frequencies(frequencies)
         out = np.empty((len(f), *rhs.shape), np.complex128)
-        step = max(1, BATCH // max(1, self.structure.pattern.nnz))
-        for first in range(0, len(f), step):
-            part = f[first : first + step]
-            data = self.conductance + 2j * np.pi * part[:, None] * self.storage
+        for part, data in self._matrices(f):
             factors = self.structure.solver.factorize(data)
             if factors.singular.any():
                 raise NetlistError(
                     f"netlist {self.net.title!r}: the small-signal equations are singular at "
-                    f"{part[factors.singular][0]:g} Hz; give lossless loops and open nodes some resistance"
+                    f"{f[part][factors.singular][0]:g} Hz; give lossless loops and open nodes some resistance"
                 )
-            sides = np.broadcast_to(rhs.astype(np.complex128), (len(part), *rhs.shape))
-            out[first : first + step] = factors.solve(sides, transposed=transposed)
+            sides = np.broadcast_to(rhs.astype(np.complex128), (len(data), *rhs.shape))
+            out[part] = factors.solve(sides, transposed=transposed)
         return out
+
+    def _matrices(self, frequencies: Frequencies) -> Iterator[tuple[slice, Array]]:
+        """``G + 2πjf C`` (b, nnz) for some frequencies at a time, and which these are."""
+        step = max(1, BATCH // max(1, self.structure.pattern.nnz))
+        for first in range(0, len(frequencies), step):
+            part = slice(first, first + step)
+            yield part, self.conductance + 2j * np.pi * frequencies[part, None] * self.storage
+
+    def backward_error(
+        self, frequencies: ArrayLike, x: Array, rhs: Array, *, transposed: bool = False
+    ) -> float:
+        """Of solutions ``x`` (F, r, size) as of :meth:`solve`: the largest ``|A x - b| / (|A| |x| + |b|)``.
+
+        They are exact for a circuit whose conductances, capacitances and sources differ from this one's by so
+        little, relatively (Oettli and Prager, *Numer. Math.* 6 (1964) 405).
+        """
+        pattern, largest = self.structure.pattern, 0.0
+        ends = pattern.indices, np.repeat(np.arange(self.size), np.diff(pattern.starts))
+        rows, columns = ends[::-1] if transposed else ends
+        place = (np.arange(pattern.nnz), rows)
+        by_row = csc_array((np.ones(pattern.nnz), place), shape=(pattern.nnz, self.size))
+        for part, data in self._matrices(checked_frequencies(frequencies)):
+            terms = (data[:, None] * x[part][..., columns]).reshape(-1, pattern.nnz)
+            shape = (len(data), *rhs.shape)
+            left = np.abs((terms @ by_row).reshape(shape) - rhs)
+            sizes = (np.abs(terms) @ by_row).reshape(shape) + np.abs(rhs)
+            largest = max(largest, float(np.divide(left, sizes, where=left > 0.0, out=left).max(initial=0.0)))
+        return largest
 
     def at_rest(self) -> Factors:
         """Factors of G alone, which solve for changes of the operating point."""
@@ -211,16 +228,16 @@ class SmallSignal:
     voltages: Array
     branches: tuple[str, ...]
     currents: Array
+    residual: float  # of the operating point [A]
+    backward_error: float  # of the solves: see LinearCircuit
 
     def __getitem__(self, node: str) -> Array:
         """Voltage (F,) [V] of a node by name."""
-        if node == GROUND:
-            return np.zeros(len(self.frequencies), np.complex128)
-        return np.asarray(self.voltages[:, self.nodes.index(node)])
+        return node_voltage(self.nodes, self.voltages, node)
 
     def current(self, device: str) -> Array:
         """Current (F,) [A] through a voltage-defined device, by name."""
-        return np.asarray(self.currents[:, self.branches.index(device)])
+        return branch_current(self.branches, self.currents, device)
 
 
 def ac(circuit: Circuit, frequencies: ArrayLike) -> SmallSignal:
@@ -229,11 +246,13 @@ def ac(circuit: Circuit, frequencies: ArrayLike) -> SmallSignal:
     amplitudes = {bank.names[k]: a for bank in linear.structure.banks for k, a in bank.ac.items()}
     if not amplitudes:
         raise NetlistError(f"netlist {linear.net.title!r}: no source has an ac amplitude; give one ac=1")
-    x = linear.solve(frequencies, linear.excitation(amplitudes)[None])[:, 0]
-    at = linear.structure
+    f, rhs, at = checked_frequencies(frequencies), linear.excitation(amplitudes)[None], linear.structure
+    solved = linear.solve(f, rhs)
+    x = solved[:, 0]
     return SmallSignal(
-        checked_frequencies(frequencies), at.node_names, x[:, : at.nodes], at.branch_names, x[:, at.nodes :]
-    )
+        f, at.node_names, x[:, : at.nodes], at.branch_names, x[:, at.nodes :], linear.point.residual,
+        linear.backward_error(f, solved, rhs),
+    )  # fmt: skip
 
 
 # -- at two ports ----------------------------------------------------------------------------------------
@@ -246,22 +265,28 @@ class TransferFunction:
     gain: float
     input_resistance: float  # that the source sees; infinite where it sees an open circuit
     output_resistance: float  # that a load at the output would see
+    residual: float  # of the operating point [A]
+    backward_error: float  # of the solves: see LinearCircuit
 
 
 def transfer(circuit: Circuit, output: Probe, source: str) -> TransferFunction:
     """SPICE's ``.tf``: from an independent source to a node, a pair of nodes, or ``Current(device)``."""
     linear = linearised(circuit)
     into, out = linear.excitation({source: 1.0}).real, linear.probe(output)
-    driven, loaded = linear.at_rest().solve(np.stack([into, out])[None])[0]
+    rhs = np.stack([into, out])
+    solved = linear.at_rest().solve(rhs[None])
+    driven, loaded = solved[0]
     across: Probe = Current(source) if source in linear.structure.branch_names else _ends(linear, source)
-    resistances = [
+    seen, loading = (
         -_inverse(response) if isinstance(port, Current) else float(response)
         for port, response in (
             (across, linear.probe(across) @ driven),
             (output, out @ loaded),
         )
-    ]
-    return TransferFunction(float(out @ driven), *resistances)
+    )
+    return TransferFunction(
+        float(out @ driven), seen, loading, linear.point.residual, linear.backward_error(0.0, solved, rhs)
+    )
 
 
 def _ends(linear: LinearCircuit, source: str) -> tuple[str, str]:

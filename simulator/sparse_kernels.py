@@ -5,6 +5,9 @@ threads can share a batch out. Sparse matrices are in compressed columns, of one
 A batch in the last axis is what the compiler vectorises (5x on 64 matrices); one matrix alone has its own
 loops, without that axis (2x).
 
+Patterns of L and U have unsigned indices: with signed ones numba tests each for being negative (1.8x in a
+solve).
+
 Factorization, left-looking on a pattern found once: Gilbert and Peierls, *SIAM J. Sci. Stat. Comput.* 9
 (1988) 862; Davis and Palamadai Natarajan, "KLU", *ACM Trans. Math. Softw.* 37 (2010) 36.
 """
@@ -27,6 +30,78 @@ def scatter(values, sign, slots, out):
         for k in range(slots.shape[0]):
             if slots[k] >= 0:
                 out[b, slots[k]] += sign * values[a, k]
+
+
+@compiled
+def compress(rows, columns, height, starts, indices, slots):
+    """Compressed columns of the positions given: ``starts``, ``indices``, and the place of each in ``slots``.
+
+    Positions may repeat; negative ones have no place (-1). Buckets of rows first, so that every column then
+    receives its entries in order. Returns the number of entries.
+    """
+    count, width = rows.shape[0], starts.shape[0] - 1
+    ends = np.zeros(height + 1, np.int64)
+    for e in range(count):
+        if rows[e] >= 0 and columns[e] >= 0:
+            ends[rows[e] + 1] += 1
+    for i in range(height):
+        ends[i + 1] += ends[i]
+    kept = ends[height]
+    order = np.empty(kept, np.int64)
+    for e in range(count):
+        slots[e] = -1
+        if rows[e] >= 0 and columns[e] >= 0:
+            order[ends[rows[e]]] = e
+            ends[rows[e]] += 1
+    last = np.full(width, -1, np.int64)  # row of each column's latest entry
+    starts[:] = 0
+    for k in range(kept):
+        i, j = rows[order[k]], columns[order[k]]
+        if last[j] != i:
+            last[j] = i
+            slots[order[k]] = starts[j + 1]  # within the column, so far
+            starts[j + 1] += 1
+        else:
+            slots[order[k]] = starts[j + 1] - 1
+    for j in range(width):
+        starts[j + 1] += starts[j]
+    for k in range(kept):
+        e = order[k]
+        slots[e] += starts[columns[e]]
+        indices[slots[e]] = rows[e]
+    return starts[width]
+
+
+@compiled
+def stamp(f, s, u, full, first, second, device, rows, entries, residual, slopes, size, limited):
+    """Sum devices' values f (b, m) and slopes s (b, p), taken at port voltages u (b, p), into the equations.
+
+    Ports lie between the places ``first`` and ``second`` of ``full``, and belong to ``device`` (p,). Where u
+    is not what ``full`` says, f is extrapolated in place, and the sample is ``limited``. A value leaves
+    rows[0] and enters rows[1]; a slope has four ``entries``. Negative places are none. ``size`` takes the
+    sizes of all terms.
+    """
+    terms = np.empty(f.shape[1])
+    for b in range(f.shape[0]):
+        for m in range(f.shape[1]):
+            terms[m] = 0.0
+        for p in range(s.shape[1]):
+            m, head, tail = device[p], full[b, first[p]], full[b, second[p]]
+            away = head - tail - u[b, p]
+            if away != 0.0:
+                f[b, m] += s[b, p] * away
+                limited[b] = True
+            terms[m] += abs(s[b, p]) * (abs(head) + abs(tail))
+            for k in range(4):
+                place = entries[k, p]
+                if place >= 0:
+                    slopes[b, place] += s[b, p] if k == 0 or k == 3 else -s[b, p]
+        for m in range(f.shape[1]):
+            for k in range(2):
+                place = rows[k, m]
+                if place >= 0:
+                    residual[b, place] += f[b, m] if k == 0 else -f[b, m]
+                    size[b, place] += abs(f[b, m]) + terms[m]
 
 
 @compiled
@@ -185,24 +260,82 @@ def factorize_batch(
 
 
 @compiled
+def _solve_one(
+    column_order, row_place, l_starts, l_rows, u_starts, u_rows, lower, upper, pivots, rhs, y, out
+):  # fmt: skip
+    """``out = A⁻¹ rhs``; ``y`` (n,) is room."""
+    n = column_order.shape[0]
+    for i in range(n):
+        y[row_place[i]] = rhs[i]
+    for j in range(n):
+        yj = y[j]
+        if yj != 0.0:
+            for p in range(l_starts[j], l_starts[j + 1]):
+                y[l_rows[p]] -= lower[p] * yj
+    for j in range(n - 1, -1, -1):
+        yj = y[j] / pivots[j]
+        if yj != 0.0:
+            for p in range(u_starts[j], u_starts[j + 1]):
+                y[u_rows[p]] -= upper[p] * yj
+        out[column_order[j]] = yj
+
+
+@compiled
 def solve(column_order, row_place, l_starts, l_rows, u_starts, u_rows, lower, upper, pivots, rhs, out):
     """``out[r] = A⁻¹ rhs[r]`` for one matrix."""
-    n = column_order.shape[0]
-    y = np.empty(n, out.dtype)
-    for right in range(rhs.shape[0]):
-        for i in range(n):
-            y[row_place[i]] = rhs[right, i]
+    y = np.empty(column_order.shape[0], out.dtype)
+    for r in range(rhs.shape[0]):
+        _solve_one(
+            column_order, row_place, l_starts, l_rows, u_starts, u_rows, lower, upper, pivots,
+            rhs[r], y, out[r],
+        )  # fmt: skip
+
+
+@compiled
+def _add_multiples(factors, h, rows, count, out):
+    """``out += h Σ_j factors[j] rows[j]`` over the first ``count`` rows."""
+    for j in range(count):
+        factor = h * factors[j]
+        if factor != 0.0:
+            for k in range(out.shape[0]):
+                out[k] += factor * rows[j, k]
+
+
+@compiled
+def linear_step(
+    column_order, row_place, l_starts, l_rows, u_starts, u_rows, lower, upper, pivots,
+    starts, indices, storage, a, embedded, h, first, constant, start, weight, x, q, currents, excess,
+):  # fmt: skip
+    """One Runge-Kutta step of ``G x + constant + d/dt C x = 0`` (:mod:`.transient_steps`), error included.
+
+    The factors are those of ``G + C/(h a_ii)``; ``storage`` has C's values, ``start`` is Q_0. Stages
+    ``first ...`` are solved: x, ``constant`` and ``currents`` (s, n) of each; q is Q at the last. ``excess``
+    (n,) is the local error over ``weight``.
+    """
+    count, n = x.shape
+    step = h * a[count - 1, count - 1]
+    known, rhs, y = np.empty(n), np.empty(n), np.empty(n)
+    for i in range(first, count):
+        known[:] = start
+        _add_multiples(a[i], h, currents, i, known)
+        for k in range(n):
+            rhs[k] = known[k] / step - constant[i, k]
+        _solve_one(
+            column_order, row_place, l_starts, l_rows, u_starts, u_rows, lower, upper, pivots, rhs, y, x[i]
+        )
+        q[:] = 0.0
         for j in range(n):
-            yj = y[j]
-            if yj != 0.0:
-                for p in range(l_starts[j], l_starts[j + 1]):
-                    y[l_rows[p]] -= lower[p] * yj
-        for j in range(n - 1, -1, -1):
-            yj = y[j] / pivots[j]
-            if yj != 0.0:
-                for p in range(u_starts[j], u_starts[j + 1]):
-                    y[u_rows[p]] -= upper[p] * yj
-            out[right, column_order[j]] = yj
+            for p in range(starts[j], starts[j + 1]):
+                q[indices[p]] += storage[p] * x[i, j]
+        for k in range(n):
+            currents[i, k] = (q[k] - known[k]) / step
+    rhs[:] = 0.0
+    _add_multiples(embedded, h / step, currents, count, rhs)
+    _solve_one(
+        column_order, row_place, l_starts, l_rows, u_starts, u_rows, lower, upper, pivots, rhs, y, excess
+    )
+    for k in range(n):
+        excess[k] = abs(excess[k]) / weight[k]
 
 
 @compiled

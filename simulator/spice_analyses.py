@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .devices import Control, Current
 from .netlist import GROUND
-from .spice_lines import Card, Fields, fields
+from .spice_lines import Card, Fields, Origin, fields
 from .spice_scope import Scope
 
-MOST_POINTS = 1_000_000  # of a sweep
+MOST_POINTS = 1_000_000  # of an analysis
+SHORTEST = 1e-30  # step of a transient [s]
 
 _PROBED = re.compile(r"([vi])\s*\(([^()]*)\)")
 _PER_DECADE = {"dec": 10.0, "oct": 2.0}  # the factor over which the points are counted
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """What analyses have in common: where they were written, if in a deck."""
+
+    origin: Origin | None = field(default=None, compare=False)
+
+
 @dataclass(frozen=True)
-class OperatingPoint:
+class OperatingPoint(_Written):
     """``.op``."""
+
+    points = 1
 
 
 @dataclass(frozen=True)
@@ -36,19 +47,28 @@ class Sweep:
 
     def values(self) -> NDArray[np.float64]:
         """The points (n,); the last is at most ``stop``."""
-        count = int((self.stop - self.start) / self.step * (1.0 + 1e-12) + 1e-9)
-        return self.start + self.step * np.arange(count + 1, dtype=np.float64)
+        return self.start + self.step * np.arange(self.count, dtype=np.float64)
+
+    @property
+    def count(self) -> int:
+        """How many points."""
+        return int((self.stop - self.start) / self.step * (1.0 + 1e-12) + 1e-9) + 1
 
 
 @dataclass(frozen=True)
-class DcSweep:
+class DcSweep(_Written):
     """``.dc source start stop step``, and of a second source around it."""
 
     sweeps: tuple[Sweep, ...]  # the first is the inner one
 
+    @property
+    def points(self) -> int:
+        """Operating points in all."""
+        return math.prod(sweep.count for sweep in self.sweeps)
+
 
 @dataclass(frozen=True)
-class Transient:
+class Transient(_Written):
     """``.tran step stop [start [max_step]] [uic]``, all [s]."""
 
     step: float  # between printed points
@@ -57,27 +77,43 @@ class Transient:
     max_step: float | None = None
     use_initial_conditions: bool = False
 
+    @property
+    def points(self) -> int:
+        """The printed ones, or the steps if these are more."""
+        return int(max((self.stop - self.start) / self.step, self.stop / self.longest_step)) + 1
+
+    @property
+    def longest_step(self) -> float:
+        """The longest step allowed [s], as SPICE has it."""
+        return self.max_step or min(self.step, (self.stop - self.start) / 50.0)
+
 
 @dataclass(frozen=True)
-class Ac:
-    """``.ac dec|oct|lin points start stop`` [Hz]; points per decade, per octave, or in all."""
+class Ac(_Written):
+    """``.ac dec|oct|lin points start stop`` [Hz]."""
 
     spacing: str
-    points: int
+    density: int  # points per decade, per octave, or in all
     start: float
     stop: float
 
     def frequencies(self) -> NDArray[np.float64]:
         """The frequencies (n,) [Hz]."""
         if self.spacing == "lin":
-            return np.linspace(self.start, self.stop, self.points, dtype=np.float64)
-        factor = _PER_DECADE[self.spacing]
-        count = int(np.log(self.stop / self.start) / np.log(factor) * self.points * (1.0 + 1e-12) + 1e-9)
-        return self.start * factor ** (np.arange(count + 1) / self.points)
+            return np.linspace(self.start, self.stop, self.density, dtype=np.float64)
+        return self.start * _PER_DECADE[self.spacing] ** (np.arange(self.points) / self.density)
+
+    @property
+    def points(self) -> int:
+        """Frequencies in all."""
+        if self.spacing == "lin":
+            return self.density
+        intervals = math.log(self.stop / self.start, _PER_DECADE[self.spacing]) * self.density
+        return int(intervals * (1.0 + 1e-12) + 1e-9) + 1
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(_Written):
     """``.noise v(output[,reference]) source dec|oct|lin points start stop``."""
 
     output: tuple[str, str]
@@ -88,21 +124,32 @@ class Noise:
         """The frequencies (n,) [Hz]."""
         return self.sweep.frequencies()
 
+    @property
+    def points(self) -> int:
+        """Frequencies in all."""
+        return self.sweep.points
+
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(_Written):
     """``.tf output source``: DC gain and resistances; the output is a node pair or a source's current."""
 
     output: Control
     source: str
+    points = 1
 
 
 @dataclass(frozen=True)
-class MonteCarlo:
-    """``.mc samples [seed=n]``: the deck's other analyses on ``samples`` draws of every ``mismatch=``."""
+class MonteCarlo(_Written):
+    """``.mc samples [seed=n]``: operating points of ``samples`` draws of every ``mismatch=``."""
 
     samples: int
     seed: int = 0
+
+    @property
+    def points(self) -> int:
+        """Operating points in all."""
+        return self.samples
 
 
 Analysis = OperatingPoint | DcSweep | Transient | Ac | Noise | Transfer | MonteCarlo
@@ -113,7 +160,7 @@ def read_analysis(card: Card, scope: Scope) -> Analysis:
     f = fields(card)
     if f.settings and f.name != ".mc":
         raise f.error(f"unknown parameter {next(iter(f.settings))!r}; it takes none")
-    return ANALYSES[f.name](f, scope, card.text)
+    return replace(ANALYSES[f.name](f, scope, card.text), origin=card.origin)
 
 
 def _operating_point(f: Fields, scope: Scope, text: str) -> OperatingPoint:
@@ -124,7 +171,9 @@ def _operating_point(f: Fields, scope: Scope, text: str) -> OperatingPoint:
 def _dc(f: Fields, scope: Scope, text: str) -> DcSweep:
     if len(f.words) not in (4, 8):
         raise f.error("expected .dc source start stop step, or that for two sources")
-    return DcSweep(tuple(_sweep(f, scope, f.words[k : k + 4]) for k in range(0, len(f.words), 4)))
+    sweeps = tuple(_sweep(f, scope, f.words[k : k + 4]) for k in range(0, len(f.words), 4))
+    _count(f, math.prod(sweep.count for sweep in sweeps))
+    return DcSweep(sweeps)
 
 
 def _sweep(f: Fields, scope: Scope, words: tuple[str, ...]) -> Sweep:
@@ -144,14 +193,15 @@ def _transient(f: Fields, scope: Scope, text: str) -> Transient:
         raise f.error("expected .tran step stop [start [max_step]] [uic]")
     numbers = _numbers(f, scope, words, ("step", "stop", "start", "max_step")[: len(words)])
     step, stop, start, max_step = (*numbers, 0.0, 0.0)[:4]
-    if not (step > 0.0 and stop > 0.0):
-        raise f.error(f"step is {step:g} s and stop {stop:g} s; expected values above 0 s")
+    if not (step >= SHORTEST and stop >= SHORTEST):
+        raise f.error(f"step is {step:g} s and stop {stop:g} s; expected at least {SHORTEST:g} s")
     if not 0.0 <= start < stop:
         raise f.error(f"start is {start:g} s; expected a value from 0 s up to stop = {stop:g} s")
-    if max_step < 0.0:
-        raise f.error(f"max_step is {max_step:g} s; expected a value above 0 s")
-    _count(f, (stop - start) / step)
-    return Transient(step, stop, start, max_step or None, len(words) < len(f.words))
+    if max_step and max_step < SHORTEST:
+        raise f.error(f"max_step is {max_step:g} s; expected at least {SHORTEST:g} s")
+    analysis = Transient(step, stop, start, max_step or None, len(words) < len(f.words))
+    _count(f, max((stop - start) / step, stop / analysis.longest_step))
+    return analysis
 
 
 def _ac(f: Fields, scope: Scope, text: str) -> Ac:
@@ -161,7 +211,7 @@ def _ac(f: Fields, scope: Scope, text: str) -> Ac:
     points, start, stop = _whole(f, "points", numbers[0]), *numbers[1:]
     if not (0.0 < start <= stop or (f.words[0] == "lin" and 0.0 <= start <= stop)):
         raise f.error(f"from {start:g} Hz to {stop:g} Hz; expected rising frequencies above 0 Hz")
-    decades = 1.0 if f.words[0] == "lin" else np.log(stop / start) / np.log(_PER_DECADE[f.words[0]])
+    decades = 1.0 if f.words[0] == "lin" else math.log(stop / start, _PER_DECADE[f.words[0]])
     _count(f, points * decades)
     return Ac(f.words[0], points, start, stop)
 
@@ -233,4 +283,4 @@ def _whole(f: Fields, name: str, value: float, least: int = 1) -> int:
 
 def _count(f: Fields, points: float) -> None:
     if points > MOST_POINTS:
-        raise f.error(f"{points:.3g} points; at most {MOST_POINTS} are allowed")
+        raise f.error(f"{points:.3g} points; at most {MOST_POINTS} are allowed: use longer steps")

@@ -55,6 +55,15 @@ def _mismatch(f: Fields, settings: Values, model: Values | None = None) -> float
     return sigma
 
 
+def _refuse_mismatch(f: Fields, settings: Values) -> None:
+    """Of devices that change no operating point, which is all that ``.mc`` finds."""
+    if _mismatch(f, settings):
+        raise f.error(
+            "mismatch cannot act: .mc finds operating points, and no capacitor or inductor changes those; "
+            "leave it out"
+        )
+
+
 def _multiplier(f: Fields, scope: Scope, settings: Values) -> float:
     """How many of the device there are in parallel, with the ``m=`` of the subcircuits around it."""
     return _positive(f, "m", settings.get("m", 1.0)) * scope.multiplier
@@ -112,8 +121,9 @@ def _from_size(f: Fields, letter: str, model: Values, settings: Values) -> float
 def _resistor(f: Fields, scope: Scope) -> Element:
     nodes = _nodes(f, scope, 2)
     value, settings, model = _sized(f, scope, "r", ("r", "res"))
-    if value == 0.0 or not math.isfinite(value):
-        raise f.error(f"resistance is {value:g} ohm; expected a value other than 0 (join the nodes instead)")
+    if not (value > 0.0 and math.isfinite(value)):
+        remedy = "write a G source for a negative one" if value < 0.0 else "join the nodes instead of 0 ohm"
+        raise f.error(f"resistance is {value:g} ohm; expected a value above 0 ohm ({remedy})")
     return Element(
         "resistor", scope.device(f.name), nodes, {"conductance": _multiplier(f, scope, settings) / value},
         f.origin, model=model, mismatch=_mismatch(f, settings),
@@ -123,19 +133,21 @@ def _resistor(f: Fields, scope: Scope) -> Element:
 def _capacitor(f: Fields, scope: Scope) -> Element:
     nodes = _nodes(f, scope, 2)
     value, settings, model = _sized(f, scope, "c", ("c", "cap"))
+    _refuse_mismatch(f, settings)
     return Element(
         "capacitor", scope.device(f.name), nodes, {"capacitance": _multiplier(f, scope, settings) * value},
-        f.origin, model=model, mismatch=_mismatch(f, settings), initial=settings.get("ic"),
+        f.origin, model=model, initial=settings.get("ic"),
     )  # fmt: skip
 
 
 def _inductor(f: Fields, scope: Scope) -> Element:
     _only(f, "node node value", 3, 3)
     settings = scope.settings(f, ("m", "ic", "mismatch"))
+    _refuse_mismatch(f, settings)
     value = scope.word(f.words[2], f.name, f.origin) / _multiplier(f, scope, settings)
     return Element(
         "inductor", scope.device(f.name), _nodes(f, scope, 2), {"inductance": value}, f.origin,
-        mismatch=_mismatch(f, settings), initial=settings.get("ic"),
+        initial=settings.get("ic"),
     )  # fmt: skip
 
 
@@ -251,6 +263,8 @@ def _behavioural(f: Fields, scope: Scope) -> Element:
 def _behaves(f: Fields, scope: Scope, key: str, current: bool) -> Element:
     _only(f, f"node node {key}=formula", 2, 2)
     others = {name: text for name, text in f.settings.items() if name != key}
+    if "mismatch" in others:
+        raise f.error("mismatch cannot act on a formula; give it to a device that the formula senses")
     settings = scope.settings(Fields(f.origin, f.name, f.words, others), ("m",) if current else ())
     expression = scope.formula(f.settings[key], f)
     controls: tuple[Control, ...] = expression.ports

@@ -62,13 +62,22 @@ def model_values(name: str, types: tuple[str, ...], f: Fields, scope: Scope) -> 
     kind = card.words[0]
     if kind not in types:
         raise f.error(f"model {name!r} ({card.origin}) is of type {kind!r}; expected {' or '.join(types)}")
+    return kind, read_model(name, home)
+
+
+def read_model(name: str, home: Scope) -> Values:
+    """Parameters of a model of the body ``home``; what it does not understand is an error, used or not."""
     if name not in home.model_values:
-        home.model_values[name] = _read(card, kind, home)
-    return kind, home.model_values[name]
+        card = home.body.models[name]
+        home.model_values[name] = _read(card, card.words[0], home)
+    return home.model_values[name]
 
 
 def _read(card: Fields, kind: str, scope: Scope) -> Values:
     """A model's parameters, with defaults."""
+    if kind not in _TYPES and kind not in _MOSFET_TYPES:
+        known = ", ".join(sorted((*_TYPES, *_MOSFET_TYPES)))
+        raise card.error(f"type {kind[:40]!r} is not supported; expected one of {known}")
     level = scope.number(card.settings["level"], "level", card.origin) if "level" in card.settings else 1.0
     if kind in _MOSFET_TYPES:
         if level not in (1.0, EKV_LEVEL):

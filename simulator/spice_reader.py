@@ -40,7 +40,9 @@ from .spice_lines import (
     node_settings,
     without_parentheses,
 )
+from .spice_models import read_model
 from .spice_scope import ZERO_CELSIUS, Body, Conditions, Scope
+from .waveforms import MOST_BREAKPOINTS
 
 __all__ = ["Deck", "Element", "Options", "SpiceSyntaxError", "parse_spice", "read_spice"]
 
@@ -48,6 +50,7 @@ MOST_ELEMENTS = 200_000  # devices after expansion; larger circuits are built in
 MOST_INSTANCES = 50_000  # of subcircuits
 LONGEST_PATH = 250  # characters of an instance's name, with those around it
 LARGEST_EXPANSION = 8_000_000  # characters of all cards, counted in every instance
+MOST_VALUES = 50_000_000  # voltages and currents that an analysis finds, at all its points
 DEEPEST_HIERARCHY = 30  # subcircuits, or their definitions, inside one another
 
 HARMLESS_CARDS = frozenset((".save", ".print", ".plot", ".probe", ".width", ".title"))
@@ -55,7 +58,7 @@ HARMLESS_OPTIONS = frozenset(
     (
         *("acct", "list", "node", "nomod", "noacct", "noinit", "nopage", "opts", "numdgt", "savecurrents"),
         *("sparse", "klu", "method", "maxord", "maxevals", "pivtol", "pivrel", "gminsteps", "srcsteps"),
-        *("itl1", "itl2", "itl3", "itl4", "itl5", "itl6"),
+        *("abstol", "chgtol", "trtol", "itl1", "itl2", "itl3", "itl4", "itl5", "itl6"),
         *("cptime", "limtim", "limpts", "lvlcod", "lvltim"),
     )
 )
@@ -127,7 +130,7 @@ def _opened(card: Card, outer: Body) -> Body:
         raise card.origin.error(f".subckt {name!r} exists already ({outer.subcircuits[name].origin})")
     if len(set(ports)) < len(ports) or {GROUND, "gnd"} & set(ports):
         raise card.origin.error(f".subckt {name!r}: expected distinct nodes, and not ground, which is global")
-    outer.subcircuits[name] = Body(card.origin, name, ports, f.settings)
+    outer.subcircuits[name] = Body(card.origin, name, ports, f.settings, size=f.size)
     return outer.subcircuits[name]
 
 
@@ -148,6 +151,7 @@ def _define(card: Card, body: Body) -> None:
         if name in body.parameters or name in body.defaults:
             raise f.error(f"{name!r} is defined twice; give each parameter one value")
         body.parameters[name] = text, card.origin
+    body.size += f.size
 
 
 def _model(card: Card, body: Body) -> None:
@@ -159,6 +163,7 @@ def _model(card: Card, body: Body) -> None:
     if name in body.models:
         raise f.error(f"{name!r} exists already ({body.models[name].origin})")
     body.models[name] = Fields(card.origin, f".model {name}", f.words[1:], f.settings)
+    body.size += f.size
 
 
 class _Reader:
@@ -180,7 +185,8 @@ class _Reader:
             raise self.body.origin.error("no device in the deck; expected at least one after the title line")
         nodes = {node for element in self.elements for node in element.nodes}
         for card, analysis in analyses:
-            self._check_analysis(card, analysis, nodes)
+            self._check_names(card, analysis, nodes)
+            self._check_size(card, analysis, nodes)
         self._check_currents()
         return Deck(
             self.title,
@@ -189,6 +195,7 @@ class _Reader:
             options,
             self._voltages(".ic", scope, nodes),
             self._voltages(".nodeset", scope, nodes),
+            self.body.origin,
         )
 
     def _of(self, *words: str) -> Iterator[Card]:
@@ -243,13 +250,18 @@ class _Reader:
     def _expand(self, scope: Scope) -> None:
         """Append the devices of a body, and of the subcircuits in it."""
         for f in scope.body.devices:
-            self.size += f.size
-            if self.size > LARGEST_EXPANSION:
-                raise f.error(f"more than {LARGEST_EXPANSION} characters after expansion")
+            self._count(f, f.size)
             if f.name[0] == "x":
                 self._expand(self._instance(f, scope))
             else:
                 self._append(_device(f, scope))
+        for name in scope.body.models:  # those that no device uses, too
+            read_model(name, scope)
+
+    def _count(self, f: Fields, size: int) -> None:
+        self.size += size
+        if self.size > LARGEST_EXPANSION:
+            raise f.error(f"more than {LARGEST_EXPANSION} characters after expansion")
 
     def _append(self, element: Element) -> None:
         if len(self.elements) >= MOST_ELEMENTS:
@@ -265,6 +277,7 @@ class _Reader:
     def _instance(self, f: Fields, scope: Scope) -> Scope:
         """The scope inside of the subcircuit that an X card calls."""
         body, home, nodes = self._called(f, scope)
+        self._count(f, body.size)
         self.instances += 1
         if self.instances > MOST_INSTANCES:
             raise f.error(
@@ -302,7 +315,31 @@ class _Reader:
             )
         return body, home, words[:-1]
 
-    def _check_analysis(self, card: Card, analysis: Analysis, nodes: set[str]) -> None:
+    def _check_size(self, card: Card, analysis: Analysis, nodes: set[str]) -> None:
+        """Its results fit into memory, and so do the corners of the sources."""
+        unknowns = len(nodes - {GROUND}) + sum(DEVICES[e.kind].voltage_defined for e in self.elements)
+        if analysis.points * unknowns > MOST_VALUES:
+            raise card.origin.error(
+                f"{analysis.points} points of {unknowns} voltages and currents; at most {MOST_VALUES} "
+                "values are allowed: ask for fewer points"
+            )
+        if not isinstance(analysis, Transient):
+            return
+        corners = 0
+        for element in self.elements:
+            if element.waveform is None:
+                continue
+            try:
+                corners += len(element.waveform.breakpoints(analysis.stop))
+            except ValueError as error:
+                raise element.origin.error(f"{element.name}: {error}") from None
+            if corners > MOST_BREAKPOINTS:
+                raise element.origin.error(
+                    f"{element.name}: with it, the sources have more than {MOST_BREAKPOINTS} corners up to "
+                    f"{analysis.stop:g} s: give longer periods or an earlier end"
+                )
+
+    def _check_names(self, card: Card, analysis: Analysis, nodes: set[str]) -> None:
         """Its sources and nodes exist."""
         sources = [analysis.source] if isinstance(analysis, Noise | Transfer) else []
         if isinstance(analysis, DcSweep):

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
 from .devices import Control, Current, Time
-from .expressions import Expression, parse_constant, parse_expression
+from .expression_functions import FUNCTIONS, PARAMETER_FUNCTIONS
+from .expressions import Expression, Formula, parse_formula
 from .netlist import GROUND
 from .spice_lines import Fields, Origin, unquoted
 from .spice_numbers import ExpressionError, parse_number
 
 ZERO_CELSIUS = 273.15  # [K]
+LARGEST_FORMULAS = 2_000_000  # characters of all formulas, counted whenever one is read or evaluated
 
-_NAME = re.compile(r"[a-z_]\w*")
 _NUMERIC = re.compile(r"[-+]?[\d.]|[{'\"]")
 
 
@@ -35,6 +36,32 @@ class Body:
     models: dict[str, Fields] = field(default_factory=dict)
     subcircuits: dict[str, Body] = field(default_factory=dict)
     devices: list[Fields] = field(default_factory=list)
+    size: int = 0  # characters of its parameters and models, which every instance evaluates
+
+
+class Formulas:
+    """A deck's formulas, each read once, and how much work it was to evaluate them in every instance."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._read: dict[tuple[str, bool], Formula] = {}
+
+    def count(self, text: str, origin: Origin) -> None:
+        """Of one more formula to evaluate."""
+        self.size += len(text)
+        if self.size > LARGEST_FORMULAS:
+            raise origin.error(
+                f"more than {LARGEST_FORMULAS} characters of formulas, counted in every instance; "
+                "build larger circuits with Netlist"
+            )
+
+    def read(self, text: str, origin: Origin, *, constant: bool) -> Formula:
+        """The formula, of numbers and parameters alone if ``constant``. Raises ExpressionError."""
+        key = text, constant
+        if key not in self._read:
+            self.count(text, origin)
+            self._read[key] = parse_formula(text, PARAMETER_FUNCTIONS if constant else FUNCTIONS)
+        return self._read[key]
 
 
 @dataclass(frozen=True)
@@ -58,6 +85,7 @@ class Scope:
     ) -> None:  # fmt: skip
         self.body, self.conditions, self.parent, self.path = body, conditions, parent, path
         self.connections, self.multiplier, self.depth = connections or {}, multiplier, depth
+        self.formulas: Formulas = parent.formulas if parent else Formulas()
         self.model_values: dict[str, dict[str, float]] = {}  # of the models read so far
         self._values: dict[str, float] = dict(given or {})
         if body.defaults or body.parameters:
@@ -68,7 +96,7 @@ class Scope:
         texts = {name: (text, self.body.origin) for name, text in self.body.defaults.items()}
         texts |= self.body.parameters
         texts = {name: text for name, text in texts.items() if name not in self._values}
-        needs = {name: texts.keys() & _NAME.findall(text) for name, (text, _) in texts.items()}
+        needs = {name: texts.keys() & self._names(name, *texts[name]) for name in texts}
         try:
             order = tuple(TopologicalSorter(needs).static_order())
         except CycleError as error:
@@ -78,6 +106,13 @@ class Scope:
         for name in order:
             text, origin = texts[name]
             self._values[name] = self.number(text, name, origin)
+
+    def _names(self, what: str, text: str, origin: Origin) -> Collection[str]:
+        """Of the parameters that a value needs."""
+        try:
+            return self.formulas.read(unquoted(text), origin, constant=True).parameters
+        except ExpressionError as error:
+            raise origin.error(f"{what}: {error}") from None
 
     def parameter(self, name: str) -> float:
         """Value of a parameter here or further out; KeyError if there is none."""
@@ -97,7 +132,8 @@ class Scope:
                     return parse_number(text)
                 except ExpressionError:  # then it must be a formula
                     pass
-            return parse_constant(plain, self.parameter)
+            self.formulas.count(plain, origin)
+            return self.formulas.read(plain, origin, constant=True).constant(self.parameter)
         except ExpressionError as error:
             raise origin.error(f"{what}: {error}") from None
 
@@ -124,8 +160,10 @@ class Scope:
 
     def formula(self, text: str, f: Fields) -> Expression:
         """A formula of nodes and devices of this body."""
+        plain = unquoted(text.strip())
+        self.formulas.count(plain, f.origin)
         try:
-            expression = parse_expression(unquoted(text.strip()), self._formula_parameter)
+            expression = self.formulas.read(plain, f.origin, constant=False).bind(self._formula_parameter)
         except ExpressionError as error:
             raise f.error(str(error)) from None
         return expression.connected(self._port)

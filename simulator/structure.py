@@ -18,7 +18,7 @@ from .banks import Bank, NetlistError
 from .devices import Array
 from .factorization import SparseSolver
 from .netlist import Netlist
-from .sparse_kernels import scatter
+from .sparse_kernels import compress, scatter
 
 Index = NDArray[np.intp]
 
@@ -51,6 +51,28 @@ class Stamp:
             scatter(slopes[port], sign, places, out)
 
 
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where some banks' values and slopes stand, side by side, so that one pass over all sums them.
+
+    Devices (m,) come bank by bank, ports (p,) bank by bank and port by port; a slope belongs to a port.
+    """
+
+    banks: tuple[int, ...]
+    devices: tuple[slice, ...]  # of each bank
+    ports: tuple[slice, ...]  # of each bank
+    first: Index  # (p,) ends of each port in the full vector
+    second: Index
+    device: Index  # (p,) whose port it is
+    rows: Index  # (2, m) that a value leaves, and enters
+    entries: Index  # (4, p) of a slope: +, -, -, +
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Devices, ports."""
+        return self.rows.shape[1], len(self.first)
+
+
 class Pattern:
     """A sparse pattern in compressed columns, from the positions (rows, columns) of several sets of entries.
 
@@ -60,14 +82,11 @@ class Pattern:
     def __init__(self, positions: Sequence[tuple[Index, Index]], shape: tuple[int, int]) -> None:
         height, width = shape
         row, column = (np.concatenate([np.empty(0, np.intp), *part]) for part in zip(*positions, strict=True))
-        kept = (row >= 0) & (column >= 0)
-        entries, place = np.unique(column[kept] * height + row[kept], return_inverse=True)
-        slots = np.full(row.shape, -1, np.intp)
-        slots[kept] = place
+        self.starts = np.empty(width + 1, np.intp)
+        indices, slots = np.empty((2, len(row)), np.intp)
+        self.nnz = int(compress(row, column, height, self.starts, indices, slots))
+        self.indices = indices[: self.nnz].copy()
         self.slots = np.split(slots, np.cumsum([len(rows) for rows, _ in positions])[:-1])
-        self.indices = entries % max(height, 1)
-        self.starts = np.searchsorted(entries, np.arange(width + 1) * height)
-        self.nnz = len(entries)
 
 
 class Structure:
@@ -130,6 +149,9 @@ class Structure:
         self.known_pattern = Pattern([*by_known, (nodes[:0], nodes[:0])], (n, len(self.known)))
         known_slots = self.known_pattern.slots[:-1]
         self.stamps = tuple(map(_stamp, self.banks, rows, slots, known_slots))
+        nonlinear = [k for k, bank in enumerate(self.banks) if not bank.device.linear]
+        storing = [k for k in nonlinear if self.banks[k].device.storage is not None]
+        self.laws, self.storages = (_places(self.banks, rows, slots, which) for which in (nonlinear, storing))
 
     def _rows(self, bank: Bank) -> Index:
         """Rows that a bank's values enter: (2, k) of its nodes for currents, (1, k) for constraints."""
@@ -200,3 +222,29 @@ def _stamp(bank: Bank, rows: Index, slots: Index, known_slots: Index) -> Stamp:
 
     heads = tuple((sign, row.copy()) for sign, row in zip(signs, rows, strict=True) if (row >= 0).any())
     return Stamp(heads, kept(slots), kept(known_slots))
+
+
+def _places(banks: Sequence[Bank], rows: Sequence[Index], slots: Sequence[Index], which: list[int]) -> Places:
+    devices, ports, owner = [], [], [np.empty(0, np.intp)]
+    ends, heads, entries = ([np.empty((n, 0), np.intp)] for n in (2, 2, 4))
+    m, p = 0, 0
+    for k in which:
+        count, size = len(banks[k].terminals), len(banks[k].names)
+        devices.append(slice(m, m + size))
+        ports.append(slice(p, p + count * size))
+        owner.append(np.tile(np.arange(m, m + size), count))
+        ends.append(np.moveaxis(banks[k].terminals, 1, 0).reshape(2, -1))
+        heads.append(_padded(rows[k], 2))
+        own = slots[k].reshape(len(rows[k]), count, 2, size)
+        entries.append(_padded(np.moveaxis(own, 2, 1).reshape(-1, count * size), 4))
+        m, p = m + size, p + count * size
+    first, second = np.concatenate(ends, axis=1)
+    return Places(
+        tuple(which), tuple(devices), tuple(ports), first, second, np.concatenate(owner),
+        np.concatenate(heads, axis=1), np.concatenate(entries, axis=1),
+    )  # fmt: skip
+
+
+def _padded(places: Index, height: int) -> Index:
+    """With rows of no place: a constraint has one row only."""
+    return np.pad(places, ((0, height - len(places)), (0, 0)), constant_values=-1)

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from .banks import GROUND, NetlistError
+from .banks import NetlistError
 from .devices import Array
+from .lookup import branch_current, node_voltage
 from .netlist import Netlist
 from .operating_point import OperatingPoints, operating_point, operating_points
 from .overrides import Overrides
@@ -45,13 +46,11 @@ class DcCurves:
 
     def __getitem__(self, node: str) -> Array:
         """Voltage (inner,) or (outer, inner) [V] of a node by name."""
-        if node == GROUND:
-            return np.zeros(self.voltages.shape[:-1])
-        return np.asarray(self.voltages[..., self.nodes.index(node)])
+        return node_voltage(self.nodes, self.voltages, node)
 
     def current(self, device: str) -> Array:
         """Current (inner,) or (outer, inner) [A] through a voltage-defined device, by name."""
-        return np.asarray(self.currents[..., self.branches.index(device)])
+        return branch_current(self.branches, self.currents, device)
 
 
 def dc_sweep(
@@ -124,11 +123,11 @@ class MonteCarloPoints:
 
     def __getitem__(self, node: str) -> Array:
         """Voltages (B,) [V] of a node by name."""
-        return np.asarray(self.voltages[:, self.nodes.index(node)])
+        return node_voltage(self.nodes, self.voltages, node)
 
     def current(self, device: str) -> Array:
         """Currents (B,) [A] through a voltage-defined device, by name."""
-        return np.asarray(self.currents[:, self.branches.index(device)])
+        return branch_current(self.branches, self.currents, device)
 
     def statistics(self, quantiles: Sequence[float] = QUANTILES) -> dict[str, Array]:
         """``mean``, ``sd`` (of a sample), ``min``, ``max`` and quantiles ``q5`` … of each voltage (n,)."""

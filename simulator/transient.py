@@ -5,9 +5,10 @@
     wave.at(times)["out"]   # in between: a spline through the accepted points
     wave.energy()           # delivered by each source, dissipated, stored
 
-Steps are as long as the local error allows and end exactly at every corner of the sources. At the beginning,
-and where a source jumps, a method starts that needs no derivative. Lengths of steps lie on a grid, so that
-factors serve many of them; as that damps the control of the step, a plain integral controller is enough.
+Steps are as long as the local error allows. They end exactly at every corner of the sources, and where a
+switch changes; at the beginning, and where something jumps, a method starts that needs no derivative. Lengths
+of steps lie on a grid, so that factors serve many of them; as that damps the control of the step, a plain
+integral controller is enough.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .equations import Drive, Equations
 from .netlist import Netlist
 from .operating_point import Start
 from .overrides import Overrides
+from .transient_events import Switches
 from .transient_start import beginning
 from .transient_steps import (
     METHODS,
@@ -36,6 +38,7 @@ from .transient_steps import (
     Stages,
     Step,
     StepFailure,
+    extrapolated,
     take_step,
 )
 from .transient_waves import Energy, Traces, Transient
@@ -47,12 +50,14 @@ STRAIGHT = (Pulse, PiecewiseLinear)  # waveforms, between their corners
 STEPS = 50  # of a whole transient, at least, where something may happen between corners of the sources
 FIRST, FIRST_AT_REST = 1e-5, 1e-3  # of the whole transient: the first step tried, and from an operating point
 SHORTEST = 1e-14  # of the whole transient
+INSTANT = 1e-9  # of the whole transient: a step in which a switch may change
 SAFETY, SHRINK, GROW = 0.9, 0.1, 2.0
 PLATEAU = 0.9  # a step that should shrink by less than this is kept
 RESTART = 0.1  # of the last step: the first one after a corner at which nothing jumps
-PIECE_STEPS = 5  # from one corner to the next, at least: what a spline of degree 5 needs
+PIECE_STEPS = 3  # from one corner to the next, at least: what a cubic spline needs
 CONTINUOUS = 1e-6  # relative change of a source within some units in the last place of the time
 TIGHTEST = 1e-12  # relative tolerance
+BEND = 10.0  # in units of the allowed error: what interpolation between two points may miss
 JUMP = 10.0  # in units of the allowed error: what is no inaccuracy of a start
 
 
@@ -141,8 +146,11 @@ class _Run:
         self.max_step, self.max_steps = max_step, max_steps
         self.counts = Counts()
         self.stages = _stages(equations, method, self.counts)
-        self.start_step = min(FIRST * stop, max_step)
+        # Where all is linear nothing bends, and stages of esdirk4 are too inaccurate to tell.
+        self.bending = isinstance(self.stages, NewtonStages) and method is METHODS["tr-bdf2"]
+        self.start_step = self.finest = min(FIRST * stop, max_step)
         self.step = FIRST_AT_REST * stop / RESTART
+        self.switches, self.instant = Switches(equations), INSTANT * stop
         self.drive = equations.drive(0.0)  # at the end of the last piece
         self.times: list[float] = []
         self.values: list[Array] = []
@@ -173,32 +181,62 @@ class _Run:
         """From one corner of the sources to the next, in at least ``PIECE_STEPS`` steps."""
         drive_at = self._drives(point.time, end)
         recent: list[tuple[float, Array]] = [(point.time, point.x)]
-        before, most = point.x, (end - point.time) / PIECE_STEPS
-        point = self._prepared(point, drive_at(point.time))
+        most = (end - point.time) / PIECE_STEPS
+        before, point = point, self._prepared(point, drive_at(point.time))
         h = self.start_step if point.k is None else RESTART * self.step
+        h = self._fitting(min(h, most), end - point.time)
 
         while point.time < end:
             method = STARTER if point.k is None else self.method
-            h = self._fitting(min(h, most), end - point.time)
             step = self._tried(method, drive_at, point, h, recent)
-            if step is None or step.error > 1.0:
-                if h <= SHORTEST * self.stop:
-                    raise TransientError(self._diagnosis(point, h, step))
+            shorter = self._shorter(method, point, step, h, recent)
+            if shorter is not None:
                 self.counts.rejected += 1
-                h *= 1.0 / GROW if step is None else _growth(step.error, method.order)
+                h = shorter
+                if len(recent) == 1:  # K may have jumped with a source's slope
+                    point = self._restarting(point)
                 continue
+            assert step is not None
             if len(recent) == 1:
-                self._begin(before, point.time, step.start)
-            grow = _growth(step.error, method.order)
-            if point.k is None:
-                self.start_step = min(h * grow, self.max_step)
+                self._begin(before.x, point.time, step.start)
             landed = end if h >= end - point.time else step.end.time
-            point = Point(landed, step.end.x, step.end.q, step.end.k)
+            before, point = point, Point(landed, step.end.x, step.end.q, step.end.k)
             self._accept(point, drive_at)
-            h, recent = (h if PLATEAU <= grow < 1.0 else h * grow), step.path[-3:]
-            self.step = h
+            h, recent = self._longer(method, before, step, h), [*recent, *step.path][-3:]
+            if self.switches.reached(before, point, self.weight):
+                before, h, recent = point, self.start_step, [(point.time, point.x)]
+                point = self._restarting(point)
+            h = self._fitting(min(h, most), end - point.time)
         self.drive = drive_at(end)
         return point
+
+    def _shorter(
+        self, method: Method, point: Point, step: Step | None, h: float, recent: Sequence[tuple[float, Array]]
+    ) -> float | None:
+        """The next step to try [s] where a step of ``h`` does not stand."""
+        if step is not None and h > self.instant:
+            share = self.switches.passed(point, step.end, self.weight)
+            if share < np.inf:
+                return max(share * h, self.instant)
+        if step is None or step.error > 1.0:
+            if h <= SHORTEST * self.stop:
+                raise TransientError(self._diagnosis(point, h, step))
+            return self._on_grid(h / GROW if step is None else h * _growth(step.error, method.order))
+        if h > self.finest and self._bends(step, recent):
+            return self._on_grid(h / GROW)
+        return None
+
+    def _longer(self, method: Method, begin: Point, step: Step, h: float) -> float:
+        """The step to try after one of ``h`` [s] that stands."""
+        grow = _growth(step.error, method.order)
+        if begin.k is None:
+            self.start_step = min(h * grow, self.max_step)
+        self.step = h if PLATEAU <= grow < 1.0 else h * grow
+        return self.step
+
+    def _restarting(self, point: Point) -> Point:
+        """To go on from by the method that needs no K."""
+        return Point(point.time, point.x, point.q, None) if self.method.diagonal else point
 
     def _drives(self, begin: float, end: float) -> Callable[[float], Drive]:
         """The sources between two corners; at these, a source may have jumped already, or not yet."""
@@ -224,7 +262,7 @@ class _Run:
         jumped = np.abs(drive.constant - self.drive.constant) > CONTINUOUS * np.maximum(
             drive.size, self.drive.size
         )
-        return Point(point.time, point.x, point.q, None) if jumped.any() else point
+        return self._restarting(point) if jumped.any() else point
 
     def _tried(
         self, method: Method, drive_at: Callable[[float], Drive], point: Point, h: float,
@@ -237,12 +275,33 @@ class _Run:
             self.failure = failure
             return None
 
+    def _bends(self, step: Step, recent: Sequence[tuple[float, Array]]) -> bool:
+        """Whether a node turned within a step more sharply than an interpolation can follow.
+
+        Voltages without storage have no local error; where a diode starts or stops to conduct, only this
+        tells that something happened between two points.
+        """
+        if (
+            len(recent) < 3
+            or self.method is not METHODS["tr-bdf2"]
+            or not isinstance(self.stages, NewtonStages)
+        ):
+            return False
+        *inner, end = step.path
+        points = [*recent[-3:], end]
+        limit = BEND * self.weight
+        return any((np.abs(x - extrapolated(points, t)) > limit).any() for t, x in inner if t < end[0])
+
     def _fitting(self, h: float, remaining: float) -> float:
         """At most h: on the grid, or so that the corner is reached exactly, in two equal steps at the end."""
-        h = self.max_step * 2.0 ** min(0.0, math.floor(math.log2(h / self.max_step) + 1e-6))
+        h = self._on_grid(h)
         if h >= (1.0 - 1e-9) * remaining:
             return remaining
         return remaining / 2.0 if 2.0 * h > remaining else h
+
+    def _on_grid(self, h: float) -> float:
+        """The longest step [s] of the grid up to h: factors serve all steps of one length."""
+        return float(self.max_step * 2.0 ** min(0.0, math.floor(math.log2(h / self.max_step) + 1e-6)))
 
     def _begin(self, before: Array, time: float, after: Array) -> None:
         """Record the first point of a smooth piece: where ``after`` is no mere inaccuracy of the start."""
@@ -291,8 +350,7 @@ class _Run:
         return Transient(
             np.array(self.times), at.node_names, at.branch_names, x[:, 0] if x.shape[1] == 1 else x,
             self.counts, float(self.residuals[:nodes].max(initial=0.0)),
-            float(self.residuals[nodes:].max(initial=0.0)), self.equations, tuple(self.starts),
-            2 * self.method.order - 3,
+            float(self.residuals[nodes:].max(initial=0.0)), self.equations, tuple(self.starts)
         )  # fmt: skip
 
 

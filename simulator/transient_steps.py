@@ -17,6 +17,7 @@ method damps (Hosea and Shampine, *Appl. Numer. Math.* 20 (1996) 21).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -133,6 +134,31 @@ class Counts:
     iterations: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Point:
+    """The circuit at one time [s]: x (B, size), charges Q and currents K = dQ/dt (B, n), None if unknown."""
+
+    time: float
+    x: Array
+    q: Array
+    k: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Where a step ended, and its local ``error`` over what is allowed; ``excess`` (size,) is each unknown's.
+
+    ``path`` are times and values at the stages. ``start`` is x just after the step's beginning, as seen by a
+    method that starts itself: at a discontinuity it is not where the step before ended.
+    """
+
+    end: Point
+    error: float
+    excess: NDArray[np.float64]
+    path: list[tuple[float, Array]]
+    start: Array
+
+
 Guess = Callable[[], Array]
 
 
@@ -155,7 +181,7 @@ class Stages(Protocol):
 
 
 class LinearStages:
-    """Of a circuit of linear devices: one solve a stage, with factors kept for the steps used last."""
+    """Of linear devices: one solve a stage, with the factors of the steps used last; a step is one call."""
 
     def __init__(self, equations: Equations, counts: Counts) -> None:
         self.equations, self.counts = equations, counts
@@ -164,6 +190,9 @@ class LinearStages:
         self.store = equations.charge(zero, equations.drive(0.0))[1]
         self.which = np.arange(len(zero)) if len(self.store) > 1 else np.zeros(len(zero), np.intp)
         self.factors = functools.lru_cache(KEPT)(self._factorize)
+        pattern, kept = equations.structure.pattern, self.store[0] != 0.0
+        before = np.concatenate([[0], np.cumsum(kept)])
+        self.storage = before[pattern.starts], pattern.indices[kept], self.store[0][kept]  # of one circuit
 
     def _factorize(self, step: float) -> Factors:
         self.counts.factorizations += 1
@@ -176,6 +205,28 @@ class LinearStages:
         x = self.factors(step).solve(known / step - drive.constant)
         q = self._product(self.store, x)
         return x, q, (q - known) / step
+
+    def step(
+        self, method: Method, drive_at: Callable[[float], Drive], begin: Point, h: float, weight: Array
+    ) -> Step:
+        """As :func:`take_step`, of a circuit alone."""
+        factors = self.factors(h * method.diagonal)
+        assert factors.plan is not None and factors.numeric is not None
+        first, count, (n,) = int(begin.k is not None), len(method.a), begin.q[0].shape
+        x, constant, currents = np.empty((3, count, n))
+        q, excess = np.empty(n), np.empty(n)
+        times = begin.time + method.c * h
+        if begin.k is not None:
+            currents[0] = begin.k[0]
+        constant[first:] = [drive_at(t).constant[0] for t in times[first:].tolist()]
+        kernels.linear_step(
+            *factors.plan.patterns, *factors.numeric.factors, *self.storage, method.a, method.error, h, first,
+            constant, begin.q[0], weight[0], x, q, currents, excess,
+        )  # fmt: skip
+        self.counts.stages += count - first
+        path = [(float(times[i]), x[i : i + 1]) for i in range(first, count)]
+        last, k = x[-1:].copy(), currents[-1:].copy()  # which may be kept for long: without the other stages
+        return _step(begin, Point(begin.time + h, last, q[None], k), excess, path)
 
     def to_unknowns(self, charge: Array, step: float) -> Array:
         return self.factors(step).solve(charge / step)
@@ -192,18 +243,21 @@ class LinearStages:
 
 
 class NewtonStages:
-    """Of any circuit: Newton's method with a Jacobian that is kept while it serves."""
+    """Of any circuit: Newton's method, its Jacobian anew for each stage and kept while it serves within one.
+
+    Factors of an earlier stage would find no fault where diodes have turned off since: what is far too stiff
+    hardly moves, and a small move passes for a small error.
+    """
 
     def __init__(self, equations: Equations, counts: Counts) -> None:
         self.equations, self.counts = equations, counts
         self.factors: Factors | None = None
-        self.step = 0.0  # of the factors
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a wild iterate only costs the step
     def solve(
         self, known: Array, drive: Drive, step: float, guess: Guess, weight: Array
     ) -> tuple[Array, Array, Array]:
-        x, ports, previous, stale = guess(), None, np.inf, self.step != step
+        x, ports, previous, stale = guess(), None, np.inf, True
         self.counts.stages += 1
         for count in range(NEWTON_LIMIT):
             self.counts.iterations += 1
@@ -212,7 +266,7 @@ class NewtonStages:
             limited = bool(state.limited.any())
             if stale or limited or self.factors is None:
                 self.counts.factorizations += 1
-                self.factors, self.step = _sound(self.equations, state.slopes + store / step), step
+                self.factors = _sound(self.equations, state.slopes + store / step)
             move = self.factors.solve(-(state.residual + (q - known) / step))
             x, ports = x + move, state.ports
             size = float(np.max(np.abs(move) / weight))
@@ -307,31 +361,6 @@ def _grounded_capacitance(equations: Equations) -> Array:
     return total
 
 
-@dataclass(frozen=True, eq=False)
-class Point:
-    """The circuit at one time [s]: x (B, size), charges Q and currents K = dQ/dt (B, n), None if unknown."""
-
-    time: float
-    x: Array
-    q: Array
-    k: Array | None
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """Where a step ended, and its local ``error`` over what is allowed; ``excess`` (size,) is each unknown's.
-
-    ``path`` are times and values at the stages. ``start`` is x just after the step's beginning, as seen by a
-    method that starts itself: at a discontinuity it is not where the step before ended.
-    """
-
-    end: Point
-    error: float
-    excess: NDArray[np.float64]
-    path: list[tuple[float, Array]]
-    start: Array
-
-
 def take_step(
     method: Method, stages: Stages, drive_at: Callable[[float], Drive], begin: Point, h: float,
     recent: Sequence[tuple[float, Array]], weight: Array,
@@ -340,6 +369,8 @@ def take_step(
 
     ``recent`` times and values tell where Newton's method starts. Raises :class:`StepFailure`.
     """
+    if isinstance(stages, LinearStages) and len(begin.q) == 1:
+        return stages.step(method, drive_at, begin, h, weight)
     path, step = list(recent), h * method.diagonal
     currents = np.empty((len(method.c), *begin.q.shape))
     flat = currents.reshape(len(currents), -1)
@@ -349,22 +380,23 @@ def take_step(
     for i in range(first, len(currents)):
         time = begin.time + method.c[i] * h
         known = begin.q + (h * method.a[i, :i] @ flat[:i]).reshape(q.shape)
-        guess = functools.partial(_extrapolated, path[-3:], time)
+        guess = functools.partial(extrapolated, path[-3:], time)
         x, q, currents[i] = stages.solve(known, drive_at(time), step, guess, weight)
         path.append((time, x))
     local = (h * method.error @ flat).reshape(q.shape)
     excess = (np.abs(stages.to_unknowns(local, step)) / weight).max(axis=0)
-    path = path[len(recent) :]
-    start = begin.x if begin.k is not None else _extrapolated(path, begin.time)
-    return Step(
-        Point(begin.time + h, x, q, currents[-1]), float(excess.max(initial=0.0)), excess, path, start
-    )
+    return _step(begin, Point(begin.time + h, x, q, currents[-1]), excess, path[len(recent) :])
 
 
-def _extrapolated(points: Sequence[tuple[float, Array]], t: float) -> Array:
+def _step(begin: Point, end: Point, excess: NDArray[np.float64], path: list[tuple[float, Array]]) -> Step:
+    start = begin.x if begin.k is not None else extrapolated(path, begin.time)
+    return Step(end, float(excess.max(initial=0.0)), excess, path, start)
+
+
+def extrapolated(points: Sequence[tuple[float, Array]], t: float) -> Array:
     """The polynomial through ``points`` at time t."""
     total: Array | float = 0.0
     for i, (ti, x) in enumerate(points):
-        others = [tj for j, (tj, _) in enumerate(points) if j != i]
-        total = total + np.prod([(t - tj) / (ti - tj) for tj in others]) * x
+        share = math.prod((t - tj) / (ti - tj) for j, (tj, _) in enumerate(points) if j != i)
+        total = total + share * x
     return np.asarray(total)

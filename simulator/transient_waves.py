@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import BSpline, make_interp_spline
 
-from .banks import GROUND, Bank
+from .banks import Bank
 from .devices import Array
 from .equations import Equations
+from .lookup import branch_current, node_voltage
 from .transient_steps import Counts
 
 
@@ -36,13 +37,11 @@ class Traces:
 
     def __getitem__(self, node: str) -> Array:
         """Voltage (T,) [V] of a node by name."""
-        if node == GROUND:
-            return np.zeros(self.x.shape[:-1])
-        return np.asarray(self.x[..., self.nodes.index(node)])
+        return node_voltage(self.nodes, self.voltages, node)
 
     def current(self, device: str) -> Array:
         """Current (T,) [A] through a voltage-defined device, by name."""
-        return np.asarray(self.currents[..., self.branches.index(device)])
+        return branch_current(self.branches, self.currents, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +77,6 @@ class Transient(Traces):
     voltage_residual: float
     _equations: Equations = field(repr=False)
     _starts: tuple[int, ...] = field(repr=False)  # where smooth pieces begin
-    _degree: int = field(repr=False)  # of the splines through them
 
     def at(self, times: ArrayLike) -> Traces:
         """At any ``times`` (T,) [s], by splines between corners; at a corner, just after it."""
@@ -141,9 +139,11 @@ class Transient(Traces):
         return total
 
     def _spline(self, piece: slice, values: Array) -> BSpline:
-        """Through ``values`` (T, ...) at the points of a smooth piece, of odd degree."""
-        degree = self._degree if piece.stop - piece.start > self._degree else 3
-        return make_interp_spline(self.times[piece], values[piece], k=degree)
+        """Through ``values`` (T, ...) at the points of a smooth piece.
+
+        Cubic: splines of degree 5 ring longer where a diode or transistor makes a derivative jump.
+        """
+        return make_interp_spline(self.times[piece], values[piece], k=min(3, piece.stop - piece.start - 1))
 
     def _shaped(self, values: Array) -> Array:
         return values.reshape(self.x.shape[:-1])

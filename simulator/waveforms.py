@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
+MOST_BREAKPOINTS = 1_000_000  # of a waveform in one transient
+
 
 class Waveform(Protocol):
     """What a source follows in time."""
@@ -64,12 +66,14 @@ class Pulse:
 
     def breakpoints(self, t_end: float) -> list[float]:
         corners = [0.0, self.rise, self.rise + self.width, self.rise + self.width + self.fall]
-        times: set[float] = set()
-        start = self.delay
-        while start <= t_end:
-            times.update(start + corner for corner in corners)
-            start = self.delay + round((start - self.delay) / self.period + 1) * self.period
-        return sorted(t for t in times if 0.0 < t <= t_end)
+        periods = max(0.0, (t_end - self.delay) / self.period)
+        if len(corners) * periods > MOST_BREAKPOINTS:
+            raise ValueError(
+                f"Pulse: period is {self.period:g} s, which makes {len(corners) * periods:.3g} corners up to "
+                f"{t_end:g} s; at most {MOST_BREAKPOINTS} are allowed: give a longer one, or an earlier end"
+            )
+        starts = [self.delay + k * self.period if k else self.delay for k in range(int(periods) + 2)]
+        return sorted({t for start in starts for corner in corners if 0.0 < (t := start + corner) <= t_end})
 
     def spice(self) -> str:
         return _card("PULSE", [getattr(self, f.name) for f in fields(self)])

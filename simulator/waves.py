@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,9 @@ class WavesError(ValueError):
 def write_waves(path: str | Path, title: str, results: Mapping[str, Result]) -> None:
     """One group for each analysis, one data set for each vector, with units as attributes.
 
-    Vectors are float64 or complex128, named as in SPICE; a slash in a name, which HDF5 reserves, becomes
-    ``|``, and the attribute ``name`` has the original. The attribute ``axis`` of a group names the vector
-    over which the others run.
+    Vectors are float64 or complex128, named as in SPICE. A slash in a name, which HDF5 reserves, becomes
+    ``|``, with a number after it where that name is taken; the attribute ``name`` has the original. The
+    attribute ``axis`` of a group names the vector over which the others run.
     """
     with h5py.File(path, "w") as file:
         file.attrs.update(
@@ -46,8 +47,15 @@ def write_waves(path: str | Path, title: str, results: Mapping[str, Result]) -> 
             if result.axis is not None:
                 group.attrs["axis"] = result.axis
             for name, values in result.vectors.items():
-                data = group.create_dataset(name.replace("/", "|"), data=np.asarray(values))
+                data = group.create_dataset(_free_name(group, name), data=np.asarray(values))
                 data.attrs.update(name=name, unit=result.units[name])
+
+
+def _free_name(group: h5py.Group, name: str) -> str:
+    """A name that HDF5 allows and that the group does not have yet."""
+    allowed = name.replace("/", "|")
+    numbered = (f"{allowed} {k}" for k in count(2))
+    return next(free for free in chain([allowed], numbered) if free not in group)
 
 
 def plot_waves(path: str | Path, title: str, results: Mapping[str, Result]) -> None:

@@ -31,106 +31,25 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import expit, wrightomega
 from threadpoolctl import ThreadpoolController
 
+from .cells import Cell, Diode, Linear, Selector, Sinh
 from .netlist import GROUND, Netlist
 from .operating_point import ConvergenceError
 from .wire_kernels import Array, Elimination, Wires, largest_imbalance
+
+__all__ = ["Cell", "Crossbar", "Diode", "Linear", "Selector", "Sinh", "WireSolution", "crossbar"]
 
 MOST_STEPS = 200  # of Newton's method, for one sample
 EPSILON = float(np.finfo(np.float64).eps)
 LEAST = 1e-24  # [A], an electron in two days: less is no current
 HALVINGS = 12  # of a limited step, to find where it ends
 REUSE = 0.1  # a factor is kept while each step with it shrinks the mismatch at least this much
-
-
-class Cell(Protocol):
-    """What sits at each crossing: a law of the device's conductance g [S] and the voltage v [V] across it."""
-
-    def __call__(self, g: Array, v: Array) -> tuple[Array, Array]:
-        """Current [A] from row to column and its slope ∂i/∂v [S], never negative; any shape."""
-
-
-@dataclass(frozen=True)
-class Linear:
-    """``i = g v``."""
-
-    def __call__(self, g: Array, v: Array) -> tuple[Array, Array]:
-        return g * v, g
-
-
-@dataclass(frozen=True)
-class Sinh:
-    """``i = g v0 sinh(v / v0)``: small-signal conductance g, nonlinearity voltage v0 [V]."""
-
-    v0: float
-
-    def __post_init__(self) -> None:
-        _positive("Sinh: v0", self.v0, "V")
-
-    def __call__(self, g: Array, v: Array) -> tuple[Array, Array]:
-        x = v / self.v0
-        return g * self.v0 * np.sinh(x), g * np.cosh(x)
-
-
-@dataclass(frozen=True)
-class Diode:
-    """Device g in series with a diode, ``i = Is (exp(vd / (m Vt)) - 1) = g (v - vd)``.
-
-    The diode conducts from row to column; ``reverse=True`` turns it round. ``saturation_current`` Is [A],
-    ``emission`` m and ``thermal_voltage`` Vt [V] (at 27 °C). Solved in closed form by Wright's omega: with
-    x = i + Is and a = m Vt, ``x / (a g) + ln(x / (a g)) = (v + Is / g) / a + ln(Is / (a g))``.
-    """
-
-    saturation_current: float = 1e-14
-    emission: float = 1.0
-    thermal_voltage: float = 0.02586492
-    reverse: bool = False
-
-    def __post_init__(self) -> None:
-        _positive("Diode: saturation_current", self.saturation_current, "A")
-        _positive("Diode: emission", self.emission, "")
-        _positive("Diode: thermal_voltage", self.thermal_voltage, "V")
-
-    def __call__(self, g: Array, v: Array) -> tuple[Array, Array]:
-        leak, a = self.saturation_current, self.emission * self.thermal_voltage
-        sign = -1.0 if self.reverse else 1.0
-        conducts = g > 0.0
-        scale = a * np.where(conducts, g, 1.0)
-        omega = wrightomega((sign * v + leak * a / scale) / a + np.log(leak / scale))
-        current, slope = scale * omega - leak, scale / a * omega / (1.0 + omega)
-        return np.where(conducts, sign * current, 0.0), np.where(conducts, slope, 0.0)
-
-
-@dataclass(frozen=True)
-class Selector:
-    """Device g in series with a volatile threshold selector, alike in both directions.
-
-    Above ``threshold`` Vth [V] the selector is on and takes Vth of the voltage; below, a fraction ``leak`` of
-    the device's conductance is left; ``knee`` Vk [V] is the width of the change:
-    ``i = g (leak v + Vk softplus((v - Vth) / Vk) - Vk softplus((-v - Vth) / Vk))``.
-    """
-
-    threshold: float
-    knee: float = 0.02
-    leak: float = 1e-4
-
-    def __post_init__(self) -> None:
-        _positive("Selector: threshold", self.threshold, "V")
-        _positive("Selector: knee", self.knee, "V")
-        _positive("Selector: leak", self.leak, "")
-
-    def __call__(self, g: Array, v: Array) -> tuple[Array, Array]:
-        up, down = (v - self.threshold) / self.knee, (-v - self.threshold) / self.knee
-        passed = self.knee * (np.logaddexp(0.0, up) - np.logaddexp(0.0, down))
-        return g * (self.leak * v + passed), g * (self.leak + expit(up) + expit(down))
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,13 +131,12 @@ class Crossbar:
         return matrix if wires.upright else matrix.T.copy()
 
     def netlist(self, inputs: ArrayLike) -> Netlist:
-        """The same circuit, flat, for the netlist engine and SPICE, under ``inputs`` (R,) [V]; linear cells.
+        """The same circuit, flat, for the netlist engine and SPICE, under ``inputs`` (R,) [V].
 
-        Nodes ``in{i}``, ``r{i}_{j}``, ``c{i}_{j}`` and ``out{j}``, shorted ones under one name; output j is
-        the current of the 0 V source ``Vs{j}``.
+        Nodes ``in{i}``, ``r{i}_{j}``, ``c{i}_{j}`` and ``out{j}``, shorted ones under one name; the cell at a
+        crossing is ``Rg{i}_{j}``, ``Dg{i}_{j}`` or ``Bg{i}_{j}``; output j is the current of the 0 V source
+        ``Vs{j}``.
         """
-        if not isinstance(self.cell, Linear):
-            raise ValueError(f"netlist: cells are {self.cell}; only linear ones can be flattened")
         rows, columns = self.shape
         net = Netlist(f"crossbar {rows} x {columns}")
         node: dict[tuple[str, int, int], str] = {}
@@ -233,7 +151,7 @@ class Crossbar:
             )
             node.update({("c", i, j): name for i, name in enumerate(names)})
         for (i, j), g in np.ndenumerate(self.conductance):
-            net.resistor(f"Rg{i}_{j}", node["r", i, j], node["c", i, j], conductance=float(g))
+            self.cell.join(net, f"g{i}_{j}", node["r", i, j], node["c", i, j], float(g))
         return net
 
     def _solution(
@@ -376,11 +294,6 @@ def _chain(net: Netlist, name: str, terminal: str, nodes: Sequence[str], segment
         if ohms > 0.0 and np.isfinite(ohms) and names[k] != names[k + 1]:
             net.resistor(f"{name}_{k}", names[k], names[k + 1], conductance=1.0 / ohms)
     return names[1:-1]
-
-
-def _positive(name: str, value: float, unit: str) -> None:
-    if not (value > 0.0 and np.isfinite(value)):
-        raise ValueError(f"{name} is {value:g} {unit}; give a finite value above 0")
 
 
 def _broadcast(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:

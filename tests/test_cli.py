@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
+from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
-from ohmostat.cli import main
+from ohmostat.cli import main, settling_report
+from ohmostat.learning.training import initialise_from
 
 SMALL = ["--set", "learning.epochs=1", "--set", "task.train=200", "--set", "task.test=100", "--quiet"]
 
@@ -75,6 +79,51 @@ def test_sweep_leaves_file_table_and_figure(tmp_path: Path, capsys: pytest.Captu
     assert "homeostat" in text
     assert (tmp_path / "s.txt").read_text() in text
     assert (tmp_path / "s.png").exists()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [["s.txt"], ["s.png"], ["s.h5", "s.h5"], ["s.h5", "s.txt"], ["s.h5", "none/s.png"], ["none/s.h5"]],
+)
+def test_files_of_a_sweep_are_checked_before_the_work(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ohmostat.learning.sweep.run_sweep", lambda *_, **__: pytest.fail("it ran"))
+    out, *plot = (str(tmp_path / name) for name in files)
+    arguments = ["sweep", "digits", *SMALL, "--out", out, *(["--plot", *plot] if plot else [])]
+    assert main(arguments) == 2
+    assert ("no folder" if "none" in files[-1] else "must be three files") in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweeps_table_is_there_though_its_figure_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no such format")
+
+    monkeypatch.setattr("ohmostat.learning.figures.sweep_figure", fail)
+    monkeypatch.setattr("ohmostat.learning.sweep.run_sweep", lambda *_, **__: None)
+    monkeypatch.setattr("ohmostat.learning.sweep.read_sweep", lambda _: None)
+    monkeypatch.setattr("ohmostat.learning.sweep.table", lambda _: "the table")
+    assert main(["sweep", "digits", *SMALL, "--out", str(tmp_path / "s.h5")]) == 2
+    printed = capsys.readouterr()
+    assert "the table" in printed.out and "no such format" in printed.err
+    assert (tmp_path / "s.txt").read_text() == "the table\n"
+
+
+def test_settling_on_another_branch_is_no_error_of_the_solver() -> None:
+    chip = Circuit(Design.named("digits")).fabricate()
+    initialise_from(chip)
+    x = np.random.default_rng(0).random((3, 64))
+    ode, fast = chip.relax(x, method="transient"), chip.relax(x)
+    assert "another branch: 0 of 3 samples" in settling_report(chip, ode, fast)
+    ports, voltages = fast.ports.copy(), fast.voltages.copy()
+    ports[1] += 0.3
+    voltages[1] += 0.3
+    text = settling_report(chip, ode, replace(fast, ports=ports, voltages=voltages))
+    assert "another branch: 1 of 3 samples" in text
+    assert float(text.split("ODE - relaxation")[1].split()[0]) < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmostat.circuits import design as module
-from ohmostat.circuits.design import KEYS, MAX_BYTES, Design, load_design, named_designs, template
-from ohmostat.circuits.specs import DATA, ChipSpec, DesignError, DeviceSpec, MismatchSpec, NeuronSpec
+from ohmostat.circuits.design import MAX_BYTES, Design, load_design, named_designs, template
+from ohmostat.circuits.specs import DATA, KEYS, ChipSpec, DesignError, DeviceSpec, MismatchSpec, NeuronSpec
 from ohmostat.circuits.units import Choice, Integer, Kind, Layers, Number, Text
 
 # -- valid designs ---------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def test_exact_response_and_adjoint_solve_their_equations(
 def test_bias_of_ep_on_an_asymmetric_chip(
     make_chip: Callable[..., Chip], inputs: Callable[..., np.ndarray], family: str, columns: str
 ) -> None:
-    """``ε = J̃⁻¹J̃ᵀδ`` (physics, section 3), far from ``δ`` itself."""
+    """``ε = J̃⁻¹J̃ᵀδ`` (physics, section 3: Gradients), far from ``δ`` itself."""
     skew = {"learning.angle": 70.0} if family == "twin" else {"mismatch.driver_gain": 0.3}
     chip = make_chip({"chip.family": family, "chip.columns": columns, "mismatch.conductance": 0.4} | skew)
     free, cost = chip.relax(inputs(SAMPLES)), COSTS["squared"]
@@ -170,6 +170,24 @@ def latch() -> Chip:
     return chip
 
 
+@pytest.fixture(scope="module")
+def three_level() -> Chip:
+    """Outputs, all alike, that hold two neurons with thresholds on either side of 0: three stable levels."""
+    design = Design().replace(
+        {
+            "chip.layers": [64, 2, 10], "task.data": "digits", "learning.dtype": "float64",
+            "learning.tolerance": 1e-11, "neuron.low": -1.0, "neuron.high": 1.0, "neuron.offset": 0.0,
+            "neuron.gain": 4.0, "device.g_min": 0.0,
+        }
+    )  # fmt: skip
+    chip = Circuit(design).fabricate()
+    thresholds = np.zeros((2, 64))
+    thresholds[:, 0] = LEAK * np.array([-0.5, 0.5])
+    loop = {"forward1": np.full((10, 2), 0.3 * LEAK), "feedback1": np.full((2, 10), 0.09 * LEAK)}
+    chip.write({"forward0": thresholds, **loop})
+    return chip
+
+
 def held_up(latch: Chip, push: float) -> Equilibrium:
     """The upper branch at an input that pushes down."""
     high, x = np.zeros((1, 64)), np.zeros((1, 64))
@@ -184,13 +202,39 @@ def test_a_jump_of_every_phase_is_left_out(latch: Chip) -> None:
     free = held_up(latch, -0.1)
     assert free.outputs[0, 0] > 0.5
     gone = replace(free, injected=free.injected - 0.5 * LEAK)
-    response = centered(0.02 * LEAK).response(latch, gone, SquaredError(np.array([[1.0]]), 2.0))
+    cost = SquaredError(np.array([[1.0]]), 2.0)
+    response = centered(0.02 * LEAK).response(latch, gone, cost, certify=0)  # shifts alone tell
     assert response.nudged is not None and (response.nudged.outputs < 0).all()
+    assert gone.sound.all() and response.nudged.sound.all()
     assert not response.valid.any() and not response.epsilon.any()
 
 
-def test_a_jump_along_the_push_is_flagged_by_its_release(latch: Chip) -> None:
-    """One phase jumps, in the direction in which it is pushed: only releasing the nudge tells."""
+def test_a_jump_of_one_phase_is_left_out(latch: Chip) -> None:
+    """Its shift is as much in common with the other phase's as apart from it: no certificate is needed."""
+    free, cost = held_up(latch, -0.2), SquaredError(np.array([[-1.0]]), 2.0)
+    response = centered(0.8 * LEAK).response(latch, free, cost, certify=0)
+    assert response.nudged is not None
+    np.testing.assert_array_equal(response.nudged.outputs[:, 0] < 0, [True, False])
+    assert free.sound.all() and response.nudged.sound.all()
+    assert not response.valid.any() and not response.epsilon.any()
+    assert centered(0.02 * LEAK).response(latch, free, cost, certify=0).valid.all()
+
+
+def test_jumps_of_both_phases_along_their_pushes_pass_until_they_are_released(three_level: Chip) -> None:
+    """Odd shifts, like those of a derivative: only the release test of a certified sample tells."""
+    x = np.zeros((1, 64))
+    x[0, 0] = 1.0
+    free, cost = three_level.relax(x), SquaredError(np.ones((1, 10)), 2.0)
+    assert free.sound.all() and np.abs(free.outputs).max() < 1e-6
+    unseen = centered(0.5 * LEAK).response(three_level, free, cost, certify=0)
+    assert unseen.nudged is not None
+    assert (unseen.nudged.outputs[0] > 0.9).all() and (unseen.nudged.outputs[1] < -0.9).all()
+    seen = centered(0.5 * LEAK).response(three_level, free, cost, certify=1)
+    assert seen.nudged is not None and seen.nudged.jumped is not None
+    assert unseen.valid.all() and seen.nudged.jumped.all() and not seen.valid.any()
+
+
+def test_a_jump_is_flagged_by_its_release(latch: Chip) -> None:
     free, cost = held_up(latch, -0.2), SquaredError(np.array([[-1.0]]), 2.0)
     small = centered(0.02 * LEAK).response(latch, free, cost)
     large = centered(0.8 * LEAK).response(latch, free, cost)

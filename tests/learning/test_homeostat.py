@@ -63,15 +63,16 @@ def test_patterns(ports: int) -> None:
         homeostat = Homeostat(scheme=scheme, amplitude=0.02)
         cycle = homeostat.cycle(ports)
         probes, power = homeostat.patterns(ports, cycle)
+        np.testing.assert_array_equal(homeostat.patterns(ports, cycle - 1, first=1)[0], probes[1:])
         np.testing.assert_allclose(probes.T @ probes, cycle * power * np.eye(ports), atol=1e-15)
         assert np.abs(probes).max() == 0.02
-        np.testing.assert_array_equal(homeostat.patterns(ports, cycle)[0], probes)  # and round again
+        np.testing.assert_array_equal(homeostat.patterns(ports, cycle, cycle)[0], probes)  # round again
     assert Homeostat(scheme="random").cycle(ports) == 0
 
 
 def test_random_patterns_are_normal_and_never_repeat() -> None:
     homeostat, twin = Homeostat(scheme="random", seed=3), Homeostat(scheme="random", seed=3)
-    first, second = (homeostat.patterns(20, 500)[0] for _ in range(2))
+    first, second = (homeostat.patterns(20, 500, start)[0] for start in (0, 500))
     assert homeostat.patterns(20, 1)[1] == AMPLITUDE**2
     assert first.std() == pytest.approx(AMPLITUDE, rel=0.03)
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.03
@@ -81,7 +82,7 @@ def test_random_patterns_are_normal_and_never_repeat() -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_it_never_reads_a_target(make_chip: Make, scheme: str) -> None:
+def test_the_measurement_never_reads_a_target(make_chip: Make, scheme: str) -> None:
     chip, blind = make_chip(SKEWED), make_chip(SKEWED)
     rng = np.random.default_rng(0)
     for array in blind.devices.values():
@@ -135,7 +136,7 @@ def mean_square_errors(chip: Chip, scheme: str, count: int) -> float:
     for k in range(ORDER):
         homeostat = Homeostat(scheme=scheme, seed=k)
         if scheme != "random" and k:
-            homeostat.patterns(WIDTH, k)
+            homeostat.asymmetry(chip, k)
         measured = homeostat.asymmetry(chip, count)
         errors.append(np.sum((flat(measured) - flat(true_skew(chip))) ** 2) / power)
     return float(np.mean(errors))
@@ -185,7 +186,7 @@ def test_noise_is_one_draw_a_column_and_reading(make_chip: Make) -> None:
     chip = make_chip(SKEWED)
     homeostat = Homeostat(noise=NOISE)
     silent = Homeostat().sense(chip, np.ones((2000, PORTS)))
-    heard = np.concatenate([homeostat.sense(chip, np.ones((1000, PORTS))) for _ in range(2)]) - silent
+    heard = np.concatenate([homeostat.sense(chip, np.ones((1000, PORTS)), k) for k in (0, 1000)]) - silent
     np.testing.assert_allclose(heard.std(axis=0), NOISE, rtol=0.08)
     off = np.corrcoef(heard.T) - np.eye(PORTS)
     assert np.abs(off).max() < 0.1
@@ -246,27 +247,42 @@ def test_step_after_a_full_cycle_is_the_gradient(make_chip: Make, scheme: str, c
     assert objective(chip)[0] == pytest.approx(0.81 * value, rel=1e-9)  # (1 - 2 gain)²
 
 
-@pytest.mark.parametrize(("scheme", "cycle"), EXACT)
-@pytest.mark.parametrize("probes", [4, 7, 40])
+STEPS = [("one-port", 4, 3), ("one-port", 7, 2), ("one-port", 40, 1),
+         ("hadamard", 4, 4), ("hadamard", 9, 2), ("hadamard", 40, 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("scheme", "probes", "steps"), STEPS)
 def test_a_cycle_is_gathered_before_anything_moves(
-    make_chip: Make, scheme: str, cycle: int, probes: int
+    make_chip: Make, scheme: str, probes: int, steps: int
 ) -> None:
-    """Also where the probes of a step do not divide the cycle, or are more than it has."""
-    chip, homeostat = make_chip(SKEWED), Homeostat(gain=0.05, probes=probes, scheme=scheme)
-    steps = -(-cycle // probes)
-    for done in (1, 2):
-        before = {name: chip.weight(name).copy() for name in chip.devices}
-        slopes = objective(chip)[1]
-        for _ in range(steps - 1):
-            assert homeostat.correct(chip) == {}
-        changes = homeostat.correct(chip)
-        assert changes.keys() == slopes.keys()
-        chip.program(changes)
-        gain = 0.05 * max(cycle / probes, 1)
-        for name, slope in slopes.items():
-            moved = chip.weight(name) - before[name]
-            np.testing.assert_allclose(moved, -0.5 * gain * slope, rtol=1e-8, atol=1e-15)
-        assert homeostat.measurements == done * cycle + 4 * (6 + 5 + 5 + 4)
+    """Then by one gain a step: here by half of the asymmetry, so that none is left. Also where the probes of
+    a step do not divide the cycle, or are more than it has.
+    """
+    chip = make_chip({**SKEWED, "device.g_min": 0.0, "device.g_max": 1e-3})  # no device stops at a limit
+    homeostat, start = Homeostat(gain=0.5 / steps, probes=probes, scheme=scheme), objective(chip)[0]
+    for _ in range(steps - 1):
+        assert homeostat.correct(chip) == {}
+    changes = homeostat.correct(chip)
+    assert changes.keys() == objective(chip)[1].keys()
+    chip.program(changes)
+    assert objective(chip)[0] < 1e-20 * start
+    assert homeostat.measurements == dict(EXACT)[scheme] + 4 * (6 + 5 + 5 + 4)
+    for _ in range(steps - 1):  # and the next cycle begins
+        assert homeostat.correct(chip) == {}
+    assert homeostat.correct(chip)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_read_out_between_steps_changes_nothing_of_what_they_do(make_chip: Make, scheme: str) -> None:
+    chip = make_chip(SKEWED)
+    alone, watched = (Homeostat(probes=6, scheme=scheme, noise=NOISE) for _ in range(2))
+    for _ in range(4):
+        watched.asymmetry(chip, 5)
+        expected, found = alone.correct(chip), watched.correct(chip)
+        assert found.keys() == expected.keys()
+        for name, change in expected.items():
+            np.testing.assert_array_equal(found[name], change)
+    assert watched.measurements == alone.measurements + 20
 
 
 def test_a_cycle_never_removes_more_than_all_of_the_asymmetry(make_chip: Make) -> None:
@@ -279,7 +295,7 @@ def test_a_cycle_never_removes_more_than_all_of_the_asymmetry(make_chip: Make) -
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_shared_array_is_not_moved(make_chip: Make, scheme: str) -> None:
-    """Its skew lies in the drivers: both ends of a device ask for opposite changes (physics, section 5)."""
+    """Its skew is the drivers': a device's ends ask for opposite steps (physics, section 4: Homeostasis)."""
     chip = make_chip({"chip.family": "shared", "mismatch.driver_gain": 0.3, "mismatch.conductance": 0.5})
     assert objective(chip)[0] > 0
     homeostat = Homeostat(gain=0.1, probes=ORDER, scheme=scheme)

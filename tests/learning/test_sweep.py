@@ -14,7 +14,17 @@ import pytest
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.specs import DesignError
 from ohmostat.learning.figures import sweep_figure, sweep_panel
-from ohmostat.learning.sweep import ARMS, RunKey, Sweep, SweepError, read_sweep, run_sweep, table
+from ohmostat.learning.sweep import (
+    ARMS,
+    RunKey,
+    Sweep,
+    SweepError,
+    SweepResult,
+    accuracy_gap,
+    read_sweep,
+    run_sweep,
+    table,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,6 +76,30 @@ def test_a_changed_design_is_refused_and_nothing_is_lost(merged: Path) -> None:
     with pytest.raises(SweepError, match="another design"):
         run_sweep(small(**{"learning.rate": 0.02}), merged, workers=2)
     assert merged.read_bytes() == content
+
+
+def write_images(folder: Path, seed: int) -> Path:
+    """A handful of images under MNIST's name."""
+    rng, folder = np.random.default_rng(seed), folder / f"images{seed}"
+    folder.mkdir()
+    for part, count in (("train", 100), ("t10k", 40)):
+        for kind, shape, high in (("images-idx3", (count, 28, 28), 256), ("labels-idx1", (count,), 10)):
+            head = bytes((0, 0, 8, len(shape))) + b"".join(n.to_bytes(4, "big") for n in shape)
+            values = rng.integers(0, high, shape).astype(np.uint8)
+            (folder / f"{part}-{kind}-ubyte").write_bytes(head + values.tobytes())
+    return folder
+
+
+def test_other_data_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    design = small(**{"task.data": "mnist", "chip.layers": [784, 4, 10], "task.train": 50, "task.test": 20})
+    sweep = Sweep(design.design, sigmas=(0.0,), angles=(0.0,), chips=1, arms=("none",))
+    first, second = (write_images(tmp_path, seed) for seed in (1, 2))
+    out = run_sweep(sweep, tmp_path / "s.h5", workers=1, data_dir=str(first))
+    content = out.read_bytes()
+    with pytest.raises(SweepError, match="other data"):
+        run_sweep(sweep, out, workers=1, data_dir=str(second))
+    assert out.read_bytes() == content
+    run_sweep(sweep, out, workers=1, data_dir=str(first))  # its own are taken again
 
 
 def test_a_damaged_staged_file_is_done_again(merged: Path) -> None:
@@ -148,6 +182,29 @@ def test_table_and_figure(merged: Path, tmp_path: Path) -> None:
     assert "±" in lines[2]
     sweep_figure(result, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def gap(lost: list[float], cosine: float) -> str:
+    """The line for chips that lose ``lost`` accuracy at a first-layer ``cosine``."""
+
+    def cells(values: object) -> np.ndarray:
+        return np.broadcast_to(np.asarray(values, float), (1, 1, len(lost)))
+
+    values = {
+        "accuracy": {"none": cells(0.8), "adjoint": cells(0.8) + np.array(lost)},
+        "alignment/forward0": {"none": cells(cosine), "adjoint": cells(1.0)},
+    }
+    design = Design.named("digits")
+    return accuracy_gap(SweepResult(design, np.zeros(1), np.zeros(1), ("none", "adjoint"), values))
+
+
+def test_a_gradient_is_called_wrong_only_where_it_is() -> None:
+    nothing, much = [0.01, -0.01, 0.0], [0.04, 0.05, 0.06]
+    assert gap(much, 0.5).endswith("+0.050 ± 0.025 accuracy to the adjoint (paired 95 %)")
+    assert gap(nothing, 0.56).endswith(
+        "none that shows, though its gradient is wrong (first-layer cosine 0.56)"
+    )
+    assert gap(nothing, 0.99).endswith("none that shows")
 
 
 def test_killed_sweeps_resume_to_equal_files() -> None:

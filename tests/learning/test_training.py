@@ -308,7 +308,7 @@ def test_recorded_alignment_is_one_where_ep_is_exact(digits: Dataset) -> None:
 def test_the_homeostat_keeps_what_plain_ep_loses(digits: Dataset) -> None:
     """First-layer alignment on the same chip and data, from a good start, from mismatch and from a bad one.
 
-    Unequal updates part the twins even where they started as equals (physics, section 2).
+    Unequal updates part the twins even where they started as equals (physics, section 4: Homeostasis).
     """
     for start in ({}, {"mismatch.conductance": 0.5}, {"learning.angle": 90.0}):
         lasts = {}

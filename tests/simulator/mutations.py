@@ -95,6 +95,15 @@ s9 out 0 out 0 sm|.model sm sw vt=0.1 vh=1
 q1 1 2 3 x
 .tran 0 0
 .tran 1e-300 1e300
+.tran 1m 1|v9 a9 0 pulse(0 1 0 1p 1p 1p 10p)|r9 a9 0 1
+.tran 1n 1 0 1n|v9 a9 0 sin(0 1 1g)|r9 a9 0 1
+.dc vdd 0 1 1u vdd 0 1 1u
+.dc vdd 0 1 1m
+.ac lin 1000000 1 1g
+.tran 1u 1m
+.mc 1000000
+.model q9 npn bf=100 rubbish=7
+c9 out 0 1p mismatch=0.1
 .ac dec 1e9 1 1e9
 .dc vdd 0 1 1e-300
 .mc 1e18
@@ -138,6 +147,15 @@ def _bombs() -> list[bytes]:
         b"\n".join([b"xq out d28", b".subckt d0 p\nrr p 0 1\n.ends", *doubling]),
         b".param z0=1 " + chain + b"\nr9 out 0 {z1499}",
         b"\n".join(b".subckt s%d a" % k for k in range(500)),
+        b"\n".join(
+            [
+                *(b"xq%d out long w=%d" % (k, k) for k in range(300)),
+                b".subckt long p w=1",
+                *(b".param q%d={%s}" % (k, b"+".join([b"w*1.0"] * 800)) for k in range(40)),
+                b"rr p 0 1",
+                b".ends",
+            ]
+        ),
     ]
 
 

@@ -102,7 +102,7 @@ def simulate(deck: Deck, rtol: float) -> Transient:
 
 
 def check_transient(text: str, oscillates: str | None = None) -> None:
-    rtol = 1e-5 if oscillates else 3e-5  # an oscillator's errors of phase add up
+    rtol = 1e-5 if oscillates else 3e-6  # phases are not compared, and errors of one cycle do not add up
     ours, waves = simulate(parse_spice(text), rtol), compare.reference(text, "tran")
     last = ours.times[-1]
 

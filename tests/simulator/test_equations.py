@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
-from ohmostat.simulator.equations import Equations, Relaxation
+from ohmostat.simulator.equations import HARMLESS, Equations, Relaxation
 from ohmostat.simulator.expressions import parse_expression
 from ohmostat.simulator.netlist import Current, Netlist, NetlistError
 from ohmostat.simulator.operating_point import operating_point, operating_points
@@ -278,3 +278,30 @@ def test_a_sensed_source_keeps_its_current(eliminate: bool) -> None:
     equations = Equations(net, eliminate=eliminate)
     assert equations.structure.free.size == 4
     assert operating_point(equations)["h"] == pytest.approx(-0.2)
+
+
+def test_a_limited_device_is_extrapolated_from_where_it_is_linearised() -> None:
+    net = Netlist("diode", gmin=1e-9)
+    net.diode("D1", "a", "0", is_=1e-14)
+    equations = Equations(net)
+    drive, asked = equations.drive(), np.array([[0.65], [3.0]])
+    first = equations.evaluate(np.full((2, 1), 0.6), drive)
+    state = equations.evaluate(asked, drive, ports=first.ports)
+    assert state.limited.tolist() == [False, True]
+    assert state.ports[0, 0] == 0.65 and 0.6 < state.ports[1, 0] < 1.0
+    at_ports = equations.evaluate(state.ports, drive)
+    np.testing.assert_array_equal(state.slopes, at_ports.slopes)
+    want = at_ports.residual + at_ports.slopes * (asked - state.ports)
+    np.testing.assert_allclose(state.residual, want, rtol=1e-14)
+
+
+def test_small_moves_of_the_ports_need_no_limiting() -> None:
+    """What ``HARMLESS`` presumes: no device limits such a step, wherever it starts."""
+    rng, equations = np.random.default_rng(0), Equations(everything())
+    last = rng.normal(size=(500, equations.structure.laws.shape[1])) * 10 ** rng.uniform(-2, 1, (500, 1))
+    u = last + HARMLESS * rng.uniform(-1.0, 1.0, last.shape)
+    for k, ports in zip(equations.structure.laws.banks, equations.structure.laws.ports, strict=True):
+        bank, shape = equations.banks[k], (500, -1, len(equations.banks[k].names))
+        new, old = (np.moveaxis(values[:, ports].reshape(shape), 1, 0) for values in (u, last))
+        if bank.device.limit is not None:
+            np.testing.assert_allclose(bank.device.limit(equations.parameters(k), new, old), new, rtol=1e-12)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmostat.simulator.devices import TIME, Current
-from ohmostat.simulator.expressions import DEEPEST, LONGEST, parse_constant, parse_expression
+from ohmostat.simulator.expression_parser import DEEPEST, LONGEST
+from ohmostat.simulator.expressions import parse_constant, parse_expression
 from ohmostat.simulator.ngspice import ngspice_available, run_ngspice
 from ohmostat.simulator.spice_numbers import ExpressionError, parse_number
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csc_array, eye_array, random_array
+from scipy.sparse import csc_array, eye_array, kron, random_array
+from scipy.sparse.linalg import splu
 
 from ohmostat.simulator.factorization import SparseSolver
+from ohmostat.simulator.structure import Pattern
 
 Array = np.ndarray
 
@@ -154,3 +156,33 @@ def test_a_star_does_not_fill() -> None:
     solver = SparseSolver(shape.indptr, shape.indices)
     solver.factorize(shape.data)
     assert solver.plan is not None and len(solver.plan.l_rows) == n - 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 80), st.integers(0, 10**6))
+def test_a_pattern_holds_every_position_once(height: int, width: int, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sets = [(rng.integers(-1, height, k), rng.integers(-1, width, k)) for k in (count, count // 2)]
+    pattern = Pattern(sets, (height, width))
+    rows, columns = (np.concatenate(part) for part in zip(*sets, strict=True))
+    kept = (rows >= 0) & (columns >= 0)
+    wanted = csc_array((np.ones(kept.sum()), (rows[kept], columns[kept])), shape=(height, width))
+    wanted.sum_duplicates()
+    assert pattern.starts.tolist() == wanted.indptr.tolist()
+    assert pattern.indices.tolist() == wanted.indices.tolist() and pattern.nnz == wanted.nnz
+    slots = np.concatenate(pattern.slots)
+    assert (slots[~kept] == -1).all() and [len(part) for part in pattern.slots] == [count, count // 2]
+    assert (pattern.indices[slots[kept]] == rows[kept]).all()
+    assert (np.searchsorted(pattern.starts, slots[kept], side="right") - 1 == columns[kept]).all()
+
+
+def test_of_two_orders_the_one_of_less_fill_is_kept() -> None:
+    """A grid, whose minimum degree order is known to fill less than COLAMD's."""
+    line = csc_array(eye_array(30, k=1) + eye_array(30, k=-1))
+    grid = csc_array(5.0 * eye_array(900) - kron(line, eye_array(30)) - kron(eye_array(30), line))
+    solver = SparseSolver(grid.indptr, grid.indices)
+    x = solver.factorize(grid.data).solve(np.ones((1, 900)))
+    np.testing.assert_allclose(grid @ x[0], 1.0, rtol=1e-12)
+    assert solver.plan is not None
+    fill = len(solver.plan.l_rows) + len(solver.plan.u_rows) + 900
+    assert fill < splu(grid, permc_spec="COLAMD").nnz

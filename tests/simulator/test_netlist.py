@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ohmostat.simulator.expressions import Expression, parse_expression
 from ohmostat.simulator.netlist import TIME, Current, Netlist, NetlistError
 from ohmostat.simulator.operating_point import operating_point
 from ohmostat.simulator.waveforms import Pulse
@@ -90,6 +91,10 @@ def test_no_devices_add_nothing() -> None:
     assert len(net) == len(net.banks) + 1 == 3
 
 
+def formula(text: str) -> Expression:
+    return parse_expression(text, {}.__getitem__)
+
+
 @pytest.mark.parametrize(
     ("add", "nodes"),
     [
@@ -101,6 +106,8 @@ def test_no_devices_add_nothing() -> None:
         (lambda n: n.vcvs("E1", "b", "0", "a", "0", 2.0), "node 'a'"),
         (lambda n: n.amplifier("B1", "b", "a", law="tanh", **CURVE), "node 'a'"),
         (lambda n: n.voltage_source("V2", "a", "b", 1.0), "nodes 'a', 'b'"),
+        (lambda n: n.behavioural("B1", "a", "0", formula("v(in)^2"), voltage=False), "node 'a'"),
+        (lambda n: n.behavioural("B1", "b", "0", formula("v(a)^2"), voltage=True), "node 'a'"),
     ],
 )
 def test_floating_nodes_are_named(add: Callable[[Netlist], None], nodes: str) -> None:

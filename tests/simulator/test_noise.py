@@ -33,6 +33,7 @@ def test_low_pass() -> None:
     np.testing.assert_allclose(found.input, white, rtol=1e-12)
     np.testing.assert_allclose(found.gain, 1 / (1 + 2e-6j * np.pi * f), rtol=1e-12)
     np.testing.assert_array_equal(found.contribution("R1"), found.output)
+    assert found.residual < 1e-15 and found.backward_error < 1e-14
 
 
 def test_kt_over_c() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmostat.simulator.continuation import charge, gmin_stepping, source_stepping
-from ohmostat.simulator.equations import Equations
+from ohmostat.simulator.equations import Equations, State
+from ohmostat.simulator.expressions import parse_expression
 from ohmostat.simulator.netlist import Current, Netlist, NetlistError
 from ohmostat.simulator.newton import newton
 from ohmostat.simulator.operating_point import (
@@ -298,7 +300,7 @@ def test_hard_circuits_are_solved_and_say_how() -> None:
         assert point.residual < 1e-17 and point.voltage_residual < 1e-12
         methods.add(point.method)
     assert "newton" in methods and len(methods) > 1
-    assert methods <= {"newton", "gmin stepping", "source stepping", "pseudo-transient"}
+    assert methods <= {"newton", "damped newton", "gmin stepping", "source stepping", "pseudo-transient"}
 
 
 def test_no_solution_names_the_node() -> None:
@@ -389,7 +391,19 @@ def test_bounded_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     net, at = everything(1), {"V1": np.linspace(-1.0, 1.0, 9)}
     whole = operating_points(net, at)
     monkeypatch.setattr("ohmostat.simulator.operating_point.MEMORY", 1)  # a sample at a time
-    np.testing.assert_array_equal(operating_points(net, at).x, whole.x)
+    sizes, evaluate = [], Equations.evaluate
+
+    def counted(self: Equations, x: np.ndarray, *args: Any, **more: Any) -> State:
+        sizes.append(len(x))
+        return evaluate(self, x, *args, **more)
+
+    monkeypatch.setattr(Equations, "evaluate", counted)
+    parts = operating_points(net, at)
+    assert max(sizes) == 1
+    np.testing.assert_array_equal(parts.x, whole.x)
+    np.testing.assert_array_equal(parts.residual, whole.residual)
+    np.testing.assert_array_equal(parts.voltage_residual, whole.voltage_residual)
+    assert whole.residual.max() > 0.0
 
 
 def test_a_sample_without_a_solution_is_marked_and_named() -> None:
@@ -511,3 +525,53 @@ def test_inductors_are_shorts_and_currents_can_be_sensed() -> None:
     point = operating_point(net)
     assert (point["b"], point["c"]) == pytest.approx((1.0, 6.0))
     assert point.current("L1") == pytest.approx(2e-3) and point.current("V1") == pytest.approx(-2e-3)
+
+
+def behaving(*formulas: str, voltage: bool) -> Netlist:
+    """A source of 2 V at ``in``, and behavioural sources at ``n0``, ``n1``, ... with a load each."""
+    net = Netlist("behaving")
+    net.voltage_source("V1", "in", "0", 2.0)
+    for k, text in enumerate(formulas):
+        net.behavioural(f"B{k}", f"n{k}", "0", parse_expression(text, {}.__getitem__), voltage=voltage)
+        net.resistor(f"R{k}", f"n{k}", "0", conductance=1e-3)
+    return net
+
+
+@pytest.mark.parametrize(("text", "volts"), [("v(a)*v(a)*v(a)", 0.1), ("1m*uramp(v(a))", 1.0)])
+def test_a_law_may_be_flat_at_zero(text: str, volts: float) -> None:
+    """Its only path to ground has no slope where all voltages are 0. ngspice finds the same."""
+    net = Netlist("flat")
+    net.current_source("I1", "0", "a", 1e-3)
+    net.behavioural("B1", "a", "0", parse_expression(text, {}.__getitem__), voltage=False)
+    point = operating_point(net)
+    assert point["a"] == pytest.approx(volts, rel=1e-9) and point.residual < 1e-15
+
+
+def test_values_of_a_kind_reach_all_of_its_banks() -> None:
+    """One bank an expression, in the order of the netlist's banks."""
+    net = behaving("v(in)", "3*v(in)", "v(in)^2", voltage=True)
+    assert [bank.kind for bank in net.banks].count("behavioural_voltage") == 3
+    scales = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])
+    points = operating_points(net, {("behavioural_voltage", "scale"): scales})
+    found = np.stack([points[f"n{k}"] for k in range(3)], axis=1)
+    np.testing.assert_allclose(found, scales * [2.0, 6.0, 4.0], rtol=1e-12)
+    with pytest.raises(NetlistError, match=r"of shape \(2,\) for 3 devices; give \(3,\), or \(samples, 3\)"):
+        operating_points(net, {("behavioural_voltage", "scale"): [1.0, 2.0]})
+
+
+@pytest.mark.parametrize("key", [("D1", "temperature"), ("diode", "temperature")])
+def test_what_others_were_computed_from_cannot_be_replaced(key: tuple[str, str]) -> None:
+    net = Netlist("diode")
+    net.current_source("I1", "0", "a", 1e-3)
+    net.diode("D1", "a", "0")
+    with pytest.raises(NetlistError, match=r"temperature cannot be replaced; .*Netlist\(temperature"):
+        operating_point(net, at={key: 350.0})
+
+
+def test_damped_newton_says_so() -> None:
+    net = hopfield(3)
+    zero = np.zeros((1, Structure(net).size))
+    equations = Equations(net)
+    assert not newton(equations, zero, equations.drive()).converged[0]
+    assert newton(equations, zero, equations.drive(), damped=True).converged[0]
+    assert operating_point(net).method == "damped newton"

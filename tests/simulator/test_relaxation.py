@@ -111,6 +111,49 @@ def test_warm_starts(network: Callable, dtype: type) -> None:
     assert np.array_equal(start, kept)  # a start is not written to
 
 
+def test_the_default_start_is_each_node_on_its_current_alone_and_saves_a_sweep(network: Callable) -> None:
+    circuit, _ = network(4, (16, 12, 8))
+    injected = np.zeros((40, circuit.size))
+    circuit.layer(injected, 0)[...] = currents(16, 40, np.float64)  # inputs drive the first layer alone
+    default, undriven = relax(circuit, injected), circuit.ports(injected / circuit.load)[0]
+    same(default, slice(None), relax(circuit, injected, start=undriven))
+    at_zero = np.tile(circuit.ports(np.zeros((1, circuit.size)))[0], (40, 1))
+    cold = relax(circuit, injected, start=at_zero)
+    assert cold.sweeps.mean() - default.sweeps.mean() > 0.9
+    assert default.voltages == pytest.approx(cold.voltages, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": -1}, "window is -1; .* at least 0"),
+        ({"max_sweeps": 0}, "max_sweeps is 0; .* at least 1"),
+        ({"tolerance": 0.0}, "tolerance is 0.0; .* above 0"),
+        ({"tolerance": np.nan}, "tolerance is nan; .* finite"),
+        ({"start": np.zeros((1, 18))}, r"start has shape \(1, 18\); it must be \(batch, 18\)"),
+        ({"start": np.zeros((3, 17))}, r"start has shape \(3, 17\)"),
+        ({"injected": np.zeros((3, 17))}, r"injected has shape \(3, 17\); it must be \(batch, 18\)"),
+        ({"injected": np.zeros((3, 19))}, r"injected has shape \(3, 19\)"),
+        ({"injected": np.zeros(18)}, r"injected has shape \(18,\)"),
+    ],
+)
+def test_what_the_kernels_could_not_stand_is_refused(network: Callable, options: dict, message: str) -> None:
+    circuit, _ = network(5, (8, 6, 4))
+    with pytest.raises(ValueError, match=message):
+        relax(circuit, **({"injected": np.zeros((3, 18))} | options))
+
+
+def test_solve_linear_refuses_the_same(network: Callable) -> None:
+    circuit, _ = network(5, (8, 6, 4))
+    good = np.ones((3, 18))
+    for slopes, rhs, message in ((good[:1], good, "slopes has"), (good, good[:, :-1], "rhs has")):
+        with pytest.raises(ValueError, match=message):
+            solve_linear(circuit, slopes, rhs)
+    for options in ({"max_sweeps": 0}, {"tolerance": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            solve_linear(circuit, good, good, **options)
+
+
 def test_integers_are_currents_too(network: Callable) -> None:
     circuit, _ = network(5)
     ones = np.ones((2, circuit.size))

@@ -12,7 +12,7 @@ from ohmostat.simulator.devices import DEVICES
 from ohmostat.simulator.expressions import parse_expression
 from ohmostat.simulator.netlist import Current, Netlist, NetlistError
 from ohmostat.simulator.operating_point import operating_point
-from ohmostat.simulator.sensitivity import DISCRETE, sensitivity
+from ohmostat.simulator.sensitivity import sensitivity
 from ohmostat.simulator.small_signal import LinearCircuit, Output, Probe
 
 
@@ -132,7 +132,7 @@ def test_all_parameters_are_there() -> None:
     for bank in linear().banks:
         for parameter in bank.device.parameters:
             for name in bank.names:
-                assert ((name, parameter.name) in found.slopes) == (parameter.name not in DISCRETE)
+                assert ((name, parameter.name) in found.slopes) == (not parameter.fixed)
     assert found["R1"] == found["R1", "conductance"]
     assert found["C1"] == 0.0 and found["L1"] == 0.0  # what only stores does not act at rest
 
@@ -158,3 +158,27 @@ def test_what_cannot_be_asked() -> None:
         found["R1", "vto"]
     with pytest.raises(NetlistError, match="of a device 'X'"):
         found["X"]
+
+
+def test_temperatures_have_no_slope() -> None:
+    """A diode's other parameters were carried to it: at 1 mA it falls by 1.8 mV/K, while Vt alone rises."""
+
+    def diode(kelvin: float) -> Netlist:
+        net = Netlist("diode", temperature=kelvin)
+        net.current_source("I1", "0", "a", 1e-3)
+        net.diode("D1", "a", "0")
+        net.ekv("X1", "a", "0", "0", "0")
+        return net
+
+    above, below = (operating_point(diode(300.15 + step))["a"] for step in (0.5, -0.5))
+    assert -2e-3 < above - below < -1.5e-3
+    found = sensitivity(diode(300.15), "a")
+    assert not [key for key in found.slopes if key[1] in ("temperature", "polarity")]
+    with pytest.raises(NetlistError, match="no parameter 'temperature' of a device 'D1' has a sensitivity"):
+        found["D1", "temperature"]
+
+
+def test_a_certificate_of_the_point_and_of_the_solve() -> None:
+    found = sensitivity(junctions(), "b")
+    assert found.residual == operating_point(junctions()).residual
+    assert found.backward_error < 1e-14

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from ohmostat.simulator.analyses import run_deck
-from ohmostat.simulator.comparison import Difference, compare_with_ngspice
+from ohmostat.simulator.comparison import Difference, NotCompared, compare_with_ngspice
 from ohmostat.simulator.netlist import NetlistError
 from ohmostat.simulator.operating_point import ConvergenceError, OperatingPoint
 from ohmostat.simulator.simulate_command import add_arguments, run
 from ohmostat.simulator.spice_reader import SpiceSyntaxError, parse_spice, read_spice
+from ohmostat.simulator.transient import TransientError
 
 from .compare import require_ngspice
 
@@ -109,6 +110,15 @@ def test_charges_given_need_no_operating_point() -> None:
     np.testing.assert_allclose(wave["i(l1)"], 1e-3 * np.exp(-wave["time"] / 1e-3), atol=2e-6)
 
 
+def test_work_is_bounded() -> None:
+    for card in (".tran 1u 1m 0 1u", ".dc V1 0 1 1m", ".ac lin 1000 1 1k", ".mc 1000"):
+        deck = parse_spice(f"t\nV1 a 0 sin(0 1 1k) ac 1\nR1 a b 1 mismatch=0.1\nC1 b 0 1u\n{card}\n")
+        with pytest.raises(
+            (NetlistError, TransientError), match=r"<text>:5: .*(at most 500 are allowed|500 steps)"
+        ):
+            run_deck(deck, most_points=500)
+
+
 def test_nodeset_chooses_the_state_of_every_analysis() -> None:
     deck = parse_spice((CIRCUITS / "sr-latch.cir").read_text().replace(".tran", "* .tran"))
     point = run_deck(deck)["op"].answer
@@ -164,6 +174,15 @@ def test_waves_in_hdf5(deck_file: Path, tmp_path: Path) -> None:
                 np.testing.assert_array_equal(file[kind][name.replace("/", "|")][...], values)
 
 
+def test_names_that_hdf5_confuses(tmp_path: Path) -> None:
+    path, out = tmp_path / "slash.cir", tmp_path / "waves.h5"
+    path.write_text("t\nV1 a/b 0 1\nV2 a|b 0 2\nR1 a/b a|b 1\n")
+    simulate(path, "--out", str(out))
+    with h5py.File(out) as file:
+        found = {data.attrs["name"]: data[0] for data in file["op"].values()}
+    assert (found["v(a/b)"], found["v(a|b)"]) == (1.0, 2.0)
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_figure(deck_file: Path, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"waves.{suffix}"
@@ -198,15 +217,20 @@ def test_help_does_not_import_what_takes_time() -> None:
     ("text", "kind", "message"),
     [
         ("t\nR1 a 0\n", SpiceSyntaxError, r"bad\.cir:2: "),
-        ("t\nV1 a 0 1\nR1 a 0 1\nC1 b 0 1\n", NetlistError, r"bad\.cir:4: floating.*'b'"),
-        ("t\nV1 a 0 1\nV2 a 0 2\nR1 a 0 1\n", NetlistError, r"bad\.cir:2: voltages are fixed.*'v1', 'v2'"),
+        ("t\nV1 a 0 1\nR1 a 0 1\nC1 b 0 1\n", SpiceSyntaxError, r"bad\.cir:4: floating.*'b'"),
+        (
+            "t\nV1 a 0 1\nV2 a 0 2\nR1 a 0 1\n",
+            SpiceSyntaxError,
+            r"bad\.cir:2: voltages are fixed.*'v1', 'v2'",
+        ),
         (
             "t\nV1 a 0 1\nR1 a 0 1\n.ac lin 1 1 1\n",
             NetlistError,
-            r"bad\.cir: .*no source has an ac amplitude",
+            r"bad\.cir:4: .*no source has an ac amplitude",
         ),
-        ("t\nV1 a 0 1\nR1 a 0 1\n.mc 5\n", NetlistError, r"bad\.cir: .*no device has a mismatch"),
-        ("t\nI1 0 a 1\nR1 a 0 1\nB1 0 a I=v(a)^2\n", ConvergenceError, r"bad\.cir:2: .*'a'"),
+        ("t\nV1 a 0 1\nR1 a 0 1\n.mc 5\n", NetlistError, r"bad\.cir:4: .*no device has a mismatch"),
+        ("t\nI1 0 a 1\nR1 a 0 1\nB1 0 a I=v(a)^2\n", ConvergenceError, r"bad\.cir:1: .*'a'"),
+        ("t\nI1 0 a 1\nR1 a 0 1\nB1 0 a I=v(a)^2\n.op\n", ConvergenceError, r"bad\.cir:5: .*'a'"),
     ],
 )
 def test_errors_say_where(tmp_path: Path, text: str, kind: type[Exception], message: str) -> None:
@@ -234,14 +258,18 @@ def worst(differences: list[Difference], kind: str) -> float:
     return max(d.relative for d in differences if d.analysis == kind)
 
 
-def compared(path: Path) -> list[Difference]:
+def compared(path: Path) -> tuple[list[Difference], list[NotCompared]]:
     require_ngspice()
     deck = read_spice(path)
-    return compare_with_ngspice(path, deck, run_deck(deck))
+    rows = compare_with_ngspice(path, deck, run_deck(deck))
+    differences = [row for row in rows if isinstance(row, Difference)]
+    return differences, [row for row in rows if isinstance(row, NotCompared)]
 
 
 def test_everything_against_ngspice(deck_file: Path) -> None:
-    differences = compared(deck_file)
+    differences, missing = compared(deck_file)
+    assert NotCompared("mc", "all", "ngspice has no .mc") in missing
+    assert {row.analysis for row in missing} <= {"mc", "noise"}
     assert {d.analysis for d in differences} == {"op", "dc", "tran", "ac", "noise", "tf"}
     for kind, allowed in (
         ("op", 1e-6),
@@ -258,7 +286,8 @@ def test_a_wrong_answer_is_found(deck_file: Path) -> None:
     require_ngspice()
     deck = read_spice(deck_file)
     results = run_deck(parse_spice(EVERYTHING.replace("R1 in out 1k", "R1 in out 1001")))
-    found = {(d.analysis, d.unit): d for d in compare_with_ngspice(deck_file, deck, results)}
+    rows = compare_with_ngspice(deck_file, deck, results)
+    found = {(d.analysis, d.unit): d for d in rows if isinstance(d, Difference)}
     assert found["op", "V"].vector == "v(out)" and found["op", "V"].relative == pytest.approx(
         2.5e-4, rel=0.01
     )
@@ -271,17 +300,26 @@ def test_included_files_and_subcircuits_are_compared(tmp_path: Path) -> None:
         "* top\n.include models.inc\nV1 in 0 1\nX1 in out half\nD1 out 0 dd ; clamps\n"
         ".subckt half a b r=1k\nR1 a b {r}\nV2 b c 0\nR2 c 0 {r} $ two\n.ends\n.op\n.mc 5\n"
     )
-    differences = compared(path)
+    differences, _ = compared(path)
     assert {d.vector[:2] for d in differences} == {"v(", "i("} and worst(differences, "op") < 1e-9
+
+
+def test_a_resistance_that_ngspice_does_not_compute_is_not_compared(tmp_path: Path) -> None:
+    path = tmp_path / "current.cir"
+    path.write_text("t\nV1 a 0 1\nV2 a b 0\nR1 b 0 1k\n.tf i(v2) v1\n")
+    differences, missing = compared(path)
+    assert [(row.analysis, row.vector) for row in missing] == [("tf", "output_impedance")]
+    assert worst(differences, "tf") < 1e-9
 
 
 def test_ekv_is_compared_through_an_emitted_subcircuit(tmp_path: Path) -> None:
     path = tmp_path / "ekv.cir"
     path.write_text(
         "t\nVdd vdd 0 1.8\nVg g 0 0.6\nM1 d g 0 0 n w=5u l=1u\nR1 vdd d 100k\n"
-        ".model n nmos level=44 vto=0.5 kp=1e-4 gamma=0.5 phi=0.7\n.op\n"
+        ".model n nmos level=44 vto=0.5 kp=1e-4 gamma=0.5 phi=0.7\n.op\n.tf v(d) vg\n"
     )
-    differences = compared(path)
+    differences, missing = compared(path)
+    assert [(row.analysis, row.vector, "EKV" in row.why) for row in missing] == [("tf", "all", True)]
     assert worst(differences, "op") < 1e-6 and {d.analysis for d in differences} == {"op"}
 
 
@@ -290,5 +328,8 @@ def test_the_report_shows_the_differences(deck_file: Path, capsys: pytest.Captur
     simulate(deck_file, "--against", "ngspice")
     text = capsys.readouterr().out
     assert "largest differences from ngspice" in text and "onoise_spectrum" in text
+    assert ["mc", "all", "not", "compared:", "ngspice", "has", "no", ".mc"] in [
+        x.split() for x in text.splitlines()
+    ]
     simulate(deck_file, "--against", "ngspice", "--json")
     assert {d["analysis"] for d in printed_json(capsys)["ngspice"]} >= {"op", "tran", "tf"}

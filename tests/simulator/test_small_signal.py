@@ -331,3 +331,38 @@ def test_a_lossless_resonance_is_singular() -> None:
     assert abs(ac(net, [0.5])["a"][0]) == pytest.approx(2 / 3)
     with pytest.raises(NetlistError, match="singular at 1 Hz"):
         ac(net, [0.5, 1.0])
+
+
+# -- certificates ----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_backward_error_is_what_it_says(seed: int) -> None:
+    """Against dense algebra, of answers that are wrong by a millionth."""
+    rng = np.random.default_rng(seed)
+    linear = LinearCircuit(passive(seed))
+    f, rhs = 10 ** rng.uniform(3, 8, 3), rng.normal(size=(2, linear.size))
+    starts, rows = linear.structure.pattern.starts, linear.structure.pattern.indices
+    columns = np.repeat(np.arange(linear.size), np.diff(starts))
+    for transposed in (False, True):
+        x = linear.solve(f, rhs, transposed=transposed)
+        wrong = x * (1.0 + 1e-6 * rng.normal(size=x.shape))
+        worst = 0.0
+        for k in range(3):
+            matrix = np.zeros((linear.size,) * 2, complex)
+            matrix[rows, columns] = linear.conductance[0] + 2j * np.pi * f[k] * linear.storage[0]
+            matrix = matrix.T if transposed else matrix
+            for b, solution in zip(rhs, wrong[k], strict=True):
+                terms = np.abs(matrix) @ np.abs(solution) + np.abs(b)
+                worst = max(worst, (np.abs(matrix @ solution - b) / terms).max())
+        assert linear.backward_error(f, wrong, rhs, transposed=transposed) == pytest.approx(worst, rel=1e-6)
+
+
+def test_answers_carry_the_residual_of_their_point_and_the_error_of_their_solve() -> None:
+    net = low_pass()
+    net.diode("D1", "out", "0", is_=1e-9)
+    point = operating_point(net)
+    for answer in (ac(net, [1e3, 1e6]), transfer(net, "out", "V1")):
+        assert answer.residual == point.residual < 1e-15
+        assert answer.backward_error < 1e-14

@@ -1,6 +1,6 @@
 """Mutated netlists end in a deck or in an error with a line, and reach no file outside of their folder.
 
-``benchmarks/fuzz_netlists.py`` does the same with 20,000, and solves them.
+``benchmarks/fuzz_netlists.py`` does the same with 20,000, and runs their analyses.
 """
 
 from __future__ import annotations

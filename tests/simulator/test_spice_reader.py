@@ -6,15 +6,18 @@ import cmath
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ohmostat.simulator import spice_lines, spice_reader
+from ohmostat.simulator import spice_lines, spice_reader, spice_scope
 from ohmostat.simulator.deck import Deck, Element
 from ohmostat.simulator.devices import TIME, Current
+from ohmostat.simulator.expression_functions import Function
+from ohmostat.simulator.expressions import Formula, parse_formula
 from ohmostat.simulator.ngspice import ngspice_available, run_ngspice
 from ohmostat.simulator.operating_point import operating_point
 from ohmostat.simulator.spice_analyses import (
@@ -102,7 +105,8 @@ def test_passive_devices() -> None:
     assert parameters("c1 a 0 1n m=3") == {"capacitance": pytest.approx(3e-9)}
     assert parameters("l1 a 0 1u m=2") == {"inductance": 5e-7}
     assert element("c1 a 0 1n ic=0.5").initial == 0.5
-    assert element("l1 a 0 1n ic=1m mismatch=0.1").mismatch == 0.1
+    assert element("l1 a 0 1n ic=1m").initial == 1e-3
+    assert element("v1 a 0 1 mismatch=0.1").mismatch == 0.1
 
 
 def test_resistors_and_capacitors_by_model_and_temperature() -> None:
@@ -305,6 +309,9 @@ def test_options_and_initial_conditions() -> None:
 
 # -- errors --------------------------------------------------------------------------------------------
 
+MHZ = "pulse(0 1 0 1p 1p 1p 10p)"
+CLOCKS = [f"v{k} a{k} 0 pulse(0 1 0 1n 1n 100n {k}u)" for k in (1, 2, 3)]
+FIFTY = [f"v{k} a{k} 0 1" for k in range(50)] + [f"r{k} a{k} b{k} 1" for k in range(50)]
 ERRORS: list[tuple[str, int, tuple[str, ...]]] = [
     ("no device in the deck", 1, ()),
     ("nothing before it to continue", 2, ("+ 1k",)),
@@ -314,8 +321,24 @@ ERRORS: list[tuple[str, int, tuple[str, ...]]] = [
     ("'1.2.3' is not a number", 2, ("r1 a 0 1.2.3",)),
     ("'2%' is not a number", 2, ("r1 a 0 2%",)),
     ("no .model 'kilo' in reach; expected one of type r or res", 2, ("r1 a 0 kilo",)),
-    ("resistance is 0 ohm; expected a value other than 0", 2, ("r1 a 0 0",)),
-    ("r1: conductance is -1 S; give a finite value at least", 2, ("r1 a 0 -1",)),
+    ("resistance is 0 ohm; expected a value above 0 ohm .join the nodes", 2, ("r1 a 0 0",)),
+    ("resistance is -5 ohm; expected a value above 0 ohm .write a G source", 2, ("r1 a 0 -5",)),
+    ("mismatch cannot act: .mc finds operating points", 2, ("c1 a 0 1p mismatch=0.1",)),
+    ("mismatch cannot act: .mc finds operating points", 2, ("c1 a 0 1p cm", ".model cm c mismatch=0.1")),
+    ("mismatch cannot act: .mc finds operating points", 2, ("l1 a 0 1u mismatch=0.1",)),
+    ("mismatch cannot act on a formula", 2, ("b1 a 0 i=v(a) mismatch=0.1",)),
+    ("fc is 1.5; give a value of at least 0 and below 1", 2, ("d1 a 0 x", ".model x d fc=1.5")),
+    ("fc is 1; give", 2, ("m1 a b c d x", ".model x nmos fc=1")),
+    (
+        "type 'npn' is not supported; expected one of c, cap, d",
+        3,
+        ("r1 a 0 1", ".model q npn bf=100 rubbish=7"),
+    ),
+    (
+        "unknown parameter 'rubbish'",
+        4,
+        ("x1 a s", ".subckt s p", ".model u d rubbish=7", "r1 p 0 1", ".ends"),
+    ),
     ("unknown parameter 'tc3'; known are", 2, ("r1 a 0 1 tc3=1",)),
     ("unknown name 'k'; expected a parameter", 2, ("r1 a 0 {k}",)),
     ("tc1 is given twice", 2, ("r1 a 0 1 tc1=1 tc1=2",)),
@@ -363,13 +386,19 @@ ERRORS: list[tuple[str, int, tuple[str, ...]]] = [
     ("step is 0 s and stop 1 s", 3, ("r1 a 0 1", ".tran 0 1")),
     ("step of v1 is -1; expected one that leads", 3, ("v1 a 0 1", ".dc v1 0 1 -1")),
     ("1e\\+09 points; at most", 3, ("v1 a 0 1", ".dc v1 0 1 1n")),
+    ("1e\\+12 points; at most", 4, ("v1 a 0 1", "v2 b 0 1", ".dc v1 0 1 1u v2 0 1 1u")),
+    ("1e\\+12 points; at most", 3, ("v1 a 0 1", ".tran 1m 1 0 1p")),
+    ("5e\\+11 points; at most", 3, ("v1 a 0 1", ".tran 1n 1 0.9999999999")),
+    ("4e\\+11 corners up to 1 s; at most .* give a longer", 2, (f"v1 a 0 {MHZ}", ".tran 1m 1")),
+    ("v3: with it, the sources have more than 1000000 corners up to 0.15 s", 4, (*CLOCKS, ".tran 1m 150m")),
+    ("1000000 points of 150 voltages .* at most 50000000 values", 102, (*FIFTY, ".mc 1000000")),
     ("no source 'v2' in the circuit", 3, ("v1 a 0 1", ".dc v2 0 1 1")),
     ("no node 'b' in the circuit", 3, ("v1 a 0 1", ".tf v(b) v1")),
     ("expected rising frequencies", 3, ("v1 a 0 1", ".ac dec 10 10 1")),
     ("points is 1.5; expected a whole number", 3, ("v1 a 0 1", ".ac dec 1.5 1 10")),
     ("where v\\(node\\), v\\(node,node\\) or i\\(device\\)", 3, ("v1 a 0 1", ".noise a v1 dec 1 1 10")),
     ("samples is 0; expected a whole number from 1", 3, ("v1 a 0 1", ".mc 0")),
-    ("unknown parameter 'foo'; known are abstol", 3, ("r1 a 0 1", ".options foo=1")),
+    ("unknown parameter 'foo'; known are gmin", 3, ("r1 a 0 1", ".options foo=1")),
     ("unknown option 'foo'", 3, ("r1 a 0 1", ".options foo")),
     ("reltol is 0; expected a value above 0", 3, ("r1 a 0 1", ".options reltol=0")),
     ("temp is -300", 3, ("r1 a 0 1", ".temp -300")),
@@ -453,6 +482,46 @@ def test_expansion_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     refused("more than 1000 instances of subcircuits; build larger circuits with Netlist", *cards)
     monkeypatch.setattr(spice_reader, "LARGEST_EXPANSION", 1000)
     refused("more than 1000 characters after expansion", *cards)
+
+
+LONG = "+".join(["w*1.0"] * 800)
+BOMBS = {  # few characters that are many once they stand in every instance
+    "parameters": [f".param p{k}={{{LONG}+{k}}}" for k in range(40)],
+    "models": [f".model m{k} d is={{{LONG}+{k}}}" for k in range(40)],
+    "devices": [f"r{k} p 0 {{{LONG}+{k}}}" for k in range(40)],
+    "sources": [f"b{k} p 0 i={LONG}+{k}" for k in range(40)],
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_formulas_in_every_instance_are_bounded(kind: str) -> None:
+    cards = [f"x{k} a s w={k}" for k in range(1, 200)] + [".subckt s p w=1", *BOMBS[kind], "r p 0 1", ".ends"]
+    start = time.process_time()
+    refused("more than 2000000 characters of formulas", *cards)
+    assert time.process_time() - start < 5.0
+
+
+def test_numbers_in_every_instance_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spice_reader, "LARGEST_EXPANSION", 100_000)
+    numbers = " ".join(f"p{k}=1" for k in range(5000))
+    instances = [f"x{k} a s" for k in range(20)]
+    refused(
+        "more than 100000 characters after expansion", *instances, ".subckt s p", f".param {numbers}", ".ends"
+    )
+
+
+def test_a_formula_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def recorded(text: str, functions: Mapping[str, Function]) -> Formula:
+        read.append(text)
+        return parse_formula(text, functions)
+
+    monkeypatch.setattr(spice_scope, "parse_formula", recorded)
+    cards = [f"x{k} a s w={k}" for k in range(1, 9)]
+    found = deck(*cards, ".subckt s p w=1", ".param u={w*2}", "r1 p 0 {u+w}", ".ends").elements
+    assert [1 / e.parameters["conductance"] for e in found] == pytest.approx([3 * k for k in range(1, 9)])
+    assert len(read) == len(set(read)) <= 4
 
 
 def test_text_is_bounded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

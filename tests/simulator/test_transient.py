@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ohmostat.simulator.devices import Current
 from ohmostat.simulator.netlist import Netlist, NetlistError
 from ohmostat.simulator.ngspice import TIGHT_TRANSIENT, ngspice_available, simulate_with_ngspice, with_options
-from ohmostat.simulator.operating_point import operating_point
+from ohmostat.simulator.operating_point import operating_point, operating_points
 from ohmostat.simulator.spice import write_spice
 from ohmostat.simulator.transient import Transient, TransientError, transient
 from ohmostat.simulator.transient_steps import METHODS, STARTER, Method
@@ -182,6 +183,64 @@ def test_corners_are_hit() -> None:
     assert wave.times[0] == 0.0 and wave.times[-1] == 1e-6
     assert np.all(np.diff(wave.times) >= 0.0)
     assert np.abs(wave["in"] - [ramp.value(t) for t in wave.times]).max() < 1e-5
+
+
+def test_a_switch_changes_at_its_threshold() -> None:
+    """A ramp closes and opens it: the capacitor's closed form before, between and after."""
+    net = Netlist("switched")
+    net.voltage_source("Vc", "c", "0", waveform=PiecewiseLinear((0.0, 3e-6, 6e-6), (0.0, 3.0, 0.0)))
+    net.voltage_source("V1", "in", "0", 1.0)
+    net.switch("S1", "in", "out", "c", "0", vt=2.0, ron=1e3, roff=1e12)
+    net.capacitor("C1", "out", "0", 1e-9)
+    net.resistor("R1", "out", "0", conductance=1e-3)
+    net.resistor("R2", "in", "mid", conductance=1e-3)
+    net.switch("S2", "mid", "0", "c", "0", vt=2.0, ron=1e3, roff=1e12)
+    wave = transient(net, 8e-6, rtol=1e-6, atol=1e-9)
+    t = np.linspace(0.0, 8e-6, 1999)
+    full = -0.5 * np.expm1(-2.0 * np.clip(t - 2e-6, 0.0, 2e-6) / 1e-6)
+    assert np.abs(wave.at(t)["out"] - full * np.exp(-np.maximum(t - 4e-6, 0.0) / 1e-6)).max() < 2e-5
+    away = np.abs(t - 3e-6) - 1e-6
+    away, calm = away[np.abs(away) > 1e-10], np.abs(away) > 1e-10  # "mid" jumps
+    assert np.abs(wave.at(t[calm])["mid"] - np.where(away < 0.0, 0.5, 1.0)).max() < 1e-6
+    assert wave.counts.accepted < 1500
+
+
+def test_kept_factors_do_not_hide_an_error() -> None:
+    """A bridge rectifier floats while its diodes are off; factors from when they conducted find no fault."""
+    net = Netlist("bridge")
+    net.voltage_source("V1", "a", "0", waveform=Sine(0.0, 10.0, 50.0))
+    net.resistor("Rs", "a", "p", conductance=0.1)
+    for k, ends in enumerate((("p", "out"), ("0", "out"), ("neg", "p"), ("neg", "0"))):
+        net.diode(f"D{k}", *ends, is_=1e-12, n=1.2, cjo=20e-12)
+    net.capacitor("C1", "out", "neg", 47e-6)
+    net.resistor("R1", "out", "neg", conductance=1e-3)
+    net.resistor("R2", "neg", "0", conductance=1e-7)
+    few, many = (transient(net, 30e-3, rtol=3e-6, atol=1e-8, max_step=step) for step in (5e-4, 3e-5))
+    assert np.abs(few.at(many.times)["out"] - many["out"]).max() < 5e-3
+
+
+def test_bends_of_nodes_without_storage_are_seen() -> None:
+    """Nothing in this circuit has a local error: its steps follow where the interpolation would err."""
+    net = Netlist("clipped")
+    net.voltage_source("V1", "in", "0", waveform=Sine(0.0, 1.0, 1e6))
+    net.diode("D1", "in", "out", is_=1e-15)
+    net.resistor("R1", "out", "0", conductance=1e-5)
+    wave = transient(net, 2e-6, rtol=1e-5)
+    t = np.linspace(0.0, 2e-6, 1500)
+    exact = operating_points(net, {"V1": np.sin(2e6 * np.pi * t)})["out"]
+    assert np.abs(wave.at(t)["out"] - exact).max() < 5e-4
+
+
+def test_a_slope_of_a_source_jumps_into_a_controlled_one() -> None:
+    """The current of a capacitor at a source is no state, and neither is what it controls."""
+    net = rc(PiecewiseLinear((1e-6, 2e-6), (0.0, 1.0)))
+    net.capacitor("Cin", "in", "0", 1e-9)
+    net.ccvs("H1", "h", "0", Current("V1"), 1e3)
+    net.resistor("Rh", "h", "0", conductance=1e-3)
+    wave = transient(net, 3e-6, rtol=1e-6)
+    t = np.linspace(1.01e-6, 1.99e-6, 50)
+    through = t - 1e-6 + 1e-6 * np.expm1(-(t - 1e-6) / 1e-6)  # the voltage at the resistor's end
+    assert wave.at(t)["h"] == pytest.approx(-1.0 - 1e6 * (t - 1e-6 - through), abs=1e-4)
 
 
 def test_capacitors_alone_divide_a_step() -> None:

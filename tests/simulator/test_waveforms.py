@@ -60,6 +60,12 @@ def test_values_at_the_corners_of_a_pulse() -> None:
     assert step.breakpoints(5.0) == [1.0] and step.breakpoints(0.5) == []
 
 
+def test_breakpoints_are_bounded() -> None:
+    with pytest.raises(ValueError, match=r"period is 1e-20 s, which makes 4e\+20 corners up to 2 s; at most"):
+        Pulse(0.0, 1.0, delay=1.0, width=0.0, period=1e-20).breakpoints(2.0)
+    assert len(Pulse(0.0, 1.0, width=0.0, period=1e-5).breakpoints(1.0)) == 100_000
+
+
 @given(st.floats(0, 1e3), st.floats(1e-3, 10), st.integers(0, 10**6))
 @settings(max_examples=50, deadline=None)
 def test_a_pulse_is_periodic_after_its_delay(phase: float, period: float, turns: int) -> None:
