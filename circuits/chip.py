@@ -204,8 +204,12 @@ class Chip:
         if not np.isfinite(x).all():
             raise ValueError("inputs hold NaN or infinity; every input must be a finite voltage [V]")
         current = np.empty((len(x), self.blocks.size), self.dtype)
-        current[:] = self.bias * self.dtype.type(self.bias_voltage)
-        current[:, self.blocks.slices[0]] += x @ self.input_weight.T
+        bias = self.bias * self.dtype.type(self.bias_voltage)
+        driven = self.blocks.slices[0]
+        np.matmul(x, self.input_weight.T, out=current[:, driven])
+        current[:, driven] += bias[driven]
+        current[:, : driven.start] = bias[: driven.start]
+        current[:, driven.stop :] = bias[driven.stop :]
         return current
 
     def relax(

@@ -68,35 +68,35 @@ def _softplus(u):
 
 
 @compiled(fastmath=FAST)
-def activate(
-    current, injected, rows, first, last, law, resistance, low, swing, gain, offset, knee, voltages, ports
-):
+def activate(nodes, injected, rows, first, last, law, resistance, limits, gain, offset, ports):
     """Settle nodes ``first : last``: ``v = (current + injected) resistance``, ``s = f(v)``.
 
-    ``current`` and ``ports`` (m, N) are compact (active samples only), ``injected`` and ``voltages``
-    (batch, N) are addressed by ``rows``; ``resistance`` is 1 / load, (1, N) or per sample. With
-    ``law == LINEAR``, ``s = v`` (``resistance`` is then slope / load).
+    ``nodes`` (m, N) holds the synapses' currents, and the voltages afterwards: one array less to stream. It
+    and ``ports`` (m, N) are compact (active samples only), ``injected`` (batch, N) is addressed by ``rows``;
+    ``resistance`` is 1 / load, (1, N) or per sample. With ``law == LINEAR``, ``s = v`` (``resistance`` is
+    then slope / load). ``limits`` holds low, swing and knee: an array passes faster than three scalars.
     """
+    low, swing, knee = limits[0], limits[1], limits[2]
     one = swing / swing
     slope = (one + one + one + one) / swing
     for a in range(rows.shape[0]):
         row = rows[a]
-        drive, bias = current[a, first:last], injected[row, first:last]
-        v, s = voltages[row, first:last], ports[a, first:last]
+        v, bias = nodes[a, first:last], injected[row, first:last]
+        s = ports[a, first:last]
         r = resistance[row if resistance.shape[0] > 1 else 0, first:last]
         amp, mid = gain[first:last], offset[first:last]
         if law == LOGISTIC:
             for i in range(v.shape[0]):
-                v[i] = (drive[i] + bias[i]) * r[i]
+                v[i] = (v[i] + bias[i]) * r[i]
                 s[i] = low + swing / (one + _exp(-slope * amp[i] * (v[i] - mid[i])))
         elif law == SOFTPLUS:
             for i in range(v.shape[0]):
-                v[i] = (drive[i] + bias[i]) * r[i]
+                v[i] = (v[i] + bias[i]) * r[i]
                 u = (v[i] - mid[i]) / knee
                 s[i] = low + amp[i] * knee * (_softplus(u) - _softplus(u - swing / (amp[i] * knee)))
         else:
             for i in range(v.shape[0]):
-                v[i] = (drive[i] + bias[i]) * r[i]
+                v[i] = (v[i] + bias[i]) * r[i]
                 s[i] = v[i]
 
 
@@ -130,10 +130,10 @@ def _dot(a, b):
 
 
 @compiled(fastmath=FAST)
-def _remember(image, x, residual, past):
-    """Keep the residual ``T(x) - x`` and the image T(x); returns the residual's square."""
-    for i in range(x.shape[0]):
-        residual[i] = image[i] - x[i]
+def _remember(image, residual, past):
+    """Turn the iterate x, which ``residual`` holds, into ``T(x) - x`` and keep T(x); returns the square."""
+    for i in range(image.shape[0]):
+        residual[i] = image[i] - residual[i]
         past[i] = image[i]
     return _dot(residual, residual).real
 
@@ -147,13 +147,13 @@ def _largest(values):
 
 
 @compiled(fastmath=FAST)
-def _mix(following, slot, depth, residuals, images, gram, work, shares):
-    """Anderson's step for one sample: the next iterate replaces ``following``, a copy of ``images[slot]``.
+def _weigh(slot, depth, residuals, gram, work, shares):
+    """Shares a of the images in Anderson's step for one sample; False where they cannot be had.
 
-    Minimises ``|sum_k a_k r_k|`` with ``sum_k a_k = 1`` over the last ``depth`` residuals r and returns
-    ``sum_k a_k t_k`` of their images t (Walker and Ni 2011, eq. 2.1, with beta = 1). By normal equations
-    ``G a ∝ 1``, scaled to a unit diagonal; the shares of all but the latest are regularised relative to
-    the largest residual, so that late, small ones do not fit the map's curvature.
+    Minimises ``|sum_k a_k r_k|`` with ``sum_k a_k = 1`` over the last ``depth`` residuals r, the latest of
+    which is in ``slot`` (Walker and Ni 2011, eq. 2.1). By normal equations ``G a ∝ 1``, scaled to a unit
+    diagonal; the shares of all but the latest are regularised relative to the largest residual, so that late,
+    small ones do not fit the map's curvature.
     """
     trace = 0.0
     for k in range(depth):
@@ -161,7 +161,7 @@ def _mix(following, slot, depth, residuals, images, gram, work, shares):
             gram[k, slot] = _dot(residuals[k], residuals[slot])
             gram[slot, k] = np.conj(gram[k, slot])
         if gram[k, k].real < SMALLEST:
-            return
+            return False
         trace += gram[k, k].real
     norms = work[depth]  # the row below the system
     for k in range(depth):
@@ -172,35 +172,43 @@ def _mix(following, slot, depth, residuals, images, gram, work, shares):
         if k != slot:
             work[k, k] += 1e-7 * trace / gram[k, k].real
     if not _solve(work, shares, depth):
-        return
+        return False
     total = shares[0] * 0.0
     for k in range(depth):
         shares[k] *= norms[k]
         total += shares[k]
     if abs(total) == 0.0:
-        return
-    own = following.dtype.type(shares[slot] / total)
-    for i in range(following.shape[0]):
-        following[i] *= own
+        return False
     for k in range(depth):
-        if k != slot:
-            share = following.dtype.type(shares[k] / total)
-            for i in range(following.shape[0]):
-                following[i] += share * images[k, i]
+        shares[k] /= total
+    return True
+
+
+@compiled(fastmath=FAST)
+def _combine(images, depth, shares, out):
+    """``out = sum_k shares[k] images[k]``."""
+    share = out.dtype.type(shares[0])
+    for i in range(out.shape[0]):
+        out[i] = share * images[0, i]
+    for k in range(1, depth):
+        share = out.dtype.type(shares[k])
+        for i in range(out.shape[0]):
+            out[i] += share * images[k, i]
 
 
 @compiled()
 def anderson(
-    ports, x, rows, start, scale, tolerance, settled_ports, count, status, residuals, images, gram, work,
-    shares,
+    ports, nodes, rows, start, scale, tolerance, most, settled_ports, voltages, count, status,
+    residuals, images, gram, work, shares,
 ):  # fmt: skip
     """Judge every active sample and choose its next iterate; returns how many stay active.
 
-    ``ports[:, start:]`` holds the image T(x) of the iterate ``x``; a sample whose ``|T(x) - x|`` is at
-    most ``tolerance * scale[row]`` leaves with ``status`` 1, one that is no longer finite with -1. The
-    survivors are packed to the front of ``ports``, ``x`` and ``rows``, so that what has settled costs
-    nothing more. ``count`` counts each sample's sweeps; ``residuals`` and ``images`` (batch, kept, n)
-    hold its last ones. With one kept there is nothing to mix: plain relaxation.
+    ``ports[:, start:]`` holds the image T(x) of the iterate x. A sample whose ``|T(x) - x|`` is at most
+    ``tolerance * scale[row]`` leaves with ``status`` 1, one that is no longer finite with -1, one that has
+    had its ``most`` sweeps with 0; its ports and ``nodes`` are its result. The survivors are packed to the
+    front of ``ports`` and ``rows``, so that what has settled costs nothing more. ``count`` counts each
+    sample's sweeps; ``residuals`` and ``images`` (batch, kept, n) hold its last ones, in turn, and the place
+    of the next residual its iterate. With one kept there is nothing to mix: plain relaxation.
     """
     kept = residuals.shape[1]
     packed = 0
@@ -210,23 +218,26 @@ def anderson(
         slot = count[row] % kept
         count[row] += 1
         residual = residuals[row, slot]
-        square = _remember(image, x[a], residual, images[row, slot])
+        square = _remember(image, residual, images[row, slot])
         allowed = tolerance * scale[row]
         sound = math.isfinite(square)
         # The largest component is at least the root mean square, which costs a tenth of it to find.
         done = sound and square <= residual.shape[0] * allowed * allowed and _largest(residual) <= allowed
-        if done or not sound:
-            status[row] = 1 if done else -1
+        if done or not sound or count[row] >= most:
+            status[row] = 1 if done else (0 if sound else -1)
             for i in range(ports.shape[1]):
                 settled_ports[row, i] = ports[a, i]
+                voltages[row, i] = nodes[a, i]
             continue
-        following = x[packed]
-        for i in range(image.shape[0]):
-            following[i] = image[i]
         depth = min(count[row], kept)
         gram[row, slot, slot] = square
-        if depth > 1:
-            _mix(following, slot, depth, residuals[row], images[row], gram[row], work, shares)
+        mixed = depth > 1 and _weigh(slot, depth, residuals[row], gram[row], work, shares)
+        following = residuals[row, (slot + 1) % kept]
+        if mixed:
+            _combine(images[row], depth, shares, following)
+        else:
+            for i in range(image.shape[0]):
+                following[i] = image[i]
         for i in range(image.shape[0]):
             ports[packed, start + i] = following[i]
         rows[packed] = row

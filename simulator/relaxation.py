@@ -133,25 +133,21 @@ def _iterate(
     width = size - first
     voltages, ports, settled_ports = (np.empty((batch, size), dtype) for _ in range(3))
     count, status, rows = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.arange(batch)
-    columns, *history = _workspace(circuit, (batch, size, width, window), dtype)
-    sweep = _Sweep(circuit, injected, law, 1 / load, nudge, voltages)
+    nodes, *history = _workspace(circuit, (batch, size, width, window), dtype)
+    sweep = _Sweep(circuit, injected, law, 1 / load, nudge)
     if start is None:
-        sweep.undriven(ports, rows, columns)
+        sweep.undriven(ports, rows, first, nodes)
     else:
         ports[...] = start
-    x = ports[:, first:].copy()
+    history[0][:, 0] = ports[:, first:]  # the iterate
 
     active = batch
-    for _ in range(max_sweeps):
-        sweep(ports[:active], rows[:active], columns)
+    while active:
+        sweep(ports[:active], rows[:active], nodes)
         active = kernels.anderson(
-            ports, x, rows[:active], first, scale, tolerance, settled_ports, count, status, *history
+            ports, nodes, rows[:active], first, scale, tolerance, max_sweeps, settled_ports, voltages,
+            count, status, *history,
         )  # fmt: skip
-        if not active:
-            break
-    if active:
-        left = rows[:active]  # `ports` holds their next iterates by now: give them those of their voltages
-        settled_ports[left] = voltages[left] if law == kernels.LINEAR else circuit.ports(voltages[left])[0]
     return Relaxed(voltages, settled_ports, count, status == 1)
 
 
@@ -175,39 +171,39 @@ class _Sweep:
 
     def __init__(
         self, circuit: BlockCircuit, injected: Array, law: int, resistance: Array,
-        nudge: NudgeCurrent | None, voltages: Array,
+        nudge: NudgeCurrent | None,
     ) -> None:  # fmt: skip
         self.circuit, self.injected, self.nudge = circuit, injected, nudge
-        scalar = circuit.dtype.type
-        self.nodes = (law, resistance, scalar(circuit.low), scalar(circuit.swing),
-                      circuit.gain, circuit.offset, scalar(circuit.knee), voltages)  # fmt: skip
+        limits = np.array([circuit.low, circuit.swing, circuit.knee], circuit.dtype)
+        self.curve = (law, resistance, limits, circuit.gain, circuit.offset)
         self.active = -1
 
-    def _bind(self, ports: Array, columns: Array) -> None:
+    def _bind(self, ports: Array, nodes: Array) -> None:
         """Views of the active samples for every product, made anew only when samples have left."""
         circuit, self.active = self.circuit, len(ports)
-        columns = columns[: self.active]
-        self.columns, self.colours = columns, []
+        nodes = nodes[: self.active]
+        self.nodes, self.colours = nodes, []
         for members in circuit.colours:
             products = []
             for k in members:
                 fan, where = circuit.fan_in[k], circuit.slices[k]
                 outputs = ports[:, where] if self.nudge is not None and where == circuit.output else None
-                products.append((ports[:, fan.lo : fan.hi], fan.weight.T, columns[:, where], outputs))
+                products.append((ports[:, fan.lo : fan.hi], fan.weight.T, nodes[:, where], outputs))
             first, last = circuit.slices[members[0]].start, circuit.slices[members[-1]].stop
             self.colours.append((products, first, last))
 
-    def undriven(self, ports: Array, rows: Array, columns: Array) -> None:
-        """Settle every node on its injected current alone."""
-        columns[...] = 0
-        kernels.activate(columns, self.injected, rows, 0, ports.shape[1], *self.nodes, ports)
+    def undriven(self, ports: Array, rows: Array, first: int, nodes: Array) -> None:
+        """Settle the nodes from ``first`` on, those of the iterate, on their injected currents alone."""
+        nodes[:, first:] = 0
+        kernels.activate(nodes, self.injected, rows, first, ports.shape[1], *self.curve, ports)
 
-    def __call__(self, ports: Array, rows: Array, columns: Array) -> None:
+    def __call__(self, ports: Array, rows: Array, nodes: Array) -> None:
+        """``nodes`` (m, N) takes the synapses' currents [A], and then the voltages."""
         if len(rows) != self.active:
-            self._bind(ports, columns)
+            self._bind(ports, nodes)
         for products, first, last in self.colours:
             for drivers, weight, column, outputs in products:
                 np.matmul(drivers, weight, out=column)
                 if outputs is not None and self.nudge is not None:
                     column += self.nudge(outputs, rows)
-            kernels.activate(self.columns, self.injected, rows, first, last, *self.nodes, ports)
+            kernels.activate(self.nodes, self.injected, rows, first, last, *self.curve, ports)

@@ -23,10 +23,13 @@ def real(dtype: type) -> type:
 def activate(
     current: Array, injected: Array, rows: Array, place: slice, law: int, load: Array, curve: Any
 ) -> Any:
-    """Voltages (batch, N) and ports (len(rows), N) around 9 V wherever the kernel leaves them alone."""
-    dtype = current.dtype
-    volts, ports = np.full(injected.shape, 9, dtype), np.full(current.shape, 9, dtype)
-    kernels.activate(current, injected, rows, place.start, place.stop, law, 1 / load, *curve, volts, ports)
+    """Voltages and ports (len(rows), N): the currents and 9 V wherever the kernel leaves them alone."""
+    low, swing, gain, offset, knee = curve
+    volts, ports = current.copy(), np.full(current.shape, 9, current.dtype)
+    limits = np.array([low, swing, knee])
+    kernels.activate(
+        volts, injected, rows, place.start, place.stop, law, 1 / load, limits, gain, offset, ports
+    )
     return volts, ports
 
 
@@ -106,10 +109,10 @@ def test_activate_settles_one_layer_of_the_active_rows(law: int, per_sample: boo
         s = v = (currents[a, place] + injected[row, place]) / load[row if per_sample else 0, place]
         if law != kernels.LINEAR:
             s = neurons.evaluate(name, v, -1, 1, gain[place], offset[place], r(0.1))[0]
-        assert volts[row, place] == pytest.approx(v, rel=4 * EPS[dtype], abs=4 * EPS[dtype])
+        assert volts[a, place] == pytest.approx(v, rel=4 * EPS[dtype], abs=4 * EPS[dtype])
         assert ports[a, place] == pytest.approx(s, abs=60 * EPS[dtype])
     outside = [0, 1, 5, 6]
-    assert np.all(volts[:, outside] == 9) and np.all(ports[:, outside] == 9) and np.all(volts[[0, 3]] == 9)
+    assert np.array_equal(volts[:, outside], currents[:, outside]) and np.all(ports[:, outside] == 9)
 
 
 # -- the accelerated iteration ---------------------------------------------------------------------
@@ -135,18 +138,26 @@ class Batch:
 
     def __init__(self, images: Array, x: Array, window: int, start: int = 0) -> None:
         batch, (n, dtype) = len(images), (x.shape[1], images.dtype)
-        self.ports, self.x, self.rows, self.start = images.copy(), x.copy(), np.arange(batch), start
-        self.settled = np.zeros_like(images)
+        self.ports, self.rows, self.start = images.copy(), np.arange(batch), start
+        self.nodes = images + 1  # voltages that can be told from the ports
+        self.settled, self.voltages = np.zeros((2, *images.shape), dtype)
         self.count, self.status = np.zeros(batch, np.int64), np.zeros(batch, np.int64)
         kept = window + 1
         shapes = [(batch, kept, n)] * 2 + [(batch, kept, kept), (kept + 1, kept), (kept,)]
         exact = np.promote_types(dtype, np.float64)
         self.scratch = [np.full(s, np.nan, d) for s, d in zip(shapes, [dtype] * 2 + [exact] * 3, strict=True)]
+        self.scratch[0][:, 0] = x
 
-    def step(self, tolerance: float, scale: float = 1.0) -> int:
+    @property
+    def x(self) -> Array:
+        """The iterates of ``rows``."""
+        residuals = self.scratch[0]
+        return residuals[self.rows, self.count[self.rows] % residuals.shape[1]]
+
+    def step(self, tolerance: float, scale: float = 1.0, most: int = 1000) -> int:
         active: int = kernels.anderson(
-            self.ports, self.x, self.rows, self.start, np.full(len(self.count), scale), tolerance,
-            self.settled, self.count, self.status, *self.scratch,
+            self.ports, self.nodes, self.rows, self.start, np.full(len(self.count), scale), tolerance, most,
+            self.settled, self.voltages, self.count, self.status, *self.scratch,
         )  # fmt: skip
         return active
 
@@ -230,12 +241,14 @@ def test_the_survivors_are_packed_and_the_rest_flagged(window: int) -> None:
     images[3, 3] = np.nan
     batch = Batch(images, x, window, start)
     batch.rows = np.array([4, 3, 2, 1, 0])  # sample a of the active ones is row 4 - a of the batch
+    batch.scratch[0][:, 0] = x[::-1]
     assert batch.step(1e-6, scale=10.0) == 2
     assert batch.rows[:2].tolist() == [2, 0]
     assert batch.status.tolist() == [0, -1, 0, 1, 1]
     assert batch.count.tolist() == [1] * 5
     assert np.array_equal(batch.settled[3], images[1]) and np.array_equal(batch.settled[4], images[0])
-    assert np.all(batch.settled[[0, 2]] == 0)
+    assert np.all(batch.settled[[0, 2]] == 0) and np.all(batch.voltages[[0, 2]] == 0)
+    assert np.array_equal(batch.voltages[4], images[0] + 1)
     assert np.array_equal(batch.x[:2], images[[2, 4], start:])  # no history yet: the images themselves
     assert np.array_equal(batch.ports[:2, start:], batch.x[:2])
 
