@@ -7,7 +7,7 @@ node ``n`` of instance ``x1`` is ``x1.n`` outside, a device ``r1`` is ``r.x1.r1`
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
@@ -116,11 +116,9 @@ class Scope:
 
     def parameter(self, name: str) -> float:
         """Value of a parameter here or further out; KeyError if there is none."""
-        scope: Scope | None = self
-        while scope is not None:
+        for scope in self._outwards():
             if name in scope._values:
                 return scope._values[name]
-            scope = scope.parent
         raise KeyError(name)
 
     def number(self, text: str, what: str, origin: Origin) -> float:
@@ -194,21 +192,20 @@ class Scope:
 
     def model(self, name: str) -> tuple[Fields, Scope] | None:
         """The ``.model`` card of that name, and the scope in which its formulas are read."""
-        scope: Scope | None = self
-        while scope is not None:
-            if name in scope.body.models:
-                return scope.body.models[name], scope
-            scope = scope.parent
-        return None
+        return next(((s.body.models[name], s) for s in self._outwards() if name in s.body.models), None)
 
     def subcircuit(self, name: str) -> tuple[Body, Scope] | None:
         """The subcircuit of that name, and the scope in which it was defined."""
+        return next(
+            ((s.body.subcircuits[name], s) for s in self._outwards() if name in s.body.subcircuits), None
+        )
+
+    def _outwards(self) -> Iterator[Scope]:
+        """The scope itself, then those that it lies in, inside out."""
         scope: Scope | None = self
         while scope is not None:
-            if name in scope.body.subcircuits:
-                return scope.body.subcircuits[name], scope
+            yield scope
             scope = scope.parent
-        return None
 
 
 def numeric(text: str) -> bool:
