@@ -130,10 +130,9 @@ def _iterate(
     dtype = np.result_type(injected, circuit.dtype)
     derived = circuit.colours[0] if len(circuit.colours) > 1 else ()  # a single colour is the iterate itself
     first = sum(circuit.sizes[k] for k in derived)
-    width = size - first
-    voltages, ports, settled_ports = (np.empty((batch, size), dtype) for _ in range(3))
+    voltages, settled_ports = np.empty((batch, size), dtype), np.empty((batch, size), dtype)
     count, status, rows = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.arange(batch)
-    nodes, *history = _workspace(circuit, (batch, size, width, window), dtype)
+    ports, nodes, *history = _workspace(circuit, (batch, size, size - first, window), dtype)
     sweep = _Sweep(circuit, injected, law, 1 / load, nudge)
     if start is None:
         sweep.undriven(ports, rows, first, nodes)
@@ -158,7 +157,7 @@ def _workspace(circuit: BlockCircuit, shape: tuple[int, int, int, int], dtype: n
         batch, size, width, window = shape
         exact = np.promote_types(dtype, np.float64)
         kept = window + 1
-        shapes = [(batch, size), *[(batch, kept, width)] * 2]
+        shapes = [*[(batch, size)] * 2, *[(batch, kept, width)] * 2]
         small = [(batch, kept, kept), (kept + 1, kept), (kept,)]
         if len(circuit.scratch) >= 4:
             circuit.scratch.clear()
