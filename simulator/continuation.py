@@ -18,7 +18,7 @@ from .newton import Attempt, newton
 
 SHORTEST_CONTINUATION = 1e-5  # of the whole path
 CHARGING_LIMIT = 300  # pseudo-transient steps
-MOST_ITERATIONS = 2000  # of Newton's method along one path: what is found at all is found in far fewer
+MOST_ITERATIONS = 1000  # of Newton's method along one path: what is found at all is found in far fewer
 
 
 def continued(equations: Equations, drive: Drive, start: Array) -> tuple[Attempt, str]:

@@ -30,7 +30,10 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """Where Newton's method ended: x (b, size), and iterations and convergence of each sample (b,)."""
+    """Where Newton's method ended: x (b, size), and iterations and convergence of each sample (b,).
+
+    A step that had to be halved counts once more for every halving: each costs as much as an iteration.
+    """
 
     x: Array
     iterations: NDArray[np.int64]
@@ -136,6 +139,7 @@ class _Iteration:
             if not pending.any():
                 return failed
             fraction[pending] /= 2.0
+            self.iterations[self.active[pending]] += 1
             failed |= pending & (fraction < SHORTEST_STEP)
             fraction[failed], pending = 0.0, pending & ~failed
 
