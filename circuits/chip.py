@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..simulator import kernels, ode, relaxation
+from ..simulator import kernels, ode
 from ..simulator.blocks import Array, BlockCircuit
 from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit
-from .equilibrium import Equilibrium, Nudge, certified
+from .equilibrium import Equilibrium, Nudge, certified, settle
 from .specs import MismatchSpec
 
 
@@ -252,25 +252,13 @@ class Chip:
     ) -> Equilibrium:  # fmt: skip
         """:meth:`relax` without its checks, from injected currents (batch, N) [A]."""
         tol = self.circuit.design.learning.tolerance if tolerance is None else tolerance
-        push = None if nudge is None else nudge.current
-        if nudge is not None and np.iscomplexobj(nudge.beta):
-            injected = injected.astype(np.complex128)
         if method == "equilibrium":
-            ports = None if start is None else start.ports
-            found = relaxation.relax(
-                self.blocks, injected, start=ports, nudge=push, tolerance=tol, **options,  # type: ignore[arg-type]
-            )  # fmt: skip
-            return Equilibrium(
-                self.blocks,
-                found.voltages,
-                found.ports,
-                injected,
-                found.settled,
-                tol,
-                sweeps=found.sweeps,
-            )
+            return settle(self.blocks, injected, nudge, start, tolerance=tol, **options)
         if method != "transient":
             raise ValueError(f"method is {method!r}; it must be 'equilibrium' or 'transient'")
+        if nudge is not None and np.iscomplexobj(nudge.beta):
+            injected = injected.astype(np.result_type(injected, np.complex64))
+        push = None if nudge is None else nudge.current
         volts = None if start is None else start.voltages
         power = None if inputs is None else self.dissipation(inputs)
         end = ode.settle(

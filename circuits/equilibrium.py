@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ BRANCH_MARGIN = 100.0  # states further apart than this many tolerances are two 
 class Nudge(Protocol):
     """What pushes current into the output layer (see :mod:`ohmostat.learning.nudges`).
 
-    A complex ``beta`` makes the chip's analytic continuation settle, in complex128.
+    A complex ``beta`` makes the chip's analytic continuation settle.
     """
 
     @property
@@ -78,6 +78,25 @@ class Equilibrium:
         sound: Array = self.settled & ~(self.checked & (unstable | self.jumped))
         return sound
 
+    def under(self, nudge: Nudge, copies: int = 1, certify: int | None = None) -> Equilibrium:
+        """Equilibria (copies * batch) of the same circuit under a nudge, relaxed from this state.
+
+        The nudge holds the batch ``copies`` times, one strength after the other; ``certify`` samples of
+        each are certified (default: all).
+        """
+        batch = len(self.ports)
+        start = self._repeated(copies)
+        state = settle(self.circuit, start.injected, nudge, start, tolerance=self.tolerance)
+        rows = np.arange(copies)[:, None] * batch + np.arange(batch if certify is None else certify)
+        return certified(self.circuit, state, nudge, start, rows.ravel())
+
+    def _repeated(self, copies: int) -> Equilibrium:
+        tile = {name: np.tile(getattr(self, name), (copies, 1)) for name in ("voltages", "ports", "injected")}
+        return Equilibrium(
+            self.circuit, tile["voltages"], tile["ports"], tile["injected"],
+            np.tile(self.settled, copies), self.tolerance, np.tile(self.sweeps, copies),
+        )  # fmt: skip
+
     def slopes(self) -> Array:
         """Amplifier slopes ``f'(v)`` [V/V] (batch, N)."""
         return self.circuit.ports(self.voltages)[1]
@@ -89,6 +108,22 @@ class Equilibrium:
     def port_jacobian(self, sample: int = 0) -> Array:
         """``J̃ = ∂I/∂s`` (N, N) [S] of one sample (nudge excluded)."""
         return self.circuit.port_jacobian(self.voltages[sample])
+
+
+def settle(
+    circuit: BlockCircuit, injected: Array, nudge: Nudge | None = None, start: Equilibrium | None = None, *,
+    tolerance: float, **options: Any,
+) -> Equilibrium:  # fmt: skip
+    """Relax a circuit under ``injected`` (batch, N) [A] and a nudge, from ``start``; not certified."""
+    if nudge is not None and np.iscomplexobj(nudge.beta):
+        injected = injected.astype(np.result_type(injected, np.complex64))
+    found = relaxation.relax(
+        circuit, injected, start=None if start is None else start.ports,
+        nudge=None if nudge is None else nudge.current, tolerance=tolerance, **options,
+    )  # fmt: skip
+    return Equilibrium(
+        circuit, found.voltages, found.ports, injected, found.settled, tolerance, found.sweeps
+    )  # fmt: skip
 
 
 def certified(

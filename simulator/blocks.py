@@ -124,7 +124,7 @@ class BlockCircuit:
         """Synaptic currents ``W s`` [A] of ports (m, N)."""
         out = np.empty_like(ports) if out is None else out
         for k, fan in self.fan_in.items():
-            np.matmul(ports[:, fan.lo : fan.hi], fan.weight.T, out=out[:, self.slices[k]])
+            multiply(ports[:, fan.lo : fan.hi], fan.weight.T, out[:, self.slices[k]])
         return out
 
     def current(self, voltages: Array, injected: Array) -> Array:
@@ -137,21 +137,34 @@ class BlockCircuit:
 
         ``nudge_slope`` (n_out, n_out) [S] is ``∂I_nudge/∂s_out``, for states under a nudge.
         """
-        jacobian: Array = self._coupling(nudge_slope) * self.ports(voltages)[1] - np.diag(self.load)
+        jacobian: Array = self.coupling(nudge_slope) * self.ports(voltages)[1] - np.diag(self.load)
         return jacobian
 
     def port_jacobian(self, voltages: Array, nudge_slope: Array | None = None) -> Array:
         """``J̃ = ∂I/∂s = W - diag(load / f')`` (N, N) [S] at one state (N,) (physics, section 1)."""
-        jacobian: Array = self._coupling(nudge_slope) - np.diag(self.load / self.ports(voltages)[1])
+        jacobian: Array = self.coupling(nudge_slope) - np.diag(self.load / self.ports(voltages)[1])
         return jacobian
 
-    def _coupling(self, nudge_slope: Array | None) -> Array:
+    def coupling(self, nudge_slope: Array | None) -> Array:
         """``∂I/∂s`` (N, N) [S] of synapses and nudge alone."""
         full = self.dense()
         if nudge_slope is not None:
             full = full.astype(np.result_type(full, nudge_slope))
             full[self.output, self.output] += nudge_slope
         return full
+
+
+def multiply(drivers: Array, weight: Array, out: Array) -> None:
+    """``out = drivers @ weight``, the weights real.
+
+    Complex drivers are two real batches: a complex product would carry the weights' zeros along, at twice
+    the work, and convert them every time.
+    """
+    if not np.iscomplexobj(drivers):
+        np.matmul(drivers, weight, out=out)
+        return
+    both = np.concatenate([drivers.real, drivers.imag]) @ weight
+    out.real, out.imag = np.split(both, 2)
 
 
 def _colour(layers: int, couplings: Iterable[tuple[int, int]]) -> list[list[int]]:

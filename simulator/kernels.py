@@ -1,7 +1,7 @@
 """Compiled inner loops: flat arrays in, filled arrays out, no allocation, no exceptions.
 
 All jitted functions that call each other live in this one file, because numba's cache does not see
-an edit in a callee in another file. Every kernel is generic over float32, float64 and complex128.
+an edit in a callee in another file. Every kernel is generic over float32, float64, complex64 and complex128.
 The public functions around them (`relaxation`, `ode`, `blocks`) validate and allocate.
 """
 
@@ -24,7 +24,7 @@ SMALLEST = 1e-34  # squared residual below which single precision has lost it
 
 
 def _power(x):  # pragma: no cover - replaced by the overload below
-    """2^x; for float32 a polynomial that LLVM vectorises, 3 ulp (libm's scalar call is 8x slower)."""
+    """2^x, real; for float32 a polynomial that LLVM vectorises, 3 ulp (libm's scalar call is 8x slower)."""
     raise NotImplementedError
 
 
@@ -32,16 +32,7 @@ def _power(x):  # pragma: no cover - replaced by the overload below
 def _power_overload(x):
     if x == types.float32:
         return _power_float32
-    if isinstance(x, types.Complex):
-        return _power_complex
     return lambda x: np.exp2(x)
-
-
-def _power_complex(x):
-    # Capped where 1 + 2^x is all 2^x: beyond, inf * sin(0) would be NaN. NaN itself passes.
-    if x.real > 500.0:
-        return np.exp(0.6931471805599453 * complex(500.0, x.imag))
-    return np.exp(0.6931471805599453 * x)
 
 
 def _power_float32(x):
@@ -57,6 +48,61 @@ def _power_float32(x):
     p = p * r + np.float32(6.931472028550421e-1)
     p = p * r + np.float32(1.0)
     return p * (np.int32((np.int32(n) + np.int32(127)) << np.int32(23))).view(np.float32)
+
+
+def _phase(x):  # pragma: no cover - replaced by the overload below
+    """2^ix as (real, imaginary), x real; for float32 by polynomials that LLVM vectorises, to 2e-7."""
+    raise NotImplementedError
+
+
+@overload(_phase, inline="always")
+def _phase_overload(x):
+    if x == types.float32:
+        return _phase_float32
+    return lambda x: (math.cos(math.log(2.0) * x), math.sin(math.log(2.0) * x))
+
+
+def _phase_float32(x):
+    # In turns, to the nearest half turn, |r| <= 1/4, and two series in r² fitted to that range.
+    t = np.float32(0.1103178000763258) * x
+    half = np.floor(np.float32(2.0) * t + np.float32(0.5))
+    r = t - np.float32(0.5) * half
+    sign = np.float32(1.0) - np.float32(2.0) * np.float32(np.int32(half) & np.int32(1))
+    y = r * r
+    c = np.float32(-24.981836318969727)
+    c = c * y + np.float32(60.143951416015625)
+    c = c * y + np.float32(-85.45356750488281)
+    c = c * y + np.float32(64.93934631347656)
+    c = c * y + np.float32(-19.739208221435547)
+    c = c * y + np.float32(1.0)
+    s = np.float32(39.76072311401367)
+    s = s * y + np.float32(-76.58128356933594)
+    s = s * y + np.float32(81.60247802734375)
+    s = s * y + np.float32(-41.34168243408203)
+    s = s * y + np.float32(6.2831854820251465)
+    return sign * c, sign * s * r
+
+
+def _share(x, one):  # pragma: no cover - replaced by the overload below
+    """``1 / (1 + 2^x)``, real or complex, without branches; ``one`` is of the real type."""
+    raise NotImplementedError
+
+
+@overload(_share, inline="always")
+def _share_overload(x, one):
+    if isinstance(x, types.Complex):
+        return _share_complex
+    return lambda x, one: one / (one + _power(x))
+
+
+def _share_complex(x, one):
+    # Capped where 1 + 2^x is all 2^x: beyond, its square would overflow. NaN itself passes.
+    a, most = x.real, one * np.float32(60.0)
+    e = _power(most if a > most else a)
+    c, s = _phase(x.imag)
+    re, im = one + e * c, e * s
+    inverse = one / (re * re + im * im)
+    return complex(re * inverse, -im * inverse)
 
 
 @compiled(inline="always")
@@ -88,7 +134,7 @@ def activate(nodes, injected, rows, first, last, law, resistance, limits, gain, 
         if law == LOGISTIC:
             for i in range(v.shape[0]):
                 v[i] = (v[i] + bias[i]) * r[i]
-                s[i] = low + swing / (one + _power(slope * amp[i] * (v[i] - mid[i])))
+                s[i] = low + swing * _share(slope * amp[i] * (v[i] - mid[i]), one)
         elif law == SOFTPLUS:
             for i in range(v.shape[0]):
                 v[i] = (v[i] + bias[i]) * r[i]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels, neurons
-from .blocks import Array, BlockCircuit
+from .blocks import Array, BlockCircuit, multiply
 
 WINDOW = 3  # differences kept by Anderson's acceleration: more gains nothing on these circuits
 NudgeCurrent = Callable[[Array, Array], Array]
@@ -202,7 +202,7 @@ class _Sweep:
             self._bind(ports, nodes)
         for products, first, last in self.colours:
             for drivers, weight, column, outputs in products:
-                np.matmul(drivers, weight, out=column)
+                multiply(drivers, weight, column)
                 if outputs is not None and self.nudge is not None:
                     column += self.nudge(outputs, rows)
             kernels.activate(self.nodes, self.injected, rows, first, last, *self.curve, ports)

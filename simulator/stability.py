@@ -23,13 +23,22 @@ def is_stable(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None 
 
 
 def is_contracting(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None = None) -> bool:
-    """Sufficient test 1: ``-(J̃ + J̃ᵀ)/2`` has a Cholesky factor."""
-    jacobian = circuit.port_jacobian(voltages, nudge_slope).astype(np.float64)  # float32 passes too many
-    if not np.isfinite(jacobian).all():
+    """Sufficient test 1: ``-(J̃ + J̃ᵀ)/2`` has a Cholesky factor.
+
+    Scaled by ``m = √(f'/load)`` on both sides it is ``1 - m S m``, S the symmetric part of all couplings,
+    which also holds where a neuron is saturated (f' = 0). Nodes of the first colour do not couple to each
+    other: they are eliminated at once, and only the others' Schur complement is factorized.
+    """
+    coupling = circuit.coupling(nudge_slope)
+    scale = np.sqrt(circuit.ports(voltages)[1].astype(np.float64) / circuit.load)  # float32 passes too many
+    n = sum(circuit.sizes[k] for k in circuit.colours[0]) if len(circuit.colours) > 1 else 0
+    beside = 0.5 * (coupling[:n, n:] + coupling[n:, :n].T) * np.outer(scale[:n], scale[n:])
+    among = 0.5 * (coupling[n:, n:] + coupling[n:, n:].T) * np.outer(scale[n:], scale[n:])
+    schur = np.eye(len(among)) - among - beside.T @ beside
+    if not np.isfinite(schur).all():
         return False
-    symmetric = jacobian + jacobian.T
     try:
-        linalg.cholesky(-symmetric, overwrite_a=True, check_finite=False)
+        linalg.cholesky(schur, overwrite_a=True, check_finite=False)
     except linalg.LinAlgError:
         return False
     return True
