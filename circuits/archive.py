@@ -41,6 +41,14 @@ _NEURONS = {
     "offset": ("V", "input at the peak slope, or at softplus's knee"),
     "capacitance": ("F", "of the node"),
 }
+_SENSES = {
+    "sense_gain": ("V/V", "of the amplifier that reads the neuron's port"),
+    "sense_offset": ("V", "of what that amplifier reads"),
+}
+_SOURCES = {
+    "nudge_gain": ("A/A", "current of each output's nudge source, of what it is asked for"),
+    "nudge_offset": ("A", "current of that source besides, while it is on"),
+}
 _ADDRESS = {
     "layer": ("1", "layer of the neuron at each place of the state, 0 being the first hidden one"),
     "index": ("1", "its number within that layer"),
@@ -172,7 +180,8 @@ def _forms(circuit: Circuit) -> dict[str, _Form]:
         "readout/bias": ((-1,), reals),
     }
     forms |= {f"devices/{a.name}/{name}": (a.shape, real) for a in circuit.arrays for name in _PLANES}
-    forms |= {f"neurons/{name}": (count, real) for name in _NEURONS}
+    forms |= {f"neurons/{name}": (count, real) for name in _NEURONS | _SENSES}
+    forms |= {f"sources/{name}": (circuit.sizes[-1:], real) for name in _SOURCES}
     forms |= {f"neurons/{name}": (count, ("int32",)) for name in _ADDRESS}
     driven = (bank for bank in circuit.banks if bank.driven)
     return forms | {f"drivers/{bank.name}": ((circuit.sizes[bank.pre],), real) for bank in driven}
@@ -213,6 +222,9 @@ def _tree(run: Run) -> _Tree:
     for array in chip.circuit.arrays:
         tree |= _device_entries(chip, array)
     tree |= _neuron_entries(chip)
+    for name, (unit, meaning) in _SOURCES.items():
+        values = getattr(chip.periphery, name)
+        tree[f"sources/{name}"] = _Entry({"units": unit, "meaning": meaning}, values)
     for name, gains in chip.drivers.items():
         tree[f"drivers/{name}"] = _Entry({"units": "V/V", "meaning": "gain of each port's driver"}, gains)
     if run.readout is not None:
@@ -277,11 +289,17 @@ def _neuron_entries(chip: Chip) -> _Tree:
     layer, index = np.empty((2, chip.blocks.size), np.int32)
     for k, where in chip.blocks.slices.items():
         layer[where], index[where] = k, np.arange(where.stop - where.start)
-    values = {name: getattr(chip.blocks, name) for name in _NEURONS} | {"layer": layer, "index": index}
+    values = _by_neuron(chip) | {"layer": layer, "index": index}
     return {
         f"neurons/{name}": _Entry({"units": unit, "meaning": meaning}, values[name])
-        for name, (unit, meaning) in (_NEURONS | _ADDRESS).items()
+        for name, (unit, meaning) in (_NEURONS | _SENSES | _ADDRESS).items()
     }
+
+
+def _by_neuron(chip: Chip) -> dict[str, Array]:
+    """What the neurons and their sense amplifiers are, in state order; to read or to write."""
+    owners = dict.fromkeys(_NEURONS, chip.blocks) | dict.fromkeys(_SENSES, chip.periphery)
+    return {name: getattr(owner, name) for name, owner in owners.items()}
 
 
 def _checksum(tree: _Tree) -> str:
@@ -457,6 +475,8 @@ def _chip(data: Mapping[str, Array], circuit: Circuit, mismatch: MismatchSpec, s
     }
     drivers = {bank.name: data[f"drivers/{bank.name}"] for bank in circuit.banks if bank.driven}
     chip = Chip(circuit, mismatch, seed, devices, {}, drivers)
+    for name in _SOURCES:
+        getattr(chip.periphery, name)[:] = data[f"sources/{name}"]
     _place_neurons(chip, data)
     return chip
 
@@ -468,6 +488,5 @@ def _place_neurons(chip: Chip, data: Mapping[str, Array]) -> None:
         rows = np.flatnonzero(layer == k)
         if not np.array_equal(np.sort(index[rows]), np.arange(n)):
             raise ArchiveError(f"neurons/index does not name every neuron of layer {k} once; {_ANEW}")
-        for name in _NEURONS:
-            values = chip.blocks.layer(getattr(chip.blocks, name), k)
-            values[index[rows]] = data[f"neurons/{name}"][rows]
+        for name, values in _by_neuron(chip).items():
+            chip.blocks.layer(values, k)[index[rows]] = data[f"neurons/{name}"][rows]

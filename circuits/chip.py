@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from ..simulator.blocks import Array, BlockCircuit
 from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit
 from .equilibrium import Equilibrium, Nudge, certified, settle
+from .periphery import Periphery
 from .specs import MismatchSpec
 
 
@@ -41,7 +42,8 @@ class Chip:
     """One fabricated chip. Made by :meth:`Circuit.fabricate`; mutable only through its own methods.
 
     Attributes: ``devices`` (by array name), ``drivers`` (gain of each driven bank's port drivers, by
-    bank name), ``blocks`` (the crossbar engine's view, kept up to date), ``seed``, ``mismatch``.
+    bank name), ``periphery`` (what nudges and reads it), ``blocks`` (the crossbar engine's view, kept up to
+    date), ``seed``, ``mismatch``.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Chip:
         devices: dict[str, DeviceArray],
         neurons: Mapping[str, Array],
         drivers: dict[str, Array],
+        periphery: Periphery | None = None,
     ) -> None:
         self.circuit, self.mismatch, self.seed = circuit, mismatch, seed
         self.devices, self.drivers = devices, drivers
@@ -63,12 +66,12 @@ class Chip:
         )
         for name, values in neurons.items():
             getattr(self.blocks, name)[:] = values
+        noise = circuit.design.learning.read_noise
+        self.periphery = periphery or Periphery.drawn(self.blocks.slices, mismatch, noise, seed, self.dtype)
         self.input_weight = np.zeros((circuit.sizes[0], circuit.inputs), self.dtype)
         self.bias = np.zeros(self.blocks.size, self.dtype)
         self._weights = {a.name: np.zeros(a.shape[1:], self.dtype) for a in circuit.arrays}
-        for name, array in self.devices.items():
-            self._weights[name][...] = array.weight
-        self._refresh(self.devices)
+        self.refresh()
 
     @classmethod
     def fabricate(cls, circuit: Circuit, mismatch: MismatchSpec, seed: int) -> Chip:
@@ -146,6 +149,23 @@ class Chip:
             )  # fmt: skip
         self._refresh(changes)
 
+    def trim(self, factors: Mapping[str, ArrayLike]) -> None:
+        """Multiply the gains of driven banks' port drivers by ``factors`` (n_pre,), by bank name."""
+        trimmed = dict(self.drivers)
+        for name, value in factors.items():
+            if name not in self.drivers:
+                known = ", ".join(self.drivers) or "none: only the shared family has read drivers"
+                raise KeyError(f"this chip has no drivers {name!r}; it has {known}")
+            factor, shape = np.asarray(value, self.dtype), self.drivers[name].shape
+            if factor.shape != shape or not (np.isfinite(factor) & (factor > 0)).all():
+                raise ValueError(
+                    f"the trims of {name} must be {shape[0]} finite factors above 0, one a driver; "
+                    f"given are {factor.size}, from {factor.min(initial=np.inf)} to {factor.max(initial=0)}"
+                )
+            trimmed[name] = self.drivers[name] * factor
+        self.drivers = trimmed
+        self._refresh({bank.array: None for bank in self.circuit.banks if bank.name in factors})
+
     def _checked(self, values: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """What is to be written, all of it checked before any device moves: the kernels check nothing."""
         checked = {}
@@ -159,6 +179,12 @@ class Chip:
                 raise ValueError(f"{name} is given NaN or infinity; every conductance must be finite [S]")
             checked[name] = array
         return checked
+
+    def refresh(self) -> None:
+        """Bring everything up to date with ``devices``, after these were changed from outside."""
+        for name, array in self.devices.items():
+            self._weights[name][...] = array.weight
+        self._refresh(self.devices)
 
     def _refresh(self, arrays: Mapping[str, object]) -> None:
         """Bring the engine's blocks and loads up to date with the devices of ``arrays``."""
@@ -253,7 +279,8 @@ class Chip:
         """:meth:`relax` without its checks, from injected currents (batch, N) [A]."""
         tol = self.circuit.design.learning.tolerance if tolerance is None else tolerance
         if method == "equilibrium":
-            return settle(self.blocks, injected, nudge, start, tolerance=tol, **options)
+            state = settle(self.blocks, injected, nudge, start, tolerance=tol, **options)
+            return replace(state, periphery=self.periphery)
         if method != "transient":
             raise ValueError(f"method is {method!r}; it must be 'equilibrium' or 'transient'")
         if nudge is not None and np.iscomplexobj(nudge.beta):
@@ -266,7 +293,7 @@ class Chip:
         )  # fmt: skip
         return Equilibrium(
             self.blocks, end.voltages, end.ports, injected, end.settled, tol,
-            time=end.time, energy=end.energy if power else None, sweeps=end.steps,
+            time=end.time, energy=end.energy if power else None, sweeps=end.steps, periphery=self.periphery,
         )  # fmt: skip
 
     def dissipation(self, inputs: ArrayLike) -> Callable[[Array, Array, Array], NDArray[np.float64]]:

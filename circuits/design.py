@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,7 +202,10 @@ def _key_lines(spec: Any, comments: bool) -> list[str]:
     lines = []
     for name, kind in kinds(type(spec)):
         if comments:
-            lines.append(f"# {kind.help} [{kind.allowed()}]")
+            about = f"{kind.help} [{kind.allowed()}]"
+            lines += textwrap.wrap(
+                about, 98, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+            )
         lines.append(f"{name} = {kind.literal(getattr(spec, name))}")
     return lines
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..simulator import relaxation, stability
 from ..simulator.blocks import Array, BlockCircuit
+from .periphery import IDEAL, Periphery
 
 BRANCH_MARGIN = 100.0  # states further apart than this many tolerances are two equilibria, not one
 
@@ -44,6 +45,7 @@ class Equilibrium:
         stable: (batch,) whether the ODE stays there.
         jumped: (batch,) whether a nudged state, released, did not return to its free state.
         time, energy: (batch,) settling time [s] and dissipated energy [J], of a transient.
+        periphery: through which a chip's states are nudged and read; ``ports`` are never its readings.
     """
 
     circuit: BlockCircuit
@@ -59,6 +61,7 @@ class Equilibrium:
     jumped: Array | None = None
     time: Array | None = None
     energy: Array | None = None
+    periphery: Periphery = IDEAL
 
     def layer(self, k: int) -> Array:
         """Port voltages [V] (batch, n_k) of layer ``k``."""
@@ -87,6 +90,7 @@ class Equilibrium:
         batch = len(self.ports)
         start = self._repeated(copies)
         state = settle(self.circuit, start.injected, nudge, start, tolerance=self.tolerance)
+        state = replace(state, periphery=self.periphery)
         rows = np.arange(copies)[:, None] * batch + np.arange(batch if certify is None else certify)
         return certified(self.circuit, state, nudge, start, rows.ravel())
 

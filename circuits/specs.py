@@ -189,15 +189,24 @@ class MismatchSpec(Spec):
     capacitance: float = _number(0.0, "", _SHARE, "relative sd of a node's capacitance")
     driver_gain: float = _number(0.0, "", _SHARE,
         "shared family only: relative sd of a read driver's gain")
+    nudge_gain: float = _number(0.0, "", _SHARE, "relative sd of a nudge source's gain")
+    nudge_offset: float = _number(0.0, "A", _CURRENT, "sd of a nudge source's offset while it is on")
+    sense_gain: float = _number(0.0, "", _SHARE, "relative sd of a port's sense amplifier's gain")
+    sense_offset: float = _number(0.0, "V", Range(0.0, 10.0), "sd of a sense amplifier's offset")
 
 
 @dataclass(frozen=True)
 class LearningSpec(Spec):
     """The rule, its nudge, and the optimiser that programs the devices."""
 
-    rule: str = _choice("ep: what a chip can measure; adjoint: the exact gradient", "ep", "adjoint")
-    estimator: str = _choice("of the response; off by O(beta^2), or O(beta) for less work",
-        "centered", "one-sided")
+    rule: str = _choice("ep: what a chip measures; adjoint: the exact gradient; docs/rules.md",
+        "ep", "adjoint", "contrastive", "coupled", "aep", "aep-measured", "kolen-pollack",
+        "product-feedback", "dual-propagation", "balance")
+    estimator: str = _choice("of the response to a nudge",
+        "centered", "one-sided", "negative", "cauchy", "chebyshev", "exact", "lock-in", "continuous")
+    nudges: int = integer(4, 2, 64, "cauchy; chebyshev and lock-in, by even numbers: how many")
+    period: float = _number(50.0, "", positive(1e6),
+        "lock-in and continuous only: of the nudge, in units of capacitance / leak")
     beta: float = _number(0.005, "", positive(100.0), "nudge, in units of leak * swing^2")
     cost: str = _choice("cross-entropy has a digital readout, so any number of outputs",
         "cross-entropy", "squared-error")
@@ -218,11 +227,15 @@ class LearningSpec(Spec):
         "starting weights from the inputs, over 1/sqrt(fan-in)")
     readout_scale: float = _number(8.0, "", positive(1000.0),
         "cross-entropy: starting readout, over 1/sqrt(outputs)")
+    read_noise: float = _number(0.0, "V", Range(0.0, 10.0), "rms of a port's sense amplifier, per reading")
     tolerance: float = _number(1e-5, "", positive(0.1),
         "settled when within this share of full swing")
     dtype: str = _choice("float32 is faster, float64 settles finer", "float32", "float64")
 
     def _check_together(self) -> None:
+        if self.estimator in ("chebyshev", "lock-in") and self.nudges % 2:
+            problem = f"{self.estimator} gains nothing by an odd one; make it even"
+            refuse("learning.nudges", self.nudges, problem, "learning.estimator")
         if self.dtype == "float32" and self.tolerance < 1e-6:
             remedy = 'raise it or write dtype = "float64"'
             refuse("learning.tolerance", self.tolerance, f"float32 settles to 1e-6; {remedy}",
@@ -233,13 +246,17 @@ class LearningSpec(Spec):
 class HomeostatSpec(Spec):
     """The controller that keeps forward and feedback weights alike."""
 
-    mode: str = _choice("probe: measure and correct; decay: weight decay instead, a control",
-        "probe", "off", "decay")
+    mode: str = _choice("probe: twin devices; trim: shared drivers; decay: a control",
+        "probe", "trim", "off", "decay")
+    schedule: str = _choice("of the gain: as measured, or fixed, by the rate, by 1/n",
+        "auto", "constant", "rate", "falling")
     gain: float = _number(0.25, "", _SHARE,
-        "share of the asymmetry by which a step moves either side; 0.5 removes all")
+        "not auto: share of the asymmetry by which a step moves either side; 0.5 removes all")
     probes: int = integer(256, 1, 100_000, "measurements a step")
     scheme: str = _choice("random probes are noisy; the others are exact once complete",
         "hadamard", "one-port", "random")
+    slots: str = _choice("of probes: on running samples, held, or on a chip at rest",
+        "superposed", "dedicated")
     amplitude: float = _number(0.01, "V", positive(10.0), "of a probe; more of it drowns the noise")
     noise: float = _number(0.0, "A", _CURRENT, "rms of a sense amplifier")
     resolution: float = _number(0.0, "A", _CURRENT, "one step of the converter; 0 is ideal")

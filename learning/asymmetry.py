@@ -13,9 +13,7 @@ import numpy as np
 from ..circuits.chip import Chip
 from ..circuits.equilibrium import Equilibrium
 from ..simulator.blocks import Array
-from .estimators import Response, adjoint_response, exact_response
-from .nudges import Cost
-from .rules import gradients
+from .rules import Gradients
 
 
 @dataclass(frozen=True)
@@ -91,14 +89,62 @@ def objective(chip: Chip) -> tuple[float, dict[str, Array]]:
     return total, slopes
 
 
-def alignment(
-    chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, response: Response | None = None
-) -> dict[str, float]:
-    """Cosine of a response's gradient (default: EP's exact one, β → 0) to the adjoint's, for every array."""
-    response = response or exact_response(chip, free, cost)
-    ep = gradients(chip, inputs, free, response.epsilon)
-    true = gradients(chip, inputs, free, adjoint_response(chip, free, cost).epsilon)
-    return {name: cosine(ep[name].devices(), true[name].devices()) for name in true}
+@dataclass(frozen=True)
+class Skew:
+    """How much of one array's asymmetry the devices can take out: root sums of squares of G - Gᵀ [S].
+
+    ``total² = trainable² + drivers² + limits²``. ``trainable`` vanishes where every pair stands at its
+    nearest reachable symmetric point, ``one_sided`` being the part of it in pairs where one twin meets its
+    own limit first and the other must come all the way. ``limits`` is what is left of pairs whose
+    ranges do not meet (dead and stuck devices); ``drivers`` is a shared array's, which moving devices only
+    shrinks, and trimming drivers takes out (:mod:`.trim`).
+    """
+
+    total: float
+    trainable: float
+    one_sided: float
+    limits: float
+    drivers: float
+
+
+def diagnosis(chip: Chip) -> dict[str, Skew]:
+    """What of a chip's asymmetry is trainable, and what is fixed, by forward array."""
+    found = {}
+    for forward, backward in chip.circuit.feedback_pairs:
+        wf = chip.blocks.weight(forward.post, forward.pre).astype(np.float64)
+        skew = wf - chip.blocks.weight(backward.post, backward.pre).T
+        total = float(np.linalg.norm(skew))
+        if forward.array == backward.array:
+            found[forward.array] = Skew(total, 0.0, 0.0, 0.0, total)
+            continue
+        (low_f, high_f), (low_b, high_b) = reach(chip, forward.array), reach(chip, backward.array)
+        low, high = np.maximum(low_f, low_b.T), np.minimum(high_f, high_b.T)
+        middle = wf - skew / 2
+        blocked = (low <= high) & ((middle < low) | (middle > high))
+        limits = float(np.linalg.norm(np.maximum(low - high, 0)))
+        trainable = float(np.sqrt(max(total**2 - limits**2, 0.0)))
+        found[forward.array] = Skew(total, trainable, float(np.linalg.norm(skew[blocked])), limits, 0.0)
+    return found
+
+
+def reach(chip: Chip, array: str) -> tuple[Array, Array]:
+    """Least and largest actual weight [S] (rows, columns) that one command could give each pair.
+
+    A device moves by its step gain, as far as its target can go, within its own limits; one of a pair rests.
+    """
+    g_min, g_max = chip.limits
+    a = chip.devices[array]
+    actual, step, target = (plane.astype(np.float64) for plane in (a.actual, a.step, a.target))
+    low, high = (
+        np.clip(actual + step * (g - target), a.deviation * g_min, a.deviation * g_max)
+        for g in (g_min, g_max)
+    )
+    return low[0] - high[1], high[0] - low[1]
+
+
+def alignment(measured: Gradients, true: Gradients) -> dict[str, float]:
+    """Cosine of a gradient to the true one, for every array, over all its devices."""
+    return {name: cosine(measured[name].devices(), true[name].devices()) for name in true}
 
 
 def cosine(a: Array, b: Array) -> float:

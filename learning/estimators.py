@@ -1,25 +1,36 @@
 """Estimators of the response ``ε = ds*/dβ``: which nudges, and how their equilibria combine.
 
-An estimator is a rule of numerical differentiation, ``ε ≈ (1/β) Σ_k w_k s*(x_k β)``: a list of nodes
-``x_k`` and weights ``w_k`` of the shifts from the free state, ``Σ w_k x_k = 1``. All nudges relax as one
-batch, from the free state.
+Most are a :class:`Stencil`, ``ε ≈ (1/β) Σ_k w_k s*(x_k β)``: a list of nodes ``x_k`` and weights ``w_k`` of
+the shifts from the free state, ``Σ w_k x_k = 1``. Their nudges relax together, from the free state.
+:class:`Exact` solves for ``ε`` instead, and those of :mod:`.oscillation` read it from a slow oscillation.
+
+The derivations, and which of them to choose, are in ``docs/estimators.md``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..circuits.chip import Chip
-from ..circuits.equilibrium import Equilibrium, certified
+from ..circuits.equilibrium import Equilibrium
+from ..circuits.periphery import IDEAL, Periphery
 from ..simulator import relaxation
-from ..simulator.blocks import Array, BlockCircuit
+from ..simulator.blocks import Array
+from .netlist_phase import NetlistPhase
 from .nudges import Cost, Nudge
 
-# Of what nudges of both signs move apart, what they may move in common. A jump under one of the two signs
-# moves as much in common as apart; a smooth response less by O(β).
+# Of what two opposite nudges move apart, what they may move in common. A jump under one of them moves as much
+# in common as apart; a smooth response less by O(β).
 MOST_COMMON = 0.5
+# Of the largest odd term of a Chebyshev series, what the last may be. The terms of a step do not decay:
+# wherever it lies, of up to 12 nudges the last is more than a third.
+MOST_LAST = 1 / 3
+
+Phase = Equilibrium | NetlistPhase
+"""Settled states of a batch, on either engine, that can be nudged."""
 
 
 @dataclass(frozen=True)
@@ -27,97 +38,230 @@ class Response:
     """``epsilon`` (batch, N) [V/W], with the nudged equilibria behind it (None for a linear solve).
 
     ``valid`` (batch,) tells which samples can be believed; the others' ``epsilon`` is zero, so that they
-    do not take part in an update.
+    do not take part in an update. ``measured`` by the chip's amplifiers, which then read its free state too.
     """
 
     epsilon: Array
     valid: Array
-    nudged: Equilibrium | None = None
+    nudged: Phase | None = None
+    measured: bool = False
+
+
+class Estimator(Protocol):
+    """Measures the response of free equilibria to a nudge by a cost's gradient.
+
+    Its price is known beforehand: ``relaxations``, the free phase included, and ``seconds`` of chip time
+    under an oscillating nudge.
+    """
+
+    @property
+    def name(self) -> str:
+        """As recorded with a run."""
+
+    @property
+    def relaxations(self) -> int:
+        """Relaxations per gradient, the free phase included."""
+
+    @property
+    def seconds(self) -> float:
+        """Chip time [s] under an oscillating nudge; 0 where there is none."""
+
+    def response(self, free: Equilibrium, cost: Cost, certify: int | None = None) -> Response:
+        """Of the ``free`` equilibria on a ``cost``; ``certify`` samples are certified under each nudge
+        (default: all).
+        """
 
 
 @dataclass(frozen=True)
-class Estimator:
+class Stencil:
     """A differentiation rule on nudges ``x_k β``; ``β`` in watts. The free state itself is free (x = 0)."""
 
     name: str
     nodes: tuple[complex, ...]
     weights: tuple[complex, ...]
     beta: float
+    seconds: float = 0.0
 
     @property
     def relaxations(self) -> int:
-        """Relaxations per gradient, the free phase included."""
+        """One for each node, and the free phase."""
         return 1 + len(self.nodes)
 
-    def response(self, chip: Chip, free: Equilibrium, cost: Cost, certify: int | None = None) -> Response:
-        """Measure ``ds*/dβ`` of the free equilibria by relaxing the chip under every nudge.
+    @property
+    def noise(self) -> float:
+        """Standard deviation of ``ε`` [1/W] for each unit of that of a reading, ``|w| / |β|``.
 
-        A sample is left out where a phase did not settle or failed its certificate, or where nudges of both
-        signs moved the chip half as much in common as apart: that is no derivative, often a jump to another
-        branch, and ``1/β`` times it would drown the batch. (Jumps of both phases, each along its own push,
-        pass; the release test of a certified sample sees them.)
+        Every settled state is read once, the free one included where the others' weights do not cancel, and
+        complex ones in both their parts.
         """
-        samples, copies = len(free.ports), len(self.nodes)
-        nodes = np.asarray(self.nodes)
-        dtype = np.complex128 if np.iscomplexobj(nodes) else free.ports.dtype
-        nudge = Nudge(cost, np.repeat(nodes * self.beta, samples).astype(dtype), samples)
-        start = _repeated(free, copies)
-        state = chip.settle(start.injected, nudge, start, tolerance=free.tolerance)
-        rows = np.arange(copies)[:, None] * samples + np.arange(samples if certify is None else certify)
-        state = certified(chip.blocks, state, nudge, start, rows.ravel())
-        shifts = (state.ports - start.ports).reshape(copies, samples, -1)
-        weights = (np.asarray(self.weights) / self.beta).astype(shifts.dtype)
-        valid = free.sound & state.sound.reshape(copies, samples).all(axis=0) & self._is_odd(shifts)
-        epsilon = np.tensordot(weights, shifts, axes=1).real
+        readings = np.append(self.weights, sum(self.weights).real)
+        return float(np.linalg.norm(readings) / abs(self.beta))
+
+    def response(self, free: Phase, cost: Cost, certify: int | None = None) -> Response:
+        """Measure ``ds*/dβ`` of the free equilibria by relaxing their circuit under every nudge.
+
+        A sample is left out where a phase did not settle or failed its certificate, or where its shifts under
+        real nudges of both signs are not smooth (:func:`is_smooth`): that is no derivative, often a jump to
+        another branch, and ``1/β`` times it would drown the batch. (Jumps under both of two nudges, each
+        along its own push, pass; the release test of a certified sample sees them.) That is judged by the
+        ports themselves; ``ε`` is what the chip's amplifiers read of them, nudged by its own sources.
+        """
+        samples, dtype, chip = len(free.ports), free.ports.dtype, periphery(free)
+        epsilon, valid, states = np.zeros_like(free.ports), free.sound, []
+        taken = samples  # readings, of the free state
+        for nodes, weights in self._real_and_complex():
+            beta = (nodes * self.beta).astype(precision(nodes, dtype))
+            nudge = chip.deliver(Nudge(cost, np.repeat(beta, samples), samples))
+            state = free.under(nudge, len(nodes), certify)
+            shifts = state.ports.reshape(len(nodes), samples, -1) - free.ports
+            read = chip.read_shifts(shifts, taken)
+            taken += len(state.ports)
+            scaled = (weights / self.beta).astype(shifts.dtype)
+            epsilon += np.tensordot(scaled, read, axes=1).real.astype(dtype)
+            valid = valid & state.sound.reshape(len(nodes), samples).all(axis=0)
+            valid &= np.iscomplexobj(self.nodes) or is_smooth(nodes, shifts, len(nodes))
+            states.append(state)
         epsilon[~valid] = 0
-        return Response(epsilon, valid, state)
+        return Response(epsilon, valid, _joined(states), measured=True)
 
-    def _is_odd(self, shifts: Array) -> Array:
-        """Whether each sample's shifts (nudges, samples, N) are odd rather than even in the nudge."""
-        if abs(sum(self.nodes)) > 1e-9 or np.iscomplexobj(shifts):  # nudges of one sign cannot tell
-            return np.ones(shifts.shape[1], bool)
-        odd = np.tensordot(np.asarray(self.nodes).astype(shifts.dtype), shifts, axes=1)
-        common = np.linalg.norm(shifts.sum(axis=0), axis=1)
-        is_odd: Array = common <= MOST_COMMON * np.linalg.norm(odd, axis=1)
-        return is_odd
+    def _real_and_complex(self) -> list[tuple[Array, Array]]:
+        """Nodes and weights, apart: real nudges need no complex arithmetic."""
+        nodes, weights = np.asarray(self.nodes), np.asarray(self.weights)
+        real = nodes.imag == 0
+        parts = [(nodes[real].real, weights[real].real), (nodes[~real], weights[~real])]
+        return [part for part in parts if len(part[0])]
 
 
-def one_sided(beta: float) -> Estimator:
-    """``(s(β) - s(0)) / β``: two relaxations, error O(β)."""
-    return Estimator("one-sided", (1.0,), (1.0,), beta)
+def periphery(free: Phase) -> Periphery:
+    """What nudges and reads the circuit; a netlist's sources and meters are ideal."""
+    return free.periphery if isinstance(free, Equilibrium) else IDEAL
 
 
-def centered(beta: float) -> Estimator:
-    """``(s(β) - s(-β)) / 2β``: three relaxations, error O(β²)."""
-    return Estimator("centered", (1.0, -1.0), (0.5, -0.5), beta)
+def precision(nodes: Array, ports: np.dtype[Any]) -> np.dtype[Any]:
+    """Of the ports under nudges at ``nodes``: their own, or its complex kin."""
+    return np.result_type(ports, np.complex64) if np.iscomplexobj(nodes) else ports
 
 
-ESTIMATORS = {"one-sided": one_sided, "centered": centered}
+def is_smooth(nodes: Array, shifts: Array, terms: int) -> Array:
+    """Whether each sample's shifts (nudges, samples, N) under real ``nodes`` are those of a smooth response.
+
+    By what they move in common: of two nudges well below what they move apart, of more no larger. And by the
+    odd terms ``k a_k``, k < ``terms``, of their Chebyshev series, the last of which must be well below the
+    largest.
+    """
+    if abs(sum(nodes)) > 1e-9:  # nudges of one sign cannot tell
+        return np.ones(shifts.shape[1], bool)
+    k = np.arange(1, terms, 2)[:, None]
+    odd = (k * np.cos(k * np.arccos(nodes))).astype(shifts.dtype)
+    sizes = np.linalg.norm(np.tensordot(odd, shifts, axes=1), axis=2)
+    common = np.linalg.norm(shifts.sum(axis=0), axis=1)
+    smooth: Array
+    if len(k) == 1:
+        smooth = common <= MOST_COMMON * sizes[0]
+    else:
+        smooth = (common <= sizes[0]) & (sizes[-1] <= MOST_LAST * sizes.max(axis=0))
+    return smooth
 
 
-def exact_response(chip: Chip, free: Equilibrium, cost: Cost) -> Response:
+def _joined(states: Sequence[Phase]) -> Phase:
+    """States under several nudges, as those of one batch."""
+    first, *others = states
+    if not others:
+        return first
+    batched: dict[str, Any] = {
+        f.name: np.concatenate([getattr(state, f.name) for state in states])
+        for f in fields(first)
+        if isinstance(getattr(first, f.name), np.ndarray)
+    }
+    return replace(first, **batched)
+
+
+def one_sided(beta: float) -> Stencil:
+    """``(s(β) - s(0)) / β``: error O(β). A negative β pushes away from the target."""
+    return Stencil("one-sided" if beta > 0 else "negative", (1.0,), (1.0,), beta)
+
+
+def centered(beta: float) -> Stencil:
+    """``(s(β) - s(-β)) / 2β``: error O(β²)."""
+    return Stencil("centered", (1.0, -1.0), (0.5, -0.5), beta)
+
+
+def cauchy(beta: float, nudges: int) -> Stencil:
+    """Cauchy's integral on the circle of radius β by ``nudges`` points (Laborieux and Zenke 2022,
+    arXiv:2209.00530).
+
+    ``ds/dβ = (1/N) Σ_k s(β e^{iθ_k}) e^{-iθ_k} / β``, ``θ_k = 2πk/N``. The circuit being real, states under
+    conjugate nudges are conjugate: only nudges of the upper half plane relax, and their weights count twice.
+    The error, ``Σ_m c_{1+mN} β^{mN}`` of the Taylor coefficients ``c``, falls as ``(β/ρ)^N`` inside the disc
+    of analyticity, of radius ρ.
+    """
+    angles = 2 * np.pi * np.arange(nudges // 2 + 1) / nudges
+    nodes = np.exp(1j * angles)
+    alone = np.isclose(nodes.imag, 0)
+    nodes[alone] = nodes[alone].real
+    weights = np.where(alone, 1, 2) * nodes.conj() / nudges
+    return Stencil(f"cauchy-{nudges}", tuple(nodes.tolist()), tuple(weights.tolist()), beta)
+
+
+def chebyshev(beta: float, nudges: int) -> Stencil:
+    """The derivative at 0 of the Chebyshev series on [-β, β], by its ``nudges`` nodes: real nudges alone.
+
+    ``ds/dβ = (1/β) Σ_{k odd} (-1)^{(k-1)/2} k a_k`` with ``a_k = (2/N) Σ_n s(β cos θ_n) cos kθ_n``,
+    ``θ_n = (2n-1)π/2N``. The error falls exponentially in N while the response is analytic on [-β, β]
+    (Trefethen, *Approximation Theory and Approximation Practice*, 2013, theorem 8.2); for small β it is
+    ``2^{1-N}`` of Cauchy's. ``nudges`` must be even: an odd number brings its node at 0, and no order more.
+    """
+    angles = (2 * np.arange(1, nudges + 1) - 1) * np.pi / (2 * nudges)
+    series = np.cos(np.outer(np.arange(nudges), angles))
+    weights = 2 / nudges * series_slope(nudges) @ series
+    return Stencil(f"chebyshev-{nudges}", tuple(np.cos(angles).tolist()), tuple(weights.tolist()), beta)
+
+
+def series_slope(terms: int) -> Array:
+    """Slopes ``T_k'(0) = k sin(kπ/2)`` of the Chebyshev polynomials k < ``terms``: ±k, or 0 for even k."""
+    k = np.arange(terms)
+    slope: Array = np.where(k % 2, k * (-1.0) ** (k // 2), 0.0)
+    return slope
+
+
+@dataclass(frozen=True)
+class Exact:
+    """No nudge: ``J̃ ε = ∂L/∂s`` is solved, which no chip can do.
+
+    The crossbar engine solves it by relaxing the linearised circuit: the second of ``relaxations``.
+    """
+
+    name: str = "exact"
+    relaxations: int = 2
+    seconds: float = 0.0
+
+    def response(self, free: Phase, cost: Cost, certify: int | None = None) -> Response:
+        return exact_response(free, cost)
+
+
+def exact_response(free: Phase, cost: Cost) -> Response:
     """``ε`` at β = 0 exactly, from ``J̃ ε = ∂L/∂s`` (physics, section 3: Gradients)."""
-    return _solved(chip.blocks, free, cost)
+    return _solved(free, cost, transposed=False)
 
 
-def adjoint_response(chip: Chip, free: Equilibrium, cost: Cost) -> Response:
+def adjoint_response(free: Phase, cost: Cost) -> Response:
     """``δ = -λ`` from ``J̃ᵀ δ = ∂L/∂s``: what ``ε`` would have to be for the true gradient."""
-    return _solved(chip.blocks.transposed(), free, cost)
+    return _solved(free, cost, transposed=True)
 
 
-def _solved(circuit: BlockCircuit, free: Equilibrium, cost: Cost) -> Response:
-    rhs = np.zeros_like(free.ports)
-    rhs[:, free.circuit.output] = cost.gradient(free.outputs, np.arange(len(rhs)))
-    tolerance = min(1e-6, free.tolerance)  # relative: as fine as the equilibria themselves
-    epsilon = relaxation.solve_linear(circuit, free.slopes(), rhs, tolerance=tolerance)
+def _solved(free: Phase, cost: Cost, *, transposed: bool) -> Response:
+    gradient = cost.gradient(free.outputs, np.arange(len(free.ports)))
+    if isinstance(free, NetlistPhase):
+        epsilon = free.solve(gradient, transposed=transposed)
+    else:
+        epsilon = _solved_blocks(free, gradient, transposed=transposed)
     epsilon[~free.sound] = 0
     return Response(epsilon, free.sound)
 
 
-def _repeated(free: Equilibrium, copies: int) -> Equilibrium:
-    """The free equilibria, once for every nudge."""
-    tile = {name: np.tile(getattr(free, name), (copies, 1)) for name in ("voltages", "ports", "injected")}
-    return Equilibrium(
-        free.circuit, tile["voltages"], tile["ports"], tile["injected"],
-        np.tile(free.settled, copies), free.tolerance, np.tile(free.sweeps, copies),
-    )  # fmt: skip
+def _solved_blocks(free: Equilibrium, gradient: Array, *, transposed: bool) -> Array:
+    circuit = free.circuit.transposed() if transposed else free.circuit
+    rhs = np.zeros_like(free.ports)
+    rhs[:, circuit.output] = gradient
+    tolerance = min(1e-6, free.tolerance)  # relative: as fine as the equilibria themselves
+    return relaxation.solve_linear(circuit, free.slopes(), rhs, tolerance=tolerance)

@@ -8,16 +8,17 @@ comes from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import NoReturn, Protocol
 
 import numpy as np
 
 from ..circuits.chip import Chip
-from ..circuits.circuit import BIAS, INPUT, Bank
+from ..circuits.circuit import BIAS, INPUT, Bank, Circuit
 from ..circuits.equilibrium import Equilibrium
+from ..circuits.specs import refuse
 from ..simulator.blocks import Array
-from .estimators import Estimator, Response, adjoint_response
+from .estimators import Estimator, Phase, Response, adjoint_response
 from .nudges import Cost
 
 
@@ -41,23 +42,58 @@ class PairGradient:
             return self.differential
         return self.differential + np.where(target[0] >= target[1], self.common, -self.common)
 
+    def transposed(self) -> PairGradient:
+        """That of the array turned round, (columns, rows)."""
+        common = self.common
+        return PairGradient(self.differential.T, common.T if isinstance(common, np.ndarray) else common)
+
 
 Gradients = Mapping[str, PairGradient]
 
 
+@dataclass(frozen=True)
+class Update:
+    """What a rule makes of a batch: its mean gradient in every array [1/S], the samples (batch,) that took
+    part, the nudged equilibria behind it (None where none were needed), and how many ``measurements`` of
+    the chip's devices it took.
+    """
+
+    gradients: Gradients
+    valid: Array
+    nudged: Phase | None = None
+    measurements: int = 0
+
+
 class LearningRule(Protocol):
-    """Where a gradient's port response comes from."""
+    """Turns the free equilibria of a batch into a gradient of every array.
+
+    A rule says what it needs of a chip (:meth:`check`), how the chip is used (:meth:`relax`), and what it
+    learns from a batch (:meth:`update`); nothing else is asked of it.
+    """
 
     @property
     def name(self) -> str:
         """As recorded with a run."""
 
-    def response(self, chip: Chip, free: Equilibrium, cost: Cost, certify: int | None) -> Response:
-        """``ε`` of every port, for the free equilibria of a batch."""
+    def check(self, circuit: Circuit) -> None:
+        """Refuse a circuit that lacks the hardware which the rule needs, with a DesignError."""
+        return
+
+    def relax(self, chip: Chip, inputs: Array, certify: int | None = None) -> Equilibrium:
+        """The equilibria that the chip is used at, in training as in evaluation: here its own."""
+        return chip.relax(inputs, certify=certify)
+
+    def update(
+        self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
+    ) -> Update:
+        """From ``inputs`` (batch, n_in) [V], the ``free`` equilibria on them, and their ``cost``.
+
+        ``certify`` samples of each nudged phase are certified (default: all).
+        """
 
 
 @dataclass(frozen=True)
-class EquilibriumPropagation:
+class EquilibriumPropagation(LearningRule):
     """Vector-field EP (Scellier et al. 2018): ``ε`` is measured by nudging the chip itself.
 
     Exact only where ``J̃`` is symmetric: ``ε = J̃⁻¹J̃ᵀδ``.
@@ -66,18 +102,35 @@ class EquilibriumPropagation:
     estimator: Estimator
     name: str = "ep"
 
-    def response(self, chip: Chip, free: Equilibrium, cost: Cost, certify: int | None) -> Response:
-        return self.estimator.response(chip, free, cost, certify)
+    def update(
+        self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
+    ) -> Update:
+        return contracted(chip, inputs, free, self.estimator.response(free, cost, certify))
 
 
 @dataclass(frozen=True)
-class Adjoint:
+class Adjoint(LearningRule):
     """The true gradient by implicit differentiation (recurrent backpropagation): the reference."""
 
     name: str = "adjoint"
 
-    def response(self, chip: Chip, free: Equilibrium, cost: Cost, certify: int | None) -> Response:
-        return adjoint_response(chip, free, cost)
+    def update(
+        self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
+    ) -> Update:
+        return contracted(chip, inputs, free, adjoint_response(free, cost))
+
+
+def contracted(chip: Chip, inputs: Array, free: Equilibrium, response: Response) -> Update:
+    """The update that a response makes by the one local rule."""
+    seen = as_read(free) if response.measured else free
+    grads = gradients(chip, inputs, seen, response.epsilon)
+    return Update(grads, response.valid, response.nudged)
+
+
+def as_read(state: Equilibrium, first: int = 0) -> Equilibrium:
+    """``state`` with its ports and nodes [V] as the chip's sense amplifiers read them, from address ``first``."""
+    read = state.periphery.read
+    return replace(state, ports=read(state.ports, first), voltages=read(state.voltages, first, "node"))
 
 
 def gradients(chip: Chip, inputs: Array, free: Equilibrium, epsilon: Array) -> dict[str, PairGradient]:
@@ -99,19 +152,47 @@ def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, eps
     if chip.circuit.kappa:
         kappa = epsilon.dtype.type(chip.circuit.kappa)
         common = -kappa * np.sum(scaled * free.voltages[:, nodes], axis=0)[:, None]
-    if bank.transposed:
-        return PairGradient(differential.T, common.T if isinstance(common, np.ndarray) else common)
-    return PairGradient(differential, common)
+    gradient = PairGradient(differential, common)
+    return gradient.transposed() if bank.transposed else gradient
 
 
 def drive_voltages(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium) -> Array:
-    """Voltages (batch, n_pre) [V] that drive a bank's devices, behind its drivers."""
+    """Voltages (batch, n_pre) [V] that drive a bank's devices, behind its drivers.
+
+    A bank that is no part of the free state's circuit rests at 0 V: it loads its columns and no more.
+    """
     if bank.pre == INPUT:
         return inputs
     if bank.pre == BIAS:
         return np.full((len(inputs), 1), chip.bias_voltage, inputs.dtype)
     ports = free.layer(bank.pre)
+    if (bank.post, bank.pre) not in tuple(free.circuit.couplings):
+        return np.zeros_like(ports)
     return ports * chip.drivers[bank.name] if bank.driven else ports
+
+
+def mirrored(circuit: Circuit, found: Gradients) -> dict[str, PairGradient]:
+    """``found`` with every forward array's gradient also given, turned round, to its feedback twin."""
+    twins = {
+        backward.array: found[forward.array].transposed()
+        for forward, backward in circuit.feedback_pairs
+        if backward.array != forward.array
+    }
+    return {**found, **twins}
+
+
+def require_feedback(circuit: Circuit, rule: str) -> None:
+    """Refuse a circuit with a coupling between layers that has no partner the other way."""
+    paired = {bank.name for pair in circuit.feedback_pairs for bank in pair}
+    for bank in circuit.banks:
+        if bank.pre >= 0 and bank.name not in paired:
+            lacks(circuit, rule, f"a way back along {bank.name}", 'write chip.family = "twin" or "shared"')
+
+
+def lacks(circuit: Circuit, rule: str, hardware: str, remedy: str) -> NoReturn:
+    """Raise the DesignError of a rule that needs ``hardware`` which the chip's family does not have."""
+    family = f'chip.family = "{circuit.design.chip.family}"'
+    refuse("learning.rule", rule, f"needs {hardware}, which {family} has not; {remedy}", "chip.family")
 
 
 def _sum(a: PairGradient, b: PairGradient) -> PairGradient:

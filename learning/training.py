@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -15,15 +15,18 @@ from ..circuits.equilibrium import Equilibrium
 from ..circuits.mismatch import derived_seed, generator
 from ..simulator.blocks import Array
 from . import asymmetry
+from .catalogue import make_rule
 from .data import Dataset
-from .estimators import ESTIMATORS, Response
-from .homeostat import Homeostat, WeightDecay
-from .nudges import Cost, CrossEntropy, SquaredError, beta_in_watts
+from .estimators import adjoint_response, exact_response
+from .homeostat import Controller, Homeostat, Running, WeightDecay
+from .nudges import Cost, CrossEntropy, SquaredError
 from .optimizers import make_optimizer
-from .rules import Adjoint, EquilibriumPropagation, LearningRule, gradients
+from .probes import Spent
+from .rules import LearningRule, Update, contracted
+from .trim import DriverTrim
 
 ALIGNMENT_SAMPLES = 500
-CERTIFIED_PER_BATCH = 1  # samples of each training batch whose stability is certified
+CERTIFIED_EVERY = 5  # batches: one sample of these has its phases' stability certified
 EVALUATION_BATCH = 250
 
 
@@ -45,7 +48,8 @@ class Epoch:
     array. ``symmetry``: ``|S|/(|S|+|A|)`` of J̃ at one sample, ``symmetry_after`` the best diagonal.
     ``unsettled`` (free) and ``unsettled_nudged`` during training, ``unsettled_test``; ``left_out`` of the
     updates; ``unstable`` and ``jumped`` among certified samples. ``sweeps``: mean per free phase.
-    ``measurements``: homeostat's, so far.
+    ``measurements``, ``probe_time`` [s] and ``probe_energy`` [J]: the homeostat's, so far
+    (:class:`.probes.Spent`); ``rule_measurements``: the rule's own, during the epoch.
     """
 
     epoch: int
@@ -64,6 +68,9 @@ class Epoch:
     jumped: float
     sweeps: float
     measurements: int
+    probe_time: float
+    probe_energy: float
+    rule_measurements: int
     seconds: float
 
     def scalars(self) -> dict[str, float]:
@@ -123,6 +130,7 @@ class Tally:
     checked_nudged: int = 0
     jumped: int = 0
     sweeps: int = 0
+    rule_measurements: int = 0
 
     def shares(self) -> dict[str, float]:
         """What of an :class:`Epoch` it has counted, by name."""
@@ -138,10 +146,11 @@ class Tally:
             "jumped": self.jumped / max(self.checked_nudged, 1),
         }
 
-    def add(self, free: Equilibrium, response: Response, loss: Array) -> None:
+    def add(self, free: Equilibrium, update: Update, loss: Array) -> None:
         """Count one batch."""
-        nudged = response.nudged
-        self.left_out += int(np.sum(~response.valid))
+        nudged = update.nudged
+        self.left_out += int(np.sum(~update.valid))
+        self.rule_measurements += update.measurements
         self.samples += len(loss)
         self.loss += float(np.sum(loss[free.settled]))
         self.unsettled += int(np.sum(~free.settled))
@@ -168,7 +177,7 @@ class Trainer:
     chip: Chip
     data: Dataset
     rule: LearningRule
-    homeostat: Homeostat | WeightDecay | None
+    homeostat: Controller | None
     readout: Readout
     history: list[Epoch] = field(default_factory=list)
 
@@ -187,6 +196,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.design = self.chip.circuit.design
+        self.rule.check(self.chip.circuit)
         learning = self.design.learning
         if len(self.data.train_y) < learning.batch:
             raise ValueError(
@@ -216,19 +226,20 @@ class Trainer:
         """Learn from one batch: settle, nudge, contract, correct, program."""
         chip, x, cost = self.chip, self.inputs(images), self.cost(labels)
         self.optimizer.rate = self.rate()
-        free = chip.relax(x, certify=CERTIFIED_PER_BATCH)
-        response = self.rule.response(chip, free, cost, CERTIFIED_PER_BATCH)
-        grads = gradients(chip, x, free, response.epsilon)
+        certify = int(self.steps % CERTIFIED_EVERY == 0)
+        free = self.rule.relax(chip, x, certify)
+        free = replace(free, periphery=chip.periphery.at(self.steps))
+        update = self.rule.update(chip, x, free, cost, certify)
         if tally is not None:
-            tally.add(free, response, cost.value(free.outputs, np.arange(len(x))))
-        changes = self._correction()
+            tally.add(free, update, cost.value(free.outputs, np.arange(len(x))))
+        changes = self._correction(x, free)
         leak = chip.dtype.type(self.design.neuron.leak)
-        for name, gradient in grads.items():
+        for name, gradient in update.gradients.items():
             slope = gradient.along_pair(chip.devices[name].target) * leak
             change = self.optimizer.step(name, slope) * leak
             changes[name] = changes[name] + change if name in changes else change
         if isinstance(cost, CrossEntropy):
-            self._train_readout(cost, free, response.valid)
+            self._train_readout(cost, free, update.valid)
         chip.program(changes)
         self.steps += 1
 
@@ -245,11 +256,11 @@ class Trainer:
         total = learning.epochs * self.steps_per_epoch
         return float(0.5 * learning.rate * (1 + np.cos(np.pi * min(self.steps / total, 1.0))))
 
-    def _correction(self) -> dict[str, Array]:
-        every = self.design.homeostat.every
-        if self.homeostat is None or self.steps % every:
+    def _correction(self, inputs: Array, free: Equilibrium) -> dict[str, Array]:
+        if self.homeostat is None or self.steps % self.design.homeostat.every:
             return {}
-        return self.homeostat.correct(self.chip)
+        pace = self.rate() / self.design.learning.rate
+        return self.homeostat.correct(self.chip, Running.beside(self.chip, inputs, free, pace))
 
     def _train_readout(self, cost: CrossEntropy, free: Equilibrium, valid: Array) -> None:
         weight, bias = cost.readout_gradients(free.outputs, valid)
@@ -299,6 +310,7 @@ class Trainer:
     def _record(self, tally: Tally, began: float, report: Callable[[Epoch | None], None]) -> None:
         accuracy, unsettled_test = self.evaluate()
         exact, measured, symmetry = self.diagnose()
+        spent = self.homeostat.spent if self.homeostat else Spent()
         epoch = Epoch(
             epoch=len(self.history),
             accuracy=accuracy,
@@ -308,7 +320,10 @@ class Trainer:
             symmetry=symmetry.measure,
             symmetry_after=symmetry.after,
             unsettled_test=unsettled_test,
-            measurements=self.homeostat.measurements if self.homeostat else 0,
+            measurements=spent.measurements,
+            probe_time=spent.time,
+            probe_energy=spent.energy,
+            rule_measurements=tally.rule_measurements,
             seconds=time.perf_counter() - began,
             **tally.shares(),
         )
@@ -321,7 +336,7 @@ class Trainer:
         for first in range(0, len(self.data.test_y), EVALUATION_BATCH):
             labels = self.data.test_y[first : first + EVALUATION_BATCH]
             images = self.data.test_x[first : first + EVALUATION_BATCH]
-            free = self.chip.relax(self.inputs(images), certify=0)
+            free = self.rule.relax(self.chip, self.inputs(images), 0)
             right += int(np.sum(self.predict(free) == labels))
             unsettled += int(np.sum(~free.settled))
         return right / len(self.data.test_y), unsettled / len(self.data.test_y)
@@ -338,25 +353,20 @@ class Trainer:
         what the rule measures; and the symmetry of J̃ at the first of them.
         """
         x = self.inputs(self.data.test_x[:ALIGNMENT_SAMPLES])
-        free = self.chip.relax(x, certify=0)
+        free = self.rule.relax(self.chip, x, 0)
         cost = self.cost(self.data.test_y[:ALIGNMENT_SAMPLES])
-        exact = asymmetry.alignment(self.chip, x, free, cost)
-        response = self.rule.response(self.chip, free, cost, 0)
-        measured = asymmetry.alignment(self.chip, x, free, cost, response)
+        true = contracted(self.chip, x, free, adjoint_response(free, cost)).gradients
+        ep = contracted(self.chip, x, free, exact_response(free, cost)).gradients
+        exact = asymmetry.alignment(ep, true)
+        measured = asymmetry.alignment(self.rule.update(self.chip, x, free, cost, 0).gradients, true)
         return exact, measured, asymmetry.symmetry(free)
 
 
-def make_rule(design: Design) -> LearningRule:
-    """The rule that a design's ``[learning]`` section names."""
-    learning = design.learning
-    if learning.rule == "adjoint":
-        return Adjoint()
-    return EquilibriumPropagation(ESTIMATORS[learning.estimator](beta_in_watts(design, learning.beta)))
-
-
-def make_homeostat(design: Design, seed: int) -> Homeostat | WeightDecay | None:
+def make_homeostat(design: Design, seed: int) -> Controller | None:
     """The controller that a design's ``[homeostat]`` section describes; ``seed`` is that of its probes."""
     spec = design.homeostat
     if spec.mode == "probe":
         return Homeostat.from_spec(spec, seed)
+    if spec.mode == "trim":
+        return DriverTrim.from_design(design, seed)
     return WeightDecay(spec.decay) if spec.mode == "decay" else None

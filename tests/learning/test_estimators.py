@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ohmostat.circuits.chip import Chip
-from ohmostat.circuits.circuit import Circuit
-from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
+from ohmostat.circuits.specs import KEYS
+from ohmostat.learning.catalogue import ESTIMATORS, make_estimator
 from ohmostat.learning.estimators import (
-    ESTIMATORS,
-    _repeated,
+    Estimator,
+    Exact,
+    Stencil,
     adjoint_response,
+    cauchy,
     centered,
+    chebyshev,
     exact_response,
     one_sided,
 )
-from ohmostat.learning.nudges import CrossEntropy, Nudge, SquaredError, beta_in_watts
+from ohmostat.learning.nudges import Cost, CrossEntropy, Nudge, SquaredError, beta_in_watts
 
 BETAS = np.array([0.2, 0.1, 0.05, 0.025])
 SAMPLES = 4
-COSTS = {
+COSTS: dict[str, Cost] = {
     "squared": SquaredError(np.random.default_rng(1).random((SAMPLES, 4)), 1.0),
     "entropy": CrossEntropy(
         np.random.default_rng(2).normal(size=(3, 4)), np.zeros(3), np.array([0, 1, 2, 1]), 1.0
     ),
+}
+
+
+STENCILS: dict[str, Callable[[float], Stencil]] = {
+    "one-sided": one_sided,
+    "negative": lambda beta: one_sided(-beta),
+    "centered": centered,
+    **{f"cauchy-{n}": lambda beta, n=n: cauchy(beta, n) for n in (2, 3, 6, 8)},
+    **{f"chebyshev-{n}": lambda beta, n=n: chebyshev(beta, n) for n in (2, 4, 6, 8)},
 }
 
 
@@ -44,31 +56,183 @@ def free(asymmetric: Chip, inputs: Callable[..., np.ndarray]) -> Equilibrium:
     return state
 
 
+def relative(found: np.ndarray, true: np.ndarray) -> float:
+    return float(np.linalg.norm(found - true) / np.linalg.norm(true))
+
+
+def errors(estimators: Sequence[Estimator], free: Equilibrium, cost: Cost) -> np.ndarray:
+    """Of each estimator's response to the exact one, relative."""
+    exact = exact_response(free, cost).epsilon
+    found = []
+    for estimator in estimators:
+        response = estimator.response(free, cost)
+        assert response.valid.all()
+        found.append(relative(response.epsilon, exact))
+    return np.array(found)
+
+
+# -- as rules of differentiation -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "relaxations", "exact_to"),
+    [
+        ("one-sided", 2, 1), ("negative", 2, 1), ("centered", 3, 2),
+        ("cauchy-2", 3, 2), ("cauchy-3", 3, 3), ("cauchy-6", 5, 6), ("cauchy-8", 6, 8),
+        ("chebyshev-2", 3, 2), ("chebyshev-4", 5, 4), ("chebyshev-6", 7, 6), ("chebyshev-8", 9, 8),
+    ],
+)  # fmt: skip
+def test_differentiates_polynomials_up_to_its_degree(name: str, relaxations: int, exact_to: int) -> None:
+    """Of ``x^k``, the slope at 0 is 1 for k = 1 and 0 for every other k up to the degree, and no more."""
+    estimator = STENCILS[name](0.3)
+    assert estimator.name == name
+    assert estimator.relaxations == relaxations and estimator.seconds == 0
+    nodes, weights = np.array(estimator.nodes), np.array(estimator.weights)
+    slopes = [(weights @ (estimator.beta * nodes) ** k).real / estimator.beta for k in range(1, exact_to + 2)]
+    np.testing.assert_allclose(slopes[:-1], np.eye(1, exact_to)[0], atol=1e-14)
+    assert abs(slopes[-1]) > 0.1 * 0.3**exact_to / 2**exact_to
+
+
+def test_chebyshev_is_the_slope_of_the_interpolating_polynomial() -> None:
+    beta, n = 0.7, 6
+    estimator = chebyshev(beta, n)
+    x = np.array(estimator.nodes) * beta
+    y = np.exp(np.sin(3 * x))
+    slope = np.polynomial.Polynomial.fit(x, y, n - 1).deriv()(0.0)
+    assert np.array(estimator.weights) @ y / beta == pytest.approx(slope, rel=1e-12)
+
+
+def test_centered_is_the_rule_of_two_nudges_of_both_families() -> None:
+    """On the circle at β; on the interval its nodes lie at ``β cos π/4``."""
+    assert cauchy(0.2, 2).nodes == centered(0.2).nodes and cauchy(0.2, 2).weights == centered(0.2).weights
+    two = chebyshev(0.2, 2)
+    np.testing.assert_allclose(np.array(two.nodes) * np.sqrt(2), centered(0.2).nodes)
+    np.testing.assert_allclose(np.array(two.weights) / np.sqrt(2), centered(0.2).weights)
+
+
+@pytest.mark.parametrize("count", [2, 4, 6, 8])
+def test_noise_of_the_reading(count: int) -> None:
+    """Of independent readings: √2/β with the free state's, 1/√2β, and ``√((N²-1)/3) / β``, which is 4.6/β for
+    Chebyshev-8. Cauchy-N would have 1/√N β (0.35/β for 8), did it read both halves of its circle.
+    """
+    beta = 0.1
+    assert one_sided(beta).noise == one_sided(-beta).noise == pytest.approx(np.sqrt(2) / beta)
+    assert centered(beta).noise == pytest.approx(np.sqrt(0.5) / beta)
+    assert chebyshev(beta, count).noise == pytest.approx(np.sqrt((count**2 - 1) / 3) / beta)
+    assert cauchy(beta, count).noise == pytest.approx(np.sqrt(2 * (count - 1)) / count / beta)
+
+
+# -- against the exact response ------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("cost", COSTS)
-@pytest.mark.parametrize(("name", "order"), [("one-sided", 1), ("centered", 2)])
+@pytest.mark.parametrize(("name", "order"), [("one-sided", 1), ("negative", 1), ("centered", 2)])
 def test_order_of_the_error_in_beta(
     asymmetric: Chip, free: Equilibrium, cost: str, name: str, order: int
 ) -> None:
-    exact = exact_response(asymmetric, free, COSTS[cost]).epsilon
-    errors = []
-    for beta in BETAS:
-        estimator = ESTIMATORS[name](beta_in_watts(asymmetric.circuit.design, beta))
-        response = estimator.response(asymmetric, free, COSTS[cost])
-        assert response.valid.all()
-        errors.append(np.linalg.norm(response.epsilon - exact) / np.linalg.norm(exact))
-    slope = np.polyfit(np.log(BETAS), np.log(errors), 1)[0]
+    watts = beta_in_watts(asymmetric.circuit.design, 1.0)
+    error = errors([STENCILS[name](beta * watts) for beta in BETAS], free, COSTS[cost])
+    slope = np.polyfit(np.log(BETAS), np.log(error), 1)[0]
     assert slope == pytest.approx(order, abs=0.1)
-    assert errors[-1] < 0.03**order  # at a beta of 0.025
+    assert error[-1] < 0.03**order  # at a beta of 0.025
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_rule_of_differentiation(name: str) -> None:
-    estimator = ESTIMATORS[name](1.0)
-    nodes, weights = np.array(estimator.nodes), np.array(estimator.weights)
-    assert weights @ nodes == 1
-    assert estimator.relaxations == 1 + len(nodes)
-    if name == "centered":
-        assert weights.sum() == weights @ nodes**2 == 0
+@pytest.mark.parametrize("angle", [0.0, 60.0])
+@pytest.mark.parametrize("family", [cauchy, chebyshev])
+def test_exponential_families_reach_the_exact_response(
+    make_chip: Callable[..., Chip], inputs: Callable[..., np.ndarray],
+    family: Callable[[float, int], Stencil], angle: float,
+) -> None:  # fmt: skip
+    """Which, on a symmetric chip, is the adjoint's."""
+    chip = make_chip({"learning.angle": angle})
+    free, beta = chip.relax(inputs(SAMPLES)), beta_in_watts(chip.circuit.design, 0.02)
+    for cost in COSTS.values():
+        response = family(beta, 12).response(free, cost)
+        assert response.valid.all()
+        assert relative(response.epsilon, exact_response(free, cost).epsilon) < 1e-8
+        to_adjoint = relative(response.epsilon, adjoint_response(free, cost).epsilon)
+        assert to_adjoint < 1e-8 if angle == 0 else to_adjoint > 0.02
+
+
+def taylor(free: Equilibrium, cost: Cost, beta: float, terms: int) -> np.ndarray:
+    """Taylor coefficients (terms, samples, N) of the ports in β/``beta``: 64 complex nudges, and an FFT."""
+    samples, count = len(free.ports), 64
+    circle = beta * np.exp(2j * np.pi * np.arange(count) / count)
+    state = free.under(Nudge(cost, np.repeat(circle, samples), samples), count, certify=0)
+    assert state.settled.all()
+    coefficients: np.ndarray = np.fft.fft(state.ports.reshape(count, samples, -1), axis=0)[:terms] / count
+    return coefficients
+
+
+@pytest.mark.parametrize(("count", "strength"), [(2, 0.02), (4, 0.03), (6, 0.05)])
+def test_leading_error_is_the_next_taylor_coefficient(
+    asymmetric: Chip, free: Equilibrium, count: int, strength: float
+) -> None:
+    """``c_{N+1} β^N`` of Cauchy-N, and ``(-1)^{N/2+1} 2^{1-N}`` times as much of Chebyshev-N."""
+    cost, beta = COSTS["squared"], beta_in_watts(asymmetric.circuit.design, strength)
+    radius = 5 * beta
+    series = taylor(free, cost, radius, count + 2)
+    exact = exact_response(free, cost).epsilon
+    np.testing.assert_allclose(series[1].real / radius, exact, rtol=1e-7, atol=1e-9 * np.abs(exact).max())
+    left_out = series[count + 1].real * (beta / radius) ** (count + 1) / beta
+    for family, share in ((cauchy, 1.0), (chebyshev, (-1) ** (count // 2 + 1) / 2 ** (count - 1))):
+        error = family(beta, count).response(free, cost).epsilon - exact
+        assert np.linalg.norm(error - share * left_out) < 0.05 * np.linalg.norm(share * left_out)
+
+
+def test_exponential_rate_in_the_number_of_nudges(asymmetric: Chip, free: Equilibrium) -> None:
+    """Per nudge, Cauchy's error falls by ``β/ρ``; Chebyshev's by ``1/r``, r the sum of the semi-axes (in
+    units of β) of the ellipse through the nearest singularity, whose foci are ±β. At the distance ρ, r is
+    ``ρ/β + √(ρ²/β² ± 1)``, plus on the imaginary axis and minus on the real one.
+    """
+    cost, watts = COSTS["squared"], beta_in_watts(asymmetric.circuit.design, 1.0)
+    terms = np.linalg.norm(taylor(free, cost, 0.4 * watts, 24), axis=2)
+    decay = np.polyfit(np.arange(8, 24), np.log(terms[8:]), 1)[0]
+    exact = exact_response(free, cost).epsilon
+    counts = range(4, 15, 2)
+
+    def rates(family: Callable[[float, int], Stencil], strength: float) -> np.ndarray:
+        responses = [family(strength * watts, n).response(free, cost).epsilon for n in counts]
+        logs = np.log([np.linalg.norm(r - exact, axis=1) for r in responses])
+        slopes: np.ndarray = np.polyfit(counts, logs, 1)[0]
+        return slopes
+
+    np.testing.assert_allclose(rates(cauchy, 0.3), decay + np.log(0.3 / 0.4), rtol=0.1)
+    ratio = np.exp(-decay) * 0.4 / 0.5
+    fastest, slowest = (-np.log(ratio + np.sqrt(ratio**2 + sign)) for sign in (1, -1))
+    found = rates(chebyshev, 0.5)
+    assert (1.1 * fastest < found).all() and (found < 0.9 * slowest).all()
+
+
+def test_beyond_the_radius_of_convergence_chebyshev_converges_and_cauchy_does_not(
+    asymmetric: Chip, free: Equilibrium
+) -> None:
+    """The nearest singularities of samples 1 to 3 lie 0.63 to 0.69 away, at complex β; [-β, β] has none."""
+    cost, beta = COSTS["squared"], beta_in_watts(asymmetric.circuit.design, 0.75)
+    exact = exact_response(free, cost).epsilon[1:]
+    for family, least, most in ((cauchy, 0.03, 1), (chebyshev, 0, 1e-5)):
+        epsilon = family(beta, 16).response(free, cost, certify=0).epsilon[1:]
+        error = np.linalg.norm(epsilon - exact, axis=1) / np.linalg.norm(exact, axis=1)
+        assert (least < error).all() and (error < most).all()
+
+
+def test_every_estimator_of_a_design_measures_the_response(
+    make_chip: Callable[..., Chip], inputs: Callable[..., np.ndarray]
+) -> None:
+    assert set(KEYS["learning.estimator"].options) == set(ESTIMATORS)
+    for name in ESTIMATORS:
+        chip = make_chip({"learning.estimator": name, "learning.period": 500.0})
+        estimator = make_estimator(chip.circuit.design)
+        assert estimator.name.startswith(name)
+        assert (estimator.seconds > 0) == (name in ("lock-in", "continuous"))
+        assert errors([estimator], chip.relax(inputs(SAMPLES)), COSTS["squared"])[0] < 0.01
+
+
+def test_exact_is_an_estimator(free: Equilibrium) -> None:
+    cost = COSTS["entropy"]
+    response = Exact().response(free, cost, 0)
+    np.testing.assert_array_equal(response.epsilon, exact_response(free, cost).epsilon)
+    assert Exact().relaxations == 2 and Exact().seconds == 0
 
 
 def test_all_nudges_in_one_batch_are_the_separate_relaxations(asymmetric: Chip, free: Equilibrium) -> None:
@@ -77,9 +241,9 @@ def test_all_nudges_in_one_batch_are_the_separate_relaxations(asymmetric: Chip, 
         asymmetric.settle(free.injected, Nudge(cost, np.full(SAMPLES, sign * beta), SAMPLES), free).ports
         for sign in (1, -1)
     ]
-    both = centered(beta).response(asymmetric, free, cost)
+    both = centered(beta).response(free, cost)
     np.testing.assert_allclose(both.epsilon, (phases[0] - phases[1]) / (2 * beta), rtol=1e-6, atol=1e-3)
-    one = one_sided(beta).response(asymmetric, free, cost)
+    one = one_sided(beta).response(free, cost)
     np.testing.assert_allclose(one.epsilon, (phases[0] - free.ports) / beta, rtol=1e-6, atol=1e-3)
     assert both.nudged is not None and len(both.nudged.ports) == 2 * SAMPLES
 
@@ -90,7 +254,7 @@ def test_exact_response_and_adjoint_solve_their_equations(
 ) -> None:
     chip = make_chip({"chip.columns": columns, "mismatch.conductance": 0.5, "learning.angle": 90.0})
     free, cost = chip.relax(inputs(SAMPLES)), COSTS["entropy"]
-    ep, adjoint = exact_response(chip, free, cost), adjoint_response(chip, free, cost)
+    ep, adjoint = exact_response(free, cost), adjoint_response(free, cost)
     assert ep.valid.all() and ep.nudged is None
     gradient = cost.gradient(free.outputs, np.arange(SAMPLES))
     for k in range(SAMPLES):
@@ -112,8 +276,8 @@ def test_bias_of_ep_on_an_asymmetric_chip(
     skew = {"learning.angle": 70.0} if family == "twin" else {"mismatch.driver_gain": 0.3}
     chip = make_chip({"chip.family": family, "chip.columns": columns, "mismatch.conductance": 0.4} | skew)
     free, cost = chip.relax(inputs(SAMPLES)), COSTS["squared"]
-    epsilon = exact_response(chip, free, cost).epsilon
-    delta = adjoint_response(chip, free, cost).epsilon
+    epsilon = exact_response(free, cost).epsilon
+    delta = adjoint_response(free, cost).epsilon
     assert np.linalg.norm(epsilon - delta) > 0.02 * np.linalg.norm(delta)
     for k in range(SAMPLES):
         jacobian = free.port_jacobian(k)
@@ -127,10 +291,10 @@ def test_first_order_of_the_bias(make_chip: Callable[..., Chip], inputs: Callabl
     for angle in (2.0, 1.0, 0.5):
         chip = make_chip({"learning.angle": angle})
         free, cost = chip.relax(inputs(1)), SquaredError(np.full((1, 4), 0.3), 1.0)
-        delta = adjoint_response(chip, free, cost).epsilon[0]
+        delta = adjoint_response(free, cost).epsilon[0]
         jacobian = free.port_jacobian()
         s, a = (jacobian + jacobian.T) / 2, (jacobian - jacobian.T) / 2
-        bias = exact_response(chip, free, cost).epsilon[0] - delta
+        bias = exact_response(free, cost).epsilon[0] - delta
         left_over.append(np.linalg.norm(bias + 2 * np.linalg.solve(s, a @ delta)))
     slope = np.polyfit(np.log([2, 1, 0.5]), np.log(left_over), 1)[0]
     assert slope == pytest.approx(2, abs=0.05)
@@ -140,121 +304,9 @@ def test_an_unsettled_sample_is_left_out(asymmetric: Chip, free: Equilibrium) ->
     settled = np.array([True, False, True, True])
     shaky, cost = replace(free, settled=settled), COSTS["squared"]
     for response in (
-        centered(1e-6).response(asymmetric, shaky, cost),
-        exact_response(asymmetric, shaky, cost),
-        adjoint_response(asymmetric, shaky, cost),
+        centered(1e-6).response(shaky, cost),
+        exact_response(shaky, cost),
+        adjoint_response(shaky, cost),
     ):
         np.testing.assert_array_equal(response.valid, settled)
         assert not response.epsilon[1].any() and response.epsilon[settled].any(axis=1).all()
-
-
-# -- jumps -----------------------------------------------------------------------------------------
-
-LEAK = 1e-5
-
-
-@pytest.fixture(scope="module")
-def latch() -> Chip:
-    """Two neurons that hold each other: stable at both rails, if the input does not object."""
-    design = Design().replace(
-        {
-            "chip.layers": [64, 1, 1], "task.data": "digits", "learning.dtype": "float64",
-            "learning.tolerance": 1e-11, "neuron.low": -1.0, "neuron.high": 1.0, "neuron.offset": 0.0,
-            "neuron.gain": 1.3, "device.g_min": 0.0,
-        }
-    )  # fmt: skip
-    chip = Circuit(design).fabricate()
-    first = LEAK * np.eye(1, 64)
-    loop = np.full((1, 1), 1.2 * LEAK)
-    chip.write({"forward0": first, "forward1": loop, "feedback1": loop})
-    return chip
-
-
-@pytest.fixture(scope="module")
-def three_level() -> Chip:
-    """Outputs, all alike, that hold two neurons with thresholds on either side of 0: three stable levels."""
-    design = Design().replace(
-        {
-            "chip.layers": [64, 2, 10], "task.data": "digits", "learning.dtype": "float64",
-            "learning.tolerance": 1e-11, "neuron.low": -1.0, "neuron.high": 1.0, "neuron.offset": 0.0,
-            "neuron.gain": 4.0, "device.g_min": 0.0,
-        }
-    )  # fmt: skip
-    chip = Circuit(design).fabricate()
-    thresholds = np.zeros((2, 64))
-    thresholds[:, 0] = LEAK * np.array([-0.5, 0.5])
-    loop = {"forward1": np.full((10, 2), 0.3 * LEAK), "feedback1": np.full((2, 10), 0.09 * LEAK)}
-    chip.write({"forward0": thresholds, **loop})
-    return chip
-
-
-def held_up(latch: Chip, push: float) -> Equilibrium:
-    """The upper branch at an input that pushes down."""
-    high, x = np.zeros((1, 64)), np.zeros((1, 64))
-    high[0, 0], x[0, 0] = 0.5, push
-    state = latch.relax(x, start=latch.relax(high))
-    assert state.settled.all() and state.stable is not None and state.stable.all()
-    return state
-
-
-def test_a_jump_of_every_phase_is_left_out(latch: Chip) -> None:
-    """The free state is on a branch that has gone by the time of the nudges: both fall to the other one."""
-    free = held_up(latch, -0.1)
-    assert free.outputs[0, 0] > 0.5
-    gone = replace(free, injected=free.injected - 0.5 * LEAK)
-    cost = SquaredError(np.array([[1.0]]), 2.0)
-    response = centered(0.02 * LEAK).response(latch, gone, cost, certify=0)  # shifts alone tell
-    assert response.nudged is not None and (response.nudged.outputs < 0).all()
-    assert gone.sound.all() and response.nudged.sound.all()
-    assert not response.valid.any() and not response.epsilon.any()
-
-
-def test_a_jump_of_one_phase_is_left_out(latch: Chip) -> None:
-    """Its shift is as much in common with the other phase's as apart from it: no certificate is needed."""
-    free, cost = held_up(latch, -0.2), SquaredError(np.array([[-1.0]]), 2.0)
-    response = centered(0.8 * LEAK).response(latch, free, cost, certify=0)
-    assert response.nudged is not None
-    np.testing.assert_array_equal(response.nudged.outputs[:, 0] < 0, [True, False])
-    assert free.sound.all() and response.nudged.sound.all()
-    assert not response.valid.any() and not response.epsilon.any()
-    assert centered(0.02 * LEAK).response(latch, free, cost, certify=0).valid.all()
-
-
-def test_jumps_of_both_phases_along_their_pushes_pass_until_they_are_released(three_level: Chip) -> None:
-    """Odd shifts, like those of a derivative: only the release test of a certified sample tells."""
-    x = np.zeros((1, 64))
-    x[0, 0] = 1.0
-    free, cost = three_level.relax(x), SquaredError(np.ones((1, 10)), 2.0)
-    assert free.sound.all() and np.abs(free.outputs).max() < 1e-6
-    unseen = centered(0.5 * LEAK).response(three_level, free, cost, certify=0)
-    assert unseen.nudged is not None
-    assert (unseen.nudged.outputs[0] > 0.9).all() and (unseen.nudged.outputs[1] < -0.9).all()
-    seen = centered(0.5 * LEAK).response(three_level, free, cost, certify=1)
-    assert seen.nudged is not None and seen.nudged.jumped is not None
-    assert unseen.valid.all() and seen.nudged.jumped.all() and not seen.valid.any()
-
-
-def test_a_jump_is_flagged_by_its_release(latch: Chip) -> None:
-    free, cost = held_up(latch, -0.2), SquaredError(np.array([[-1.0]]), 2.0)
-    small = centered(0.02 * LEAK).response(latch, free, cost)
-    large = centered(0.8 * LEAK).response(latch, free, cost)
-    assert small.nudged is not None and large.nudged is not None
-    assert small.nudged.jumped is not None and not small.nudged.jumped.any()
-    np.testing.assert_array_equal(large.nudged.jumped, [True, False])
-
-
-def test_complex_nudges_reach_the_exact_response(asymmetric: Chip, free: Equilibrium) -> None:
-    """Cauchy's formula on 16 complex nudges: the circuit is complex-differentiable, and settles so."""
-    cost = COSTS["entropy"]
-    samples, nudges = len(free.ports), 16
-    beta = beta_in_watts(asymmetric.circuit.design, 0.05)
-    phase = np.exp(2j * np.pi * np.arange(nudges) / nudges)
-    nudge = Nudge(cost, np.repeat(beta * phase, samples), samples)
-    start = _repeated(free, nudges)
-    state = asymmetric.settle(start.injected, nudge, start, tolerance=1e-13)
-    assert state.settled.all()
-    assert state.ports.dtype == np.complex128
-    shifts = state.ports.reshape(nudges, samples, -1)
-    epsilon = np.tensordot(phase.conj() / (nudges * beta), shifts, axes=1)
-    exact = exact_response(asymmetric, free, cost).epsilon
-    assert np.abs(epsilon - exact).max() < 1e-8 * np.abs(exact).max()

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import BIAS, INPUT
-from ohmostat.learning.estimators import adjoint_response, centered, exact_response
-from ohmostat.learning.nudges import Cost, CrossEntropy, SquaredError
-from ohmostat.learning.rules import Adjoint, EquilibriumPropagation, drive_voltages, gradients
+from ohmostat.circuits.design import Design
+from ohmostat.circuits.specs import KEYS, DesignError
+from ohmostat.circuits.units import Choice
+from ohmostat.learning.catalogue import RULES
+from ohmostat.learning.data import load
+from ohmostat.learning.estimators import (
+    Stencil,
+    adjoint_response,
+    centered,
+    exact_response,
+    one_sided,
+)
+from ohmostat.learning.nudges import Cost, CrossEntropy, SquaredError, beta_in_watts
+from ohmostat.learning.rules import (
+    Adjoint,
+    EquilibriumPropagation,
+    drive_voltages,
+    gradients,
+    mirrored,
+)
+from ohmostat.learning.subcircuits import part
+from ohmostat.learning.training import Trainer
+
+from .comparing import distance, order
 
 Make = Callable[..., Chip]
 Rebuild = Callable[..., Chip]
@@ -62,7 +84,7 @@ def test_adjoint_gradient_of_every_kind_of_device(
     x, loss = inputs(SAMPLES), COSTS[cost]
     free = chip.relax(x)
     assert free.stable is not None and free.stable.all()
-    found = gradients(chip, x, free, adjoint_response(chip, free, loss).epsilon)
+    found = gradients(chip, x, free, adjoint_response(free, loss).epsilon)
     assert found.keys() == chip.devices.keys()
     for name, gradient in found.items():
         devices = gradient.devices()
@@ -78,7 +100,7 @@ def test_adjoint_gradient_with_rectifiers(make_chip: Make, rebuilt: Rebuild, inp
     chip = make_chip(PARTS | CHIPS["twin"] | law)
     x, loss = inputs(SAMPLES), COSTS["squared"]
     free = chip.relax(x)
-    found = gradients(chip, x, free, adjoint_response(chip, free, loss).epsilon)
+    found = gradients(chip, x, free, adjoint_response(free, loss).epsilon)
     for name, gradient in found.items():
         devices = gradient.devices()
         for at in some_devices(devices.shape, 4):
@@ -94,10 +116,10 @@ def test_ep_is_exact_on_a_symmetric_chip(make_chip: Make, inputs: Inputs, family
     chip = make_chip(parts | {"chip.family": family, "chip.columns": columns})
     x, cost = inputs(SAMPLES), COSTS["entropy"]
     free = chip.relax(x)
-    ep, adjoint = (response(chip, free, cost).epsilon for response in (exact_response, adjoint_response))
+    ep, adjoint = (response(free, cost).epsilon for response in (exact_response, adjoint_response))
     np.testing.assert_allclose(ep, adjoint, rtol=0, atol=1e-10 * np.abs(adjoint).max())
     by_ep, by_adjoint = gradients(chip, x, free, ep), gradients(chip, x, free, adjoint)
-    measured = gradients(chip, x, free, centered(1e-8).response(chip, free, cost).epsilon)
+    measured = gradients(chip, x, free, centered(1e-8).response(free, cost).epsilon)
     for name, gradient in by_adjoint.items():
         true = gradient.devices()
         np.testing.assert_allclose(by_ep[name].devices(), true, rtol=0, atol=1e-10 * np.abs(true).max())
@@ -109,7 +131,7 @@ def test_ep_is_wrong_on_an_asymmetric_chip(make_chip: Make, inputs: Inputs) -> N
     chip = make_chip(PARTS | CHIPS["twin"])
     x, cost = inputs(SAMPLES), COSTS["entropy"]
     free = chip.relax(x)
-    ep, adjoint = (response(chip, free, cost).epsilon for response in (exact_response, adjoint_response))
+    ep, adjoint = (response(free, cost).epsilon for response in (exact_response, adjoint_response))
     assert np.linalg.norm(ep - adjoint) > 0.1 * np.linalg.norm(adjoint)
 
 
@@ -122,7 +144,7 @@ def test_gradient_along_a_pair_is_that_of_programming_it(
     chip = make_chip(PARTS | CHIPS[family] | {"chip.columns": columns})
     x, cost = inputs(SAMPLES), COSTS["squared"]
     free = chip.relax(x)
-    found = gradients(chip, x, free, adjoint_response(chip, free, cost).epsilon)
+    found = gradients(chip, x, free, adjoint_response(free, cost).epsilon)
     for name, gradient in found.items():
         devices = chip.devices[name]
         slopes = gradient.along_pair(devices.target)
@@ -172,6 +194,36 @@ def test_drive_voltages(make_chip: Make, inputs: Inputs) -> None:
             np.testing.assert_allclose(volts, free.layer(bank.pre) * gains)
 
 
+def test_a_bank_outside_the_free_circuit_drives_nothing(make_chip: Make, inputs: Inputs) -> None:
+    """It still loads its columns, where these are passive."""
+    chip, x = make_chip({"chip.columns": "passive"}), inputs(SAMPLES)
+    free = chip.relax(x)
+    ahead = part(chip.blocks, 3, [(1, 0), (2, 1)])
+    found = gradients(chip, x, replace(free, circuit=ahead), np.ones_like(free.ports))
+    for name, whole in gradients(chip, x, free, np.ones_like(free.ports)).items():
+        np.testing.assert_array_equal(found[name].common, whole.common)
+        if name.startswith("feedback"):
+            assert not found[name].differential.any() and whole.differential.any()
+        else:
+            np.testing.assert_array_equal(found[name].differential, whole.differential)
+
+
+@pytest.mark.parametrize("columns", ["virtual-ground", "passive"])
+def test_mirrored_gradients(make_chip: Make, inputs: Inputs, columns: str) -> None:
+    """Device (j, i) of the feedback twin takes that of device (i, j)."""
+    chip, x = make_chip({"chip.columns": columns}), inputs(SAMPLES)
+    free = chip.relax(x)
+    found = gradients(chip, x, free, np.random.default_rng(0).normal(size=free.ports.shape))
+    twins = mirrored(chip.circuit, found)
+    for k in (1, 2):
+        np.testing.assert_array_equal(
+            twins[f"feedback{k}"].devices(), found[f"forward{k}"].devices().transpose(0, 2, 1)
+        )
+        assert twins[f"forward{k}"] is found[f"forward{k}"]
+    shared = make_chip({"chip.family": "shared", "chip.columns": columns})
+    assert mirrored(shared.circuit, found) == found
+
+
 def test_gradient_is_the_mean_over_the_batch(make_chip: Make, inputs: Inputs) -> None:
     """A sample that is left out, of response 0, counts as one without a gradient."""
     chip = make_chip({"chip.columns": "passive"})
@@ -187,10 +239,89 @@ def test_gradient_is_the_mean_over_the_batch(make_chip: Make, inputs: Inputs) ->
 
 def test_rules_name_and_answer(make_chip: Make, inputs: Inputs) -> None:
     chip = make_chip({"learning.angle": 60.0})
-    free, cost = chip.relax(inputs(SAMPLES)), COSTS["squared"]
+    x, cost = inputs(SAMPLES), COSTS["squared"]
+    free = chip.relax(x)
     adjoint, ep = Adjoint(), EquilibriumPropagation(centered(1e-6))
     assert (adjoint.name, ep.name) == ("adjoint", "ep")
-    expected = adjoint_response(chip, free, cost).epsilon
-    np.testing.assert_array_equal(adjoint.response(chip, free, cost, 0).epsilon, expected)
-    measured = centered(1e-6).response(chip, free, cost).epsilon
-    np.testing.assert_array_equal(ep.response(chip, free, cost, 0).epsilon, measured)
+    for rule, response in (
+        (adjoint, adjoint_response(free, cost)),
+        (ep, centered(1e-6).response(free, cost)),
+    ):
+        update, expected = rule.update(chip, x, free, cost), gradients(chip, x, free, response.epsilon)
+        assert update.gradients.keys() == expected.keys()
+        for name, gradient in update.gradients.items():
+            np.testing.assert_array_equal(gradient.devices(), expected[name].devices())
+        np.testing.assert_array_equal(update.valid, response.valid)
+
+
+# -- positive, negative and centered EP ------------------------------------------------------------
+
+
+FORMS: dict[str, Callable[[float], Stencil]] = {
+    "positive": one_sided,
+    "negative": lambda beta: one_sided(-beta),
+    "centered": centered,
+}
+
+
+@pytest.mark.parametrize("family", ["symmetric", *CHIPS])
+@pytest.mark.parametrize(("form", "expected"), [("positive", 1), ("negative", 1), ("centered", 2)])
+def test_forms_of_ep_against_the_adjoint(
+    make_chip: Make, inputs: Inputs, family: str, form: str, expected: int
+) -> None:
+    """What is left as β → 0 is the bias ``ε = J̃⁻¹J̃ᵀδ`` alone: nothing on a symmetric chip."""
+    changes = {"learning.init_scale": 0.6} if family == "symmetric" else PARTS | CHIPS[family]
+    chip, x, cost = make_chip(changes), inputs(SAMPLES), COSTS["entropy"]
+    free = chip.relax(x)
+    delta = adjoint_response(free, cost).epsilon
+    jacobians = [free.port_jacobian(k) for k in range(SAMPLES)]
+    biased = [np.linalg.solve(j, j.T @ d) for j, d in zip(jacobians, delta, strict=True)]
+    limit = gradients(chip, x, free, delta if family == "symmetric" else np.array(biased))
+    betas, errors = [0.02, 0.01, 0.005], []
+    for beta in betas:
+        update = EquilibriumPropagation(FORMS[form](beta_in_watts(chip.circuit.design, beta))).update(
+            chip, x, free, cost
+        )
+        assert update.valid.all()
+        errors.append(distance(update.gradients, limit))
+    assert order(betas, errors) == pytest.approx(expected, abs=0.1)
+
+
+def test_centered_ep_is_the_mean_of_the_two_others(make_chip: Make, inputs: Inputs) -> None:
+    chip, x, cost = make_chip(PARTS | CHIPS["twin"]), inputs(SAMPLES), COSTS["squared"]
+    free, beta = chip.relax(x), beta_in_watts(chip.circuit.design, 0.05)
+    found = {
+        form: EquilibriumPropagation(make(beta)).update(chip, x, free, cost).gradients
+        for form, make in FORMS.items()
+    }
+    for name, gradient in found["centered"].items():
+        mean = (found["positive"][name].devices() + found["negative"][name].devices()) / 2
+        np.testing.assert_allclose(gradient.devices(), mean, rtol=0, atol=1e-9 * np.abs(mean).max())
+    assert distance(found["positive"], found["negative"]) > 1e-3
+
+
+# -- the catalogue ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", CHIPS)
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_trains_or_says_what_it_lacks(family: str, rule: str) -> None:
+    keys = {
+        "chip.layers": [64, 8, 10], "task.data": "digits", "chip.family": family, "learning.batch": 20,
+        "learning.rule": rule, "homeostat.mode": "decay" if rule == "kolen-pollack" else "off",
+    }  # fmt: skip
+    design, data = Design().replace(keys), load("digits").subset(40, 20)
+    if rule == "product-feedback" or (rule, family) == ("kolen-pollack", "shared"):
+        with pytest.raises(DesignError, match=f'learning.rule = "{rule}": needs .* "{family}" has not'):
+            Trainer.from_design(design, data)
+        return
+    trainer = Trainer.from_design(design, data)
+    before = {name: chip.actual.copy() for name, chip in trainer.chip.devices.items()}
+    last = trainer.fit(1)[-1]
+    assert trainer.rule.name == rule and last.left_out == 0 and np.isfinite(last.loss)
+    assert all((trainer.chip.devices[name].actual != actual).any() for name, actual in before.items())
+
+
+def test_a_design_can_name_every_rule() -> None:
+    kind = KEYS["learning.rule"]
+    assert isinstance(kind, Choice) and set(kind.options) == set(RULES)

@@ -11,14 +11,17 @@ import pytest
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
+from ohmostat.circuits.specs import DesignError
 from ohmostat.learning import training
 from ohmostat.learning.asymmetry import weight_angles
+from ohmostat.learning.catalogue import make_rule
 from ohmostat.learning.data import Dataset, load
-from ohmostat.learning.estimators import Response, adjoint_response
-from ohmostat.learning.homeostat import Homeostat, WeightDecay
+from ohmostat.learning.estimators import adjoint_response
+from ohmostat.learning.homeostat import Homeostat, Running, WeightDecay
 from ohmostat.learning.nudges import CrossEntropy, SquaredError, beta_in_watts
-from ohmostat.learning.rules import Adjoint, EquilibriumPropagation, gradients
-from ohmostat.learning.training import Tally, Trainer, initialise, make_homeostat, make_rule, run_seed
+from ohmostat.learning.rules import Adjoint, EquilibriumPropagation, Update, gradients
+from ohmostat.learning.training import Tally, Trainer, initialise, make_homeostat, run_seed
+from ohmostat.learning.trim import DriverTrim
 
 TRAIN, TEST, BATCH = 120, 60, 20
 STEPS = TRAIN // BATCH
@@ -119,12 +122,13 @@ def test_chips_differ_in_devices_starting_weights_and_data_order(digits: Dataset
 def test_a_gain_of_zero_is_no_controller(digits: Dataset, mode: str) -> None:
     """Measuring alone changes nothing: the arms differ by the steps of the controller and by nothing else."""
     plain = trainer(digits, ARMS["ep"])
-    off = {"homeostat.gain": 0.0, "homeostat.decay": 0.0, "homeostat.probes": 32}
-    idle = trainer(digits, {"homeostat.mode": mode, **off})
+    off = {"homeostat.schedule": "constant", "homeostat.gain": 0.0, "homeostat.decay": 0.0}
+    idle = trainer(digits, {"homeostat.mode": mode, "homeostat.probes": 32, **off})
     plain.fit(1)
     idle.fit(1)
-    plain.history = [replace(e, measurements=0) for e in plain.history]
-    idle.history = [replace(e, measurements=0) for e in idle.history]
+    free = {"measurements": 0, "probe_time": 0.0, "probe_energy": 0.0}
+    plain.history = [replace(e, **free) for e in plain.history]
+    idle.history = [replace(e, **free) for e in idle.history]
     assert_same(plain, idle)
 
 
@@ -164,9 +168,10 @@ def test_first_steps_by_hand(digits: Dataset, arm: str, columns: str) -> None:
         x = images.astype(float)
         cost = CrossEntropy(weight, bias, labels, 1.0)
         free = copy.chip.relax(x)
-        response = rule.response(copy.chip, free, cost, 0)
-        commands = controller.correct(copy.chip) if controller else {}
-        for name, gradient in gradients(copy.chip, x, free, response.epsilon).items():
+        update = rule.update(copy.chip, x, free, cost, 0)
+        beside = Running.beside(copy.chip, x, free)
+        commands = controller.correct(copy.chip, beside) if controller else {}
+        for name, gradient in update.gradients.items():
             slope = gradient.along_pair(copy.chip.devices[name].target)
             momentum[name] = 0.5 * momentum.get(name, 0.0) + slope
             commands[name] = commands.get(name, 0.0) - 0.2 * leak**2 * momentum[name]
@@ -195,7 +200,7 @@ def test_a_step_of_the_adjoint_lowers_the_loss_as_its_gradient_says(digits: Data
         return float(run.cost(labels).value(run.chip.relax(x, certify=0).outputs, rows).mean())
 
     free, before, first = run.chip.relax(x), loss(), run.cost(labels)
-    slopes = gradients(run.chip, x, free, adjoint_response(run.chip, free, first).epsilon)
+    slopes = gradients(run.chip, x, free, adjoint_response(free, first).epsilon)
     leak = run.design.neuron.leak
     drop = sum(np.sum((leak * g.along_pair(run.chip.devices[n].target)) ** 2) for n, g in slopes.items())
     if isinstance(first, CrossEntropy):
@@ -217,8 +222,13 @@ def test_make_rule_and_homeostat() -> None:
     ep = make_rule(design({"learning.estimator": "one-sided", "learning.beta": 0.2}))
     assert isinstance(ep, EquilibriumPropagation) and ep.estimator.name == "one-sided"
     assert ep.estimator.beta == beta_in_watts(design(), 0.2)
-    probe = make_homeostat(design({"homeostat.mode": "probe", "homeostat.gain": 0.02}), 7)
-    assert isinstance(probe, Homeostat) and (probe.gain, probe.seed) == (0.02, 7)
+    probe = make_homeostat(design({"homeostat.mode": "probe", "homeostat.noise": "2nA"}), 7)
+    assert isinstance(probe, Homeostat) and (probe.prober.noise, probe.prober.seed) == (2e-9, 7)
+    shared = {"chip.family": "shared", "homeostat.mode": "trim", "homeostat.probes": 8}
+    trim = make_homeostat(design(shared), 7)
+    assert isinstance(trim, DriverTrim) and trim.prober.inputs and trim.probes == 8
+    with pytest.raises(DesignError, match=r'homeostat\.mode = "trim": the twin family has no read drivers'):
+        make_homeostat(design({"homeostat.mode": "trim"}), 7)
     decay = make_homeostat(design({"homeostat.mode": "decay", "homeostat.decay": 0.02}), 7)
     assert isinstance(decay, WeightDecay) and decay.share == 0.02
     assert make_homeostat(design({"homeostat.mode": "off"}), 7) is None
@@ -407,10 +417,10 @@ def test_tally_counts_what_was_certified(make_chip: Callable[..., Chip]) -> None
     nudged = replace(
         free, settled=np.array([True, False, True, True]), jumped=np.array([True, False, False, False])
     )
-    response = Response(np.zeros((4, 15)), np.array([True, False, True, True]), nudged)
+    update = Update({}, np.array([True, False, True, True]), nudged)
     tally = Tally()
     for _ in range(2):
-        tally.add(free, response, np.full(4, 0.5))
+        tally.add(free, update, np.full(4, 0.5))
     assert (tally.samples, tally.loss, tally.sweeps) == (8, 4.0, 2 * free.sweeps.sum())
     assert (tally.checked, tally.unstable) == (6, 2)
     assert (tally.nudged, tally.unsettled_nudged, tally.left_out) == (8, 2, 2)

@@ -1,0 +1,138 @@
+"""The Fashion-MNIST table of Laborieux and Zenke (ICLR 2024), on circuits: test error by estimator and |β|.
+
+A `twin` chip without mismatch, 784-256-256-10 and a 10→10 digital readout, σ(u) = 1/(1+e^(2-4u)), batch
+50, SGD 0.01 with momentum 0.9, 50 epochs at a constant rate; feedback starts as the transpose (α = 0) and is
+never tied to it. The map is that of docs/physics.md, section 8: W = (g+ - g-)/leak with limits that are never
+hit, β in leak · swing².
+
+Every cell (estimator, |β|, seed) is a run of its own, put down in OUT after every epoch and taken up by the
+same command; cells are worked off in the order of what they tell. `--report` prints what is there.
+
+    python benchmarks/published_table.py OUT [--data-dir DIR] [--epochs 50] [--workers 1] [--report]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import numpy as np
+
+from ohmostat.circuits.design import Design
+from ohmostat.learning import checkpoint
+from ohmostat.learning.data import load
+from ohmostat.learning.training import Trainer
+
+PUBLISHED = {"one-sided": 38.4, "cauchy-6": 14.3, "exact": 14.7, "continuous": 17.3}  # [%] at |β| = 0.5
+
+
+class Cell(NamedTuple):
+    """One run."""
+
+    estimator: str
+    nudges: int
+    beta: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        kind = f"{self.estimator}-{self.nudges}" if self.nudges else self.estimator
+        return f"{kind}-beta{self.beta:g}-seed{self.seed}"
+
+
+ESTIMATORS = (
+    ("exact", 0), ("one-sided", 0), ("chebyshev", 4), ("cauchy", 6), ("cauchy", 2), ("chebyshev", 2),
+    ("cauchy", 4), ("chebyshev", 6), ("continuous", 0),
+)  # fmt: skip
+REPEATED = (("one-sided", 0), ("cauchy", 2), ("cauchy", 6), ("exact", 0), ("chebyshev", 4))
+
+
+def cells() -> list[Cell]:
+    """Every cell once, |β| = 0.5 first; then two more seeds of those that the claims stand on."""
+    once = [Cell(*kind, beta, 0) for beta in (0.5, 0.05) for kind in ESTIMATORS
+            if not (kind[0] == "exact" and beta != 0.5)]  # fmt: skip
+    return once + [Cell(*kind, 0.5, seed) for seed in (1, 2) for kind in REPEATED]
+
+
+def design(cell: Cell, epochs: int) -> Design:
+    """The published network as a chip."""
+    return Design.named("fashion").replace(
+        {
+            "name": "published table", "neuron.low": 0.0, "neuron.high": 1.0, "device.g_min": 0.0,
+            "device.g_max": 1e-2, "mismatch.conductance": 0.0,
+            "learning.estimator": cell.estimator, "learning.nudges": cell.nudges or 2,
+            "learning.beta": cell.beta, "learning.rate": 0.01, "learning.schedule": "constant",
+            "learning.epochs": epochs, "learning.init_scale": 1.0, "learning.input_scale": 1.0,
+            "learning.readout_scale": 1.0, "homeostat.mode": "off", "task.seed": cell.seed,
+        }
+    )  # fmt: skip
+
+
+def run(cell: Cell, epochs: int, out: Path, data_dir: str | None) -> None:
+    """Train one cell as far as it is not yet done."""
+    spec = design(cell, epochs)
+    trainer = Trainer.from_design(spec, load(spec.task.data, data_dir))
+    path = out / f"{cell.name}.h5"
+    checkpoint.resume(trainer, path)
+
+    def keep(epoch: object) -> None:
+        if epoch is not None:
+            checkpoint.save(trainer, path)
+            history = {name: values.tolist() for name, values in trainer.history_arrays().items()}
+            (out / f"{cell.name}.json").write_text(json.dumps(history))
+            last = trainer.history[-1]
+            print(f"{cell.name}  epoch {last.epoch:2d}  test error {100 * (1 - last.accuracy):5.2f} %  "
+                  f"cosine {last.alignment['forward0']:.3f}  {last.seconds:.0f} s", flush=True)  # fmt: skip
+
+    trainer.fit(epochs, keep)
+
+
+def report(out: Path) -> dict[str, Any]:
+    """Test error [%] of every cell after its last epoch, with what tells whether to believe it."""
+    found = {}
+    for cell in cells():
+        path = out / f"{cell.name}.json"
+        if not path.exists():
+            continue
+        history = json.loads(path.read_text())
+        found[cell.name] = {
+            "epochs": len(history["accuracy"]) - 1,
+            "test error [%]": round(100 * (1 - history["accuracy"][-1]), 2),
+            "best [%]": round(100 * (1 - max(history["accuracy"])), 2),
+            "first-layer cosine": round(history["alignment/forward0"][-1], 3),
+            "measured cosine": round(history["measured/forward0"][-1], 3),
+            "left out": round(float(np.mean(history["left_out"][1:] or [0.0])), 4),
+            "unsettled": round(history["unsettled"][-1], 4),
+            "hours": round(sum(history["seconds"]) / 3600, 2),
+        }
+    return {"published at 0.5 [%]": PUBLISHED, "cells": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--report", action="store_true")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if not arguments.report:
+        with ProcessPoolExecutor(arguments.workers) as pool:
+            jobs = [
+                pool.submit(run, cell, arguments.epochs, arguments.out, arguments.data_dir)
+                for cell in cells()
+            ]
+            for job in jobs:
+                job.result()
+    print(json.dumps(report(arguments.out), indent=2))
+
+
+if __name__ == "__main__":
+    main()

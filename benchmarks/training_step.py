@@ -1,0 +1,180 @@
+"""A training step beside its matrix products alone, and beside plain NumPy that relaxes as published.
+
+784-256-256-10, `twin`, batch 50, centered EP to 1e-5 of full swing, float32, without a homeostat. Timed in
+turn, in one process, medians over many steps of a chip that has trained for an epoch:
+
+* the step of `learning.training`: free phase, two nudged phases, contraction, momentum, programming of every
+  device, readout; one BLAS thread;
+* its matrix products alone: the same shapes, on the samples still active in every sweep, and the contraction;
+* the same step in plain NumPy with synchronous relaxation, s ← f(I(s)) for all layers at once (as the public
+  JAX program of Laborieux and Zenke relaxes), until no port moves by more than 1e-5 of the swing; on all
+  BLAS threads.
+
+The public program's own time, 57 ms on a machine of two cores, is from `landscape` (150 free and 20 nudged
+steps of a fixed count, where neither is asked whether it has settled).
+
+    python benchmarks/training_step.py
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ohmostat.circuits.chip import Chip
+from ohmostat.circuits.design import Design
+from ohmostat.circuits.equilibrium import Equilibrium
+from ohmostat.learning.data import load
+from ohmostat.learning.nudges import Cost, beta_in_watts
+from ohmostat.learning.training import Trainer
+from ohmostat.simulator.blocks import Array
+
+TOLERANCE, STEPS = 1e-5, 40
+PUBLISHED_MS = 57.0
+
+
+def trained() -> Trainer:
+    """A chip after one epoch."""
+    changes = {"homeostat.mode": "off", "mismatch.conductance": 0.3, "learning.tolerance": TOLERANCE}
+    design = Design.named("fashion-6k").replace(changes)
+    trainer = Trainer.from_design(design, load(design.task.data), chip_seed=0)
+    trainer.fit(1)
+    return trainer
+
+
+def products(trainer: Trainer, x: Array, free: Array, nudged: Array) -> Callable[[], None]:
+    """The matrix products of a step: both phases' sweeps (``free``, ``nudged``), and the contraction."""
+    chip, blocks = trainer.chip, trainer.chip.blocks
+    rng = np.random.default_rng(0)
+    ports = rng.random((len(nudged), blocks.size)).astype(chip.dtype)
+    out = {k: np.empty((len(nudged), n), chip.dtype) for k, n in enumerate(blocks.sizes)}
+    layers = [k for colour in blocks.colours for k in colour]
+    active = [int(np.sum(s >= k)) for s in (free, nudged) for k in range(1, int(s.max()) + 1)]
+    banks = [bank for bank in chip.circuit.banks if bank.pre >= 0]
+
+    def run() -> None:
+        np.matmul(x, chip.input_weight.T)
+        for m in active:
+            for k in layers:
+                fan = blocks.fan_in[k]
+                np.matmul(ports[:m, fan.lo : fan.hi], fan.weight.T, out=out[k][:m])
+        samples = ports[: len(x)]
+        np.matmul(samples[:, blocks.slices[0]].T, x)
+        for bank in banks:
+            np.matmul(samples[:, blocks.slices[bank.post]].T, samples[:, blocks.slices[bank.pre]])
+
+    return run
+
+
+class PlainNumpy:
+    """The same chip as plain weight matrices, relaxed synchronously."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        chip, self.trainer = trainer.chip, trainer
+        self.weight = {(b.post, b.pre): chip.blocks.weight(b.post, b.pre).copy()
+                       for b in chip.circuit.banks if b.pre >= 0}  # fmt: skip
+        self.input = chip.input_weight.copy()
+        self.bias = [chip.blocks.layer(chip.bias, k) * chip.dtype.type(chip.bias_voltage) for k in range(3)]
+        neuron = trainer.design.neuron
+        self.load, self.low, self.swing = neuron.leak, neuron.low, neuron.swing
+        self.slope, self.offset = 4 * neuron.gain / neuron.swing, neuron.offset
+        self.beta = beta_in_watts(trainer.design, trainer.design.learning.beta)
+        self.momentum: dict[object, Array] = {}
+        self.sweeps: list[int] = []
+
+    def relaxed(self, driven: Array, s: list[Array], cost: Cost, beta: float) -> list[Array]:
+        """All layers at once, until no port moves."""
+        rows, f = np.arange(len(driven)), np.float32
+        sweeps, moved = 0, np.inf
+        while moved > TOLERANCE * self.swing and sweeps < 1000:
+            sweeps += 1
+            current = [driven + self.bias[0], self.bias[1], self.bias[2]]
+            for (post, pre), w in self.weight.items():
+                current[post] = current[post] + s[pre] @ w.T
+            if beta:
+                current[2] = current[2] - f(beta) * cost.gradient(s[2], rows)
+            volts = [i / f(self.load) - f(self.offset) for i in current]
+            new = [f(self.low) + f(self.swing) / (1 + np.exp(f(-self.slope) * v)) for v in volts]
+            moved = max(float(np.abs(a - b).max()) for a, b in zip(new, s, strict=True))
+            s = new
+        self.sweeps.append(sweeps)
+        return s
+
+    def step(self, images: Array, labels: Array) -> None:
+        trainer, f = self.trainer, np.float32
+        x, cost = trainer.inputs(images), trainer.cost(labels)
+        driven = x @ self.input.T
+        zero = [np.zeros((len(x), n), f) for n in trainer.chip.circuit.sizes]
+        free = self.relaxed(driven, zero, cost, 0.0)
+        up, down = (self.relaxed(driven, free, cost, sign * self.beta) for sign in (1, -1))
+        epsilon = [(a - b) * f(1 / (2 * self.beta)) for a, b in zip(up, down, strict=True)]
+        scale = f(self.load**2 / len(x) * 1e-9)  # the descent's size does not matter here
+        for (post, pre), w in self.weight.items():
+            self.descend((post, pre), w, epsilon[post].T @ free[pre] * scale)
+        self.descend("input", self.input, epsilon[0].T @ x * scale)
+        for k in range(3):
+            self.descend(("bias", k), self.bias[k], epsilon[k].sum(axis=0) * scale)
+
+    def descend(self, name: object, weight: Array, gradient: Array) -> None:
+        m = self.momentum.setdefault(name, np.zeros_like(weight))
+        m *= np.float32(0.9)
+        m += gradient
+        weight -= np.float32(1e-3) * m
+
+
+def phases(trainer: Trainer, x: Array, labels: Array) -> tuple[Equilibrium, Array]:
+    """The free equilibria, and the sweeps of the nudged batch."""
+    free = trainer.chip.relax(x, certify=0)
+    nudged = trainer.rule.update(trainer.chip, x, free, trainer.cost(labels), 0).nudged
+    assert nudged is not None
+    return free, nudged.sweeps
+
+
+def main() -> None:
+    """Measure and print."""
+    trainer = trained()
+    plain = PlainNumpy(trainer)
+    chip: Chip = trainer.chip
+    times: dict[str, list[float]] = {"step": [], "products": [], "plain NumPy": []}
+    sweeps: list[float] = []
+    for epoch in (2, 3):
+        for images, labels in list(trainer.batches(epoch))[: STEPS // 2 + 3]:
+            x = trainer.inputs(images)
+            free, nudged = phases(trainer, x, labels)
+            sweeps.append(float(free.sweeps.mean()))
+            alone = products(trainer, x, free.sweeps, nudged)
+            saved = {name: (a.target.copy(), a.actual.copy()) for name, a in chip.devices.items()}
+            with threadpool_limits(1, user_api="blas"):
+                alone()
+                times["products"].append(timed(alone))
+                times["step"].append(timed(partial(trainer.step, images, labels)))
+            for name, (target, actual) in saved.items():  # so that all see the same chip
+                chip.devices[name].target[...], chip.devices[name].actual[...] = target, actual
+            chip.refresh()
+            times["plain NumPy"].append(timed(partial(plain.step, images, labels)))
+    ms = {name: 1e3 * np.array(values[3:]) for name, values in times.items()}
+    print(json.dumps({
+        "ms": {name: round(float(np.median(values)), 2) for name, values in ms.items()},
+        "step / products": round(float(np.median(ms["step"] / ms["products"])), 2),
+        "plain NumPy / step": round(float(np.median(ms["plain NumPy"] / ms["step"])), 2),
+        "step / published JAX (57 ms, another program, another day)":
+            round(float(np.median(ms["step"])) / PUBLISHED_MS, 3),
+        "free sweeps": round(float(np.mean(sweeps)), 1),
+        "synchronous sweeps (mean of free and nudged)": round(float(np.mean(plain.sweeps)), 1),
+    }, indent=2))  # fmt: skip
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

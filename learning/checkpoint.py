@@ -1,0 +1,95 @@
+"""A training run, put down after an epoch and taken up again: long runs survive being killed.
+
+What is kept is all that a run has learned or drawn; the rest comes from its design. A run that was taken up
+equals one that never stopped, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..circuits.files import ArchiveError, atomic_write
+from ..simulator.blocks import Array
+from .training import Epoch, Trainer
+
+SCHEMA = "ohmostat-checkpoint"
+
+
+def save(trainer: Trainer, path: str | Path) -> None:
+    """Write the run as it stands, whole or not at all. Raises ArchiveError where it cannot."""
+    import h5py
+
+    with atomic_write(path) as part, h5py.File(part, "w") as file:
+        file.attrs.update(schema=SCHEMA, identity=_identity(trainer), steps=trainer.steps)
+        file["history"] = json.dumps([asdict(epoch) for epoch in trainer.history])
+        for name, array in _arrays(trainer):
+            file[name] = array
+        for name, array in trainer.optimizer.state.items():
+            file[f"optimizer/{name}"] = array
+        if trainer.homeostat is not None:
+            for name, array in trainer.homeostat.state().items():
+                file[f"homeostat/{name}"] = array
+
+
+def resume(trainer: Trainer, path: str | Path) -> bool:
+    """Take up what :func:`save` put down; False where there is no such file.
+
+    ``trainer`` is new, of the same design, data and chip. Raises ArchiveError for a file that is none of
+    these.
+    """
+    import h5py
+
+    if not Path(path).exists():
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("identity") != _identity(trainer):
+                raise ArchiveError(
+                    f"{path}: is not a checkpoint of this design, chip and data; name another, or delete it"
+                )
+            _restore(trainer, file)
+    except (OSError, KeyError, TypeError) as error:
+        raise ArchiveError(f"{path}: cannot be read as a checkpoint ({error}); delete it") from error
+    return True
+
+
+def _restore(trainer: Trainer, file: Any) -> None:
+    trainer.steps = int(file.attrs["steps"])
+    trainer.history = [Epoch(**epoch) for epoch in json.loads(file["history"][()])]
+    for name, array in _arrays(trainer):
+        array[...] = file[name][()]
+    trainer.chip.refresh()
+    trainer.optimizer.state = _tree(file, "optimizer")
+    if trainer.homeostat is not None:
+        trainer.homeostat.restore(_tree(file, "homeostat"))
+
+
+def _arrays(trainer: Trainer) -> Iterator[tuple[str, Array]]:
+    """What a run changes in place, by its name in the file."""
+    for name, devices in trainer.chip.devices.items():
+        yield f"devices/{name}/target", devices.target
+        yield f"devices/{name}/actual", devices.actual
+    for name, gains in trainer.chip.drivers.items():
+        yield f"drivers/{name}", gains
+    yield "readout/weight", trainer.readout.weight
+    yield "readout/bias", trainer.readout.bias
+
+
+def _tree(file: Any, group: str) -> dict[str, Array]:
+    """All arrays of a group, by their path in it."""
+    found: dict[str, Array] = {}
+    if group in file:
+        file[group].visititems(
+            lambda name, item: found.update({name: np.asarray(item[()])}) if hasattr(item, "shape") else None
+        )
+    return found
+
+
+def _identity(trainer: Trainer) -> str:
+    return json.dumps([trainer.design.to_toml(), trainer.chip.seed, trainer.data.digest()])

@@ -1,0 +1,179 @@
+"""Contrastive rules: products of ports under two conditions, and outputs that are held, not nudged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from ..circuits.chip import Chip
+from ..circuits.circuit import Circuit
+from ..circuits.equilibrium import Equilibrium, Nudge, certified, on_another_branch, settle
+from ..simulator.blocks import Array, BlockCircuit
+from .estimators import Response, Stencil
+from .nudges import Cost
+from .rules import LearningRule, Update, as_read, contracted, gradients, require_feedback
+from .subcircuits import part
+
+# -- the Hebbian contrast ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ContrastiveEP(LearningRule):
+    """EP in its contrastive, Hebbian form: ``dL/dW_ij = -[(s_i s_j)^β - (s_i s_j)^0] / β`` (Scellier and
+    Bengio 2017), with any estimator's nudges and weights in place of the single β.
+
+    To first order the contrast is ``ε_i s_j + s_i ε_j``, the sum of a device's own vector-field gradient and
+    its feedback twin's. Both twins get it, so that their difference never changes; for one array that is
+    read both ways it is that array's vector-field gradient. Input and bias devices have no partner:
+    theirs is ``ε_i x_j``. Products are taken of the ports themselves, before any drivers.
+    """
+
+    estimator: Stencil
+    name: str = "contrastive"
+
+    def check(self, circuit: Circuit) -> None:
+        require_feedback(circuit, self.name)
+
+    def update(
+        self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
+    ) -> Update:
+        response = self.estimator.response(free, cost, certify)
+        found = dict(contracted(chip, inputs, free, response).gradients)
+        for forward, backward in chip.circuit.feedback_pairs:
+            contrast = self._contrast(free, response, forward.post, forward.pre)
+            found[forward.array] = replace(found[forward.array], differential=contrast)
+            if backward.array != forward.array:
+                found[backward.array] = replace(found[backward.array], differential=contrast.T)
+        return Update(found, response.valid, response.nudged)
+
+    def _contrast(self, free: Equilibrium, response: Response, post: int, pre: int) -> Array:
+        """``-(1/β) Σ_k w_k [(s_i s_j)^k - (s_i s_j)^0]`` [V²/W] (n_post, n_pre), mean over the batch."""
+        nudged, _, rates = nudged_states(self.estimator, response)
+        nudged, free = as_read(nudged, len(free.ports)), as_read(free)
+        share = response.valid / -len(free.ports)
+        product = (nudged.layer(post).T * np.outer(rates, share).ravel()) @ nudged.layer(pre)
+        rest = (free.layer(post).T * (rates.sum() * share)) @ free.layer(pre)
+        contrast: Array = (product - rest).real.astype(free.ports.dtype)
+        return contrast
+
+
+def nudged_states(estimator: Stencil, response: Response) -> tuple[Equilibrium, Array, Array]:
+    """The states that an estimator nudged, copy after copy; and each copy's node ``x_k`` and rate
+    ``w_k / β`` [1/W]. (Real nudges relax, and so come, before complex ones.)
+    """
+    if not isinstance(response.nudged, Equilibrium):
+        raise TypeError("this response has no nudged equilibria; take it from a Stencil on a chip")
+    nodes, weights = np.asarray(estimator.nodes), np.asarray(estimator.weights)
+    order = np.argsort(nodes.imag != 0, kind="stable")
+    return response.nudged, nodes[order], weights[order] / estimator.beta
+
+
+# -- held outputs ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CoupledLearning(LearningRule):
+    """Coupled learning (Stern et al. 2021): hold the outputs a step towards the target, and compare.
+
+    The output ports are held at ``o + η (y - o)``, the hidden nodes relax, and ``ε = Δs / η`` is contracted
+    like any response. η is the design's β; one-sided nudges of either sign, or both, make the positive,
+    negative and centered forms (Scellier et al. 2023, arXiv:2312.15103). In general the step is
+    ``-η swing² ∂L/∂o``: for the squared error ``y - o``; for cross-entropy, which has no target voltage,
+    the direction of its nudge.
+
+    As η → 0, ``ε_o = y - o`` and ``ε_h = -J̃_hh⁻¹ J̃_ho (y - o)``. EP's hidden response to its own ``ε_o`` is
+    the same, so the two differ in ``ε_o`` alone: EP's is shaped by the outputs' own stiffness. With one
+    output the gradients of a symmetric chip are parallel to the adjoint's; with several they are not.
+    It needs sources that can hold the output ports against their amplifiers.
+    """
+
+    estimator: Stencil
+    name: str = "coupled"
+
+    def update(
+        self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
+    ) -> Update:
+        held = HeldOutputs.of(free, chip.circuit.design.neuron.leak)
+        return contracted(chip, inputs, free, self.estimator.response(held, cost, certify))
+
+
+@dataclass(frozen=True)
+class HeldOutputs(Equilibrium):
+    """Free equilibria whose nudges hold the outputs instead of pushing current into them.
+
+    The outputs are held where the nudge's current at rest, ``-β ∂L/∂o``, would move them through one
+    ``leak`` [S]: at ``o - η swing² ∂L/∂o`` for the dimensionless ``η = β / (leak swing²)``. So an estimator's
+    ``Δs / β`` [V/W] is ``Δs / η`` over ``leak swing²``, in the units of EP's response.
+    """
+
+    leak: float = field(kw_only=True)
+
+    @classmethod
+    def of(cls, free: Equilibrium, leak: float) -> HeldOutputs:
+        """The same equilibria, to be held."""
+        return cls(**{f.name: getattr(free, f.name) for f in fields(free)}, leak=leak)
+
+    def under(self, nudge: Nudge, copies: int = 1, certify: int | None = None) -> Equilibrium:
+        """Equilibria (copies * batch) with the outputs held; see :meth:`Equilibrium.under`.
+
+        Certified samples are those of the hidden nodes' own circuit, and must return when the outputs do.
+        """
+        batch, circuit = len(self.ports), self.circuit
+        hidden, places = _hidden(circuit)
+        rest = np.tile(self.ports, (copies, 1))
+        outputs = rest[:, circuit.output]
+        held = outputs + nudge.current(outputs, np.arange(len(rest))) / outputs.dtype.type(self.leak)
+        injected = np.tile(self.injected, (copies, 1))
+        start = Equilibrium(
+            hidden, np.tile(self.voltages, (copies, 1))[:, places], rest[:, places],
+            (injected + _driven_by_outputs(circuit, outputs))[:, places],
+            np.tile(self.settled, copies), self.tolerance, np.tile(self.sweeps, copies),
+        )  # fmt: skip
+        pushed = (injected + _driven_by_outputs(circuit, held))[:, places]
+        state = settle(hidden, pushed, None, start, tolerance=self.tolerance)
+        rows = np.arange(copies)[:, None] * batch + np.arange(batch if certify is None else certify)
+        state = _certified(state, start, rows.ravel())
+        return _embedded(state, circuit, places, held, injected)
+
+
+def _hidden(circuit: BlockCircuit) -> tuple[BlockCircuit, Array]:
+    """The circuit without its output layer, and where its state lies in the whole one's."""
+    layers = len(circuit.sizes) - 1
+    inner = [(post, pre) for post, pre in circuit.couplings if layers not in (post, pre)]
+    hidden = part(circuit, layers, inner)
+    places = np.empty(hidden.size, np.int64)
+    for k in range(layers):
+        places[hidden.slices[k]] = np.arange(circuit.slices[k].start, circuit.slices[k].stop)
+    return hidden, places
+
+
+def _driven_by_outputs(circuit: BlockCircuit, outputs: Array) -> Array:
+    """Current [A] (m, N) that output ports (m, n_out) drive into every node."""
+    ports = np.zeros((len(outputs), circuit.size), outputs.dtype)
+    ports[:, circuit.output] = outputs
+    return circuit.drive(ports)
+
+
+def _certified(state: Equilibrium, start: Equilibrium, rows: Array) -> Equilibrium:
+    """Residual and stability of ``rows``, and whether they stay away when the outputs return."""
+    state = certified(state.circuit, state, None, None, rows)
+    if not rows.size or state.jumped is None:
+        return state
+    held = replace(state, voltages=state.voltages[rows], ports=state.ports[rows])
+    released = settle(state.circuit, start.injected[rows], None, held, tolerance=state.tolerance)
+    close = state.tolerance * state.circuit.swing
+    jumped = state.jumped.copy()
+    jumped[rows] = on_another_branch(released.ports, start.ports[rows], close)
+    return replace(state, jumped=jumped)
+
+
+def _embedded(
+    state: Equilibrium, circuit: BlockCircuit, places: Array, held: Array, injected: Array
+) -> Equilibrium:
+    """Hidden nodes' ``state`` and ``held`` outputs as one state of the whole circuit."""
+    ports = np.empty((len(held), circuit.size), state.ports.dtype)
+    ports[:, places], ports[:, circuit.output] = state.ports, held
+    voltages = (circuit.drive(ports) + injected) / circuit.load
+    voltages[:, places] = state.voltages
+    return replace(state, circuit=circuit, voltages=voltages, ports=ports, injected=injected)

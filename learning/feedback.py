@@ -1,0 +1,149 @@
+"""Rules about the way back: corrected, learned, or asked for.
+
+EP's error comes from feedback that is not the forward path's transpose, ``A = (J̃ - J̃ᵀ)/2 ≠ 0``. It can be
+corrected by a current while the chip is nudged, or learned away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from ..circuits.chip import Chip
+from ..circuits.circuit import Circuit
+from ..circuits.equilibrium import Equilibrium
+from ..circuits.specs import refuse
+from ..simulator.blocks import Array
+from .estimators import Estimator
+from .nudges import Cost
+from .probes import Prober
+from .rules import (
+    EquilibriumPropagation,
+    LearningRule,
+    Update,
+    contracted,
+    lacks,
+    mirrored,
+    require_feedback,
+)
+from .subcircuits import part
+
+Ends = tuple[int, int]
+"""A forward block: the layer that it feeds, and the one that drives it."""
+
+
+@dataclass(frozen=True)
+class AntisymmetricFeedback(LearningRule):
+    """EP with the extra current ``-2A (s - s⁰)`` while nudged (Scurria et al. 2026, arXiv:2602.03670).
+
+    It turns ``J̃`` into ``J̃ - 2A = J̃ᵀ`` for all that moves away from the free state, so that
+    ``J̃ᵀ ε = ∂L/∂s`` is the adjoint's own equation: exact under any skew, at the price of knowing A. A
+    ``prober`` measures it anew for every batch, by whole cycles of patterns, at least ``probes`` of them; an
+    error of A leaves a proportionate one of ε. It must probe drivers' inputs, or their skew is missed.
+    Without a prober A is taken as known exactly.
+
+    The correction is a source at every node that computes with both crossbars' conductances, and needs the
+    ports' free voltages held beside the moving ones.
+    """
+
+    estimator: Estimator
+    prober: Prober | None = None
+    probes: int = 256
+    name: str = "aep"
+
+    def check(self, circuit: Circuit) -> None:
+        require_feedback(circuit, self.name)
+
+    def update(
+        self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
+    ) -> Update:
+        if self.prober is None:
+            skew, measurements = exact_skew(chip), 0
+        else:
+            skew, measurements = self._measured_skew(chip, self.prober)
+        response = self.estimator.response(with_correction(free, skew), cost, certify)
+        return replace(contracted(chip, inputs, free, response), measurements=measurements)
+
+    def _measured_skew(self, chip: Chip, prober: Prober) -> tuple[dict[Ends, Array], int]:
+        """``2A`` [S] of every pair of banks, and how many measurements that took."""
+        cycle = prober.steps(chip, 1)  # of one measurement each; 1 for random patterns, which have no cycle
+        count = -(-self.probes // cycle) * cycle
+        found = prober.couplings(chip, count)
+        pairs = chip.circuit.feedback_pairs
+        return {(f.post, f.pre): found[f.name] - found[b.name].T for f, b in pairs}, count
+
+
+def exact_skew(chip: Chip) -> dict[Ends, Array]:
+    """``2A_ij = G_ij - G_ji`` [S] (n_post, n_pre) of every forward block, drivers included."""
+    weight = chip.blocks.weight
+    ends = [(forward.post, forward.pre) for forward, _ in chip.circuit.feedback_pairs]
+    return {(i, j): weight(i, j) - weight(j, i).T for i, j in ends}
+
+
+def with_correction(free: Equilibrium, skew: Mapping[Ends, Array]) -> Equilibrium:
+    """``free`` as an equilibrium of the circuit with the current ``-2A (s - s⁰)`` added, which is 0 there.
+
+    The current is linear in the ports, so the circuit is one of blocks ``G - 2A``, into whose nodes
+    ``+2A s⁰`` is injected. All that works on an equilibrium works on this one unchanged.
+    """
+    blocks, injected = free.circuit, free.injected.copy()
+    circuit = part(blocks, len(blocks.sizes), blocks.couplings)
+    for (i, j), twice in skew.items():
+        circuit.weight(i, j)[...] -= twice
+        circuit.weight(j, i)[...] += twice.T
+        injected[:, blocks.slices[i]] += free.layer(j) @ twice.T
+        injected[:, blocks.slices[j]] -= free.layer(i) @ twice
+    return replace(free, circuit=circuit, injected=injected)
+
+
+@dataclass(frozen=True)
+class KolenPollack(LearningRule):
+    """The forward array's update given to its feedback twin as well, and decay of both.
+
+    ``ΔW_b = ΔW_fᵀ`` and ``ΔW = -share W`` leave ``W_f - W_bᵀ`` to shrink by ``1 - share`` a step, whatever
+    the updates (Kolen and Pollack 1994; Akrout et al. 2019, arXiv:1904.05391); on passive columns nearly so,
+    where twins of opposite sign take the load's part oppositely. Both act on what is written: mismatch of
+    the devices themselves stays. The decay is the one that ``homeostat.mode = "decay"``
+    programs; the update is EP's.
+    """
+
+    estimator: Estimator
+    name: str = "kolen-pollack"
+
+    def check(self, circuit: Circuit) -> None:
+        require_feedback(circuit, self.name)
+        if any(forward.array == backward.array for forward, backward in circuit.feedback_pairs):
+            lacks(circuit, self.name, "a feedback array of its own", 'write chip.family = "twin"')
+        if circuit.design.homeostat.mode != "decay":
+            fault = 'the two arrays only meet as both decay; write homeostat.mode = "decay"'
+            refuse("learning.rule", self.name, fault, "homeostat.mode")
+
+    def update(
+        self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
+    ) -> Update:
+        update = EquilibriumPropagation(self.estimator).update(chip, inputs, free, cost, certify)
+        return replace(update, gradients=mirrored(chip.circuit, update.gradients))
+
+
+@dataclass(frozen=True)
+class ProductFeedback(LearningRule):
+    """Product feedback alignment (Ji-An and Benna 2024, arXiv:2405.20594): refused by every family yet.
+
+    Errors return through two crossbars in series, ``W_b = R C``, over neurons of their own; learning aligns
+    the product with ``W_fᵀ`` while neither factor is like it.
+    """
+
+    name: str = "product-feedback"
+
+    def check(self, circuit: Circuit) -> None:
+        self._refuse(circuit)
+
+    def update(
+        self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
+    ) -> Update:
+        self._refuse(chip.circuit)
+
+    def _refuse(self, circuit: Circuit) -> NoReturn:
+        hardware = "a feedback path of two crossbars in series"
+        lacks(circuit, self.name, hardware, 'no family has one yet; "kolen-pollack" learns a single one')

@@ -1,0 +1,92 @@
+"""Trimming the drivers of a shared crossbar, whose skew no conductance takes out.
+
+One array couples j and i both ways, ``G_ij = g_ij a_f[j]`` and ``G_ji = g_ij a_b[i]``. Then
+
+- ``G`` is symmetric if and only if ``a_f[j] = a_b[i]`` wherever the array conducts: all of its drivers equal.
+- ``G D`` is symmetric, for a positive diagonal D = diag(d), if and only if ``a_f[j] d_j = a_b[i] d_i``. One
+  trim a neuron, of the ratio of its two drivers, makes that possible in every layer but the output's, whose
+  drivers must match (D is 1 there: the cost is not rescaled). ``ε_i = d_i δ_i`` then: each neuron's inputs
+  and biases learn along the true gradient, at a rate d_i. The devices of a shared array do not: they add
+  the terms of both ends, ``ε_i a_f[j] s_j + ε_j a_b[i] s_i``, which d_i ≠ d_j weighs differently.
+
+So every driver has its trim here. Probes at the drivers' *inputs* measure ``G_ij`` and ``G_ji``, whose
+ratio is ``a_f[j] / a_b[i]`` whatever the device; the level that all drivers of an array have in common is
+left as it is, for it skews nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..circuits.chip import Chip
+from ..circuits.design import Design
+from ..circuits.specs import refuse
+from ..simulator.blocks import Array
+from .homeostat import Running
+from .probes import Prober, Spent
+
+
+@dataclass
+class DriverTrim:
+    """Controller that trims a shared chip's drivers; no device is moved.
+
+    Drivers do not change by themselves: the n-th cycle moves by 1/n of what it still finds, so that the trims
+    rest on the mean of all cycles, noise and all.
+    """
+
+    probes: int = 256
+    prober: Prober = field(default_factory=lambda: Prober(inputs=True))
+    cycles: int = 0
+
+    @classmethod
+    def from_design(cls, design: Design, seed: int) -> DriverTrim:
+        """The controller of a design with ``homeostat.mode = "trim"``; DesignError without such drivers."""
+        if design.chip.family != "shared":
+            fault = f'the {design.chip.family} family has no read drivers to trim; write "probe"'
+            refuse("homeostat.mode", design.homeostat.mode, fault, "chip.family")
+        return cls(design.homeostat.probes, Prober.from_spec(design.homeostat, seed, inputs=True))
+
+    @property
+    def spent(self) -> Spent:
+        return self.prober.spent
+
+    def correct(self, chip: Chip, running: Running | None = None) -> dict[str, Array]:
+        """One step; see :meth:`.homeostat.Controller.correct`. Commands no change of a conductance."""
+        couplings = self.prober.gather(chip, self.probes, running.held if running else None)
+        if couplings is None:
+            return {}
+        self.cycles += 1
+        for forward, backward in chip.circuit.feedback_pairs:
+            ends = driver_gains(couplings[forward.name], couplings[backward.name])
+            names = (forward.name, backward.name)
+            chip.trim({name: gains ** (-1 / self.cycles) for name, gains in zip(names, ends, strict=True)})
+        return {}
+
+    def state(self) -> dict[str, Array]:
+        return self.prober.state() | {"cycles": np.array(self.cycles)}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        self.prober.restore(state)
+        self.cycles = int(state["cycles"])
+
+
+def driver_gains(forward: Array, backward: Array) -> tuple[Array, Array]:
+    """Gains ``a_f`` (n_pre,) and ``a_b`` (n_post,), their geometric mean 1, behind measured couplings [S].
+
+    ``forward`` (n_post, n_pre) and ``backward`` (n_pre, n_post) are ``G_ij = g_ij a_f[j]`` and
+    ``G_ji = g_ij a_b[i]``. With ``x = (1/a_f, 1/a_b)``, ``Σ_ij (G_ij x_j - G_ji x_i)²`` vanishes where they
+    are just that, and is least along the smallest eigenvector otherwise; equal noise on all couplings adds
+    much the same to each diagonal element, and hardly turns it.
+    """
+    g, h = forward.astype(np.float64), backward.T.astype(np.float64)
+    scale = max(np.abs(g).max(), np.abs(h).max()) or 1.0
+    g, h = g / scale, h / scale
+    mixed = -(g * h).T
+    form = np.block([[np.diag((g**2).sum(axis=0)), mixed], [mixed.T, np.diag((h**2).sum(axis=1))]])
+    inverse = np.linalg.eigh(form)[1][:, 0]
+    gains = 1 / np.maximum(np.abs(inverse), np.finfo(np.float64).eps)
+    gains /= np.exp(np.log(gains).mean())
+    return gains[: g.shape[1]], gains[g.shape[1] :]

@@ -1,0 +1,67 @@
+"""A run that was put down and taken up equals one that never stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ohmostat.circuits.design import Design
+from ohmostat.circuits.files import ArchiveError
+from ohmostat.learning import checkpoint
+from ohmostat.learning.data import Dataset, load
+from ohmostat.learning.training import Trainer
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits").subset(120, 60)
+
+
+def trainer(digits: Dataset, changes: dict[str, object] | None = None) -> Trainer:
+    small = {"chip.layers": [64, 16, 10], "learning.batch": 20, "learning.epochs": 3,
+             "mismatch.conductance": 0.3}  # fmt: skip
+    return Trainer.from_design(Design.named("digits").replace(small | (changes or {})), digits, chip_seed=2)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("mode", ["off", "probe", "decay", "trim"])
+def test_resumed_equals_uninterrupted(digits: Dataset, tmp_path: Path, mode: str, optimizer: str) -> None:
+    # Measurements of a cycle lie open at the epoch's end: 6 batches of 5 probes, in cycles of 16.
+    changes = {"homeostat.mode": mode, "homeostat.probes": 5, "learning.optimizer": optimizer,
+               "homeostat.noise": "1nA", "learning.rate": 0.01}  # fmt: skip
+    if mode == "trim":
+        changes |= {"chip.family": "shared", "mismatch.driver_gain": 0.2}
+    whole, first, second = (trainer(digits, changes) for _ in range(3))
+    whole.fit(2)
+    first.fit(1)
+    checkpoint.save(first, tmp_path / "run.h5")
+    assert checkpoint.resume(second, tmp_path / "run.h5")
+    second.fit(2)
+    for name, devices in whole.chip.devices.items():
+        assert np.array_equal(devices.actual, second.chip.devices[name].actual)
+        assert np.array_equal(devices.target, second.chip.devices[name].target)
+    assert np.array_equal(whole.readout.weight, second.readout.weight)
+    ours, theirs = whole.history_arrays(), second.history_arrays()
+    for name in ours.keys() - {"seconds"}:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_nothing_to_take_up(digits: Dataset, tmp_path: Path) -> None:
+    assert not checkpoint.resume(trainer(digits), tmp_path / "none.h5")
+
+
+def test_what_is_not_this_run_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    checkpoint.save(trainer(digits), path)
+    with pytest.raises(ArchiveError, match="not a checkpoint of this design, chip and data"):
+        checkpoint.resume(trainer(digits, {"learning.rate": 0.5}), path)
+    with h5py.File(path, "a") as file:
+        del file["readout/bias"]
+    with pytest.raises(ArchiveError, match="cannot be read"):
+        checkpoint.resume(trainer(digits), path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ArchiveError, match="cannot be read"):
+        checkpoint.resume(trainer(digits), path)

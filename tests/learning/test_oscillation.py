@@ -1,0 +1,165 @@
+"""Oscillating nudges: against the lagging chip's own linear response, and in the order of the lag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from ohmostat.circuits.chip import Chip
+from ohmostat.circuits.equilibrium import Equilibrium
+from ohmostat.learning.estimators import exact_response
+from ohmostat.learning.nudges import CrossEntropy, Nudge, SquaredError
+from ohmostat.learning.oscillation import SETTLING, STEPS, Oscillation, continuous, lock_in, trajectory
+
+SAMPLES = 3
+TAU, LEAK = 1e-7, 1e-5  # of the default neuron: 1 pF, 10 uS, and a swing of 1 V
+SQUARED = SquaredError(np.random.default_rng(1).random((SAMPLES, 4)), 1.0)
+ENTROPY = CrossEntropy(np.random.default_rng(2).normal(size=(3, 4)), np.zeros(3), np.array([0, 1, 2]), 1.0)
+
+
+@pytest.fixture(scope="module")
+def free(make_chip: Callable[..., Chip], inputs: Callable[..., np.ndarray]) -> Equilibrium:
+    """Asymmetric, and with unequal capacitors."""
+    skew = {"mismatch.conductance": 0.5, "mismatch.capacitance": 0.2, "learning.angle": 60.0}
+    return make_chip(skew).relax(inputs(SAMPLES))
+
+
+def relative(found: np.ndarray, true: np.ndarray) -> float:
+    return float(np.linalg.norm(found - true) / np.linalg.norm(true))
+
+
+@pytest.mark.parametrize("cost", [SQUARED, ENTROPY], ids=["squared", "entropy"])
+def test_continuous_is_the_linear_response_at_its_frequency(free: Equilibrium, cost: SquaredError) -> None:
+    """``Re (J̃ - pM)⁻¹ ∂L/∂s`` to 1e-8 at a finite β: p = iω as backward differences see it."""
+    period, steps = 60 * TAU, 64
+    response = continuous(0.05 * LEAK, period, steps).response(free, cost)
+    assert response.valid.all()
+    z, h = np.exp(-2j * np.pi / steps), period / steps
+    p = (3 - 4 * z + z**2) / (2 * h)
+    assert p == pytest.approx(2j * np.pi / period, rel=0.01)
+    gradient = cost.gradient(free.outputs, np.arange(SAMPLES))
+    for k in range(SAMPLES):
+        rhs = np.zeros(free.circuit.size)
+        rhs[free.circuit.output] = gradient[k]
+        storage = np.diag(p * free.circuit.capacitance / free.slopes()[k])
+        expected = np.linalg.solve(free.port_jacobian(k) - storage, rhs).real
+        assert relative(response.epsilon[k], expected) < 1e-8
+    assert relative(response.epsilon, exact_response(free, cost).epsilon) > 1e-3  # the lag is there
+
+
+def test_running_average_of_a_complex_oscillation_is_the_free_state(free: Equilibrium) -> None:
+    betas = 0.3 * LEAK * np.array(continuous(1.0, 1.0, 64).nodes)
+    shifts, end = trajectory(free, SQUARED, betas, 60 * TAU)
+    assert end.settled.all()
+    assert np.abs(shifts).max() > 1e-2
+    assert np.abs(shifts.mean(axis=0)).max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda period: continuous(0.02 * LEAK, period, 128),
+        lambda period: lock_in(0.02 * LEAK, 8, period, 128),
+    ],
+    ids=["continuous", "lock-in"],
+)
+def test_lag_is_of_second_order(free: Equilibrium, make: Callable[[float], Oscillation]) -> None:
+    exact = exact_response(free, ENTROPY).epsilon
+    periods = np.array([400.0, 800.0, 1600.0])
+    error = [relative(make(period * TAU).response(free, ENTROPY).epsilon, exact) for period in periods]
+    assert np.polyfit(np.log(periods), np.log(error), 1)[0] == pytest.approx(-2, abs=0.05)
+    assert error[0] < 5e-3
+
+
+def test_what_is_in_quadrature_is_of_first_order(free: Equilibrium) -> None:
+    """The fundamental's other phase shows the lag itself: what a lock-in must reject."""
+    quadrature = []
+    periods = np.array([400.0, 800.0, 1600.0])
+    for period in periods:
+        wave = lock_in(0.02 * LEAK, 2, period * TAU)
+        turned = replace(wave, weights=tuple(np.roll(wave.weights, STEPS // 4)))
+        quadrature.append(np.linalg.norm(turned.response(free, ENTROPY).epsilon))
+    assert np.polyfit(np.log(periods), np.log(quadrature), 1)[0] == pytest.approx(-1, abs=0.02)
+
+
+def test_slow_lock_in_is_exact(free: Equilibrium) -> None:
+    """To 1e-8, at a lag of (ωτ)² = 4e-13, by harmonics 1 to 11; and truncated as nudges at rest would be."""
+    beta, slow = 0.05 * LEAK, 1e7 * TAU
+    response = lock_in(beta, 12, slow).response(free, ENTROPY)
+    assert response.valid.all()
+    assert relative(response.epsilon, exact_response(free, ENTROPY).epsilon) < 1e-8
+    for count in (2, 4):
+        wave = lock_in(0.3 * LEAK, count, slow)
+        nudge = Nudge(SQUARED, np.repeat(np.array(wave.nodes) * wave.beta, SAMPLES), SAMPLES)
+        still = free.under(nudge, STEPS, certify=0).ports.reshape(STEPS, SAMPLES, -1)
+        epsilon = wave.response(free, SQUARED, 0).epsilon
+        assert relative(epsilon, np.tensordot(wave.weights, still, axes=1) / wave.beta) < 1e-8
+        assert relative(epsilon, exact_response(free, SQUARED).epsilon) > 1e-3
+
+
+def test_harmonics_correct_the_finite_nudge(free: Equilibrium) -> None:
+    exact = exact_response(free, SQUARED).epsilon
+    waves = [lock_in(0.4 * LEAK, count, 1e5 * TAU) for count in (2, 4, 6, 8)]
+    error = [relative(wave.response(free, SQUARED).epsilon, exact) for wave in waves]
+    assert error[0] > 0.03
+    assert all(later < earlier / 4 for earlier, later in pairwise(error))
+
+
+def runge_kutta(free: Equilibrium, beta: float, period: float, steps: int) -> np.ndarray:
+    """Ports after one and a half periods of ``β sin ωt``, by the classical method of fourth order."""
+    circuit, rows = free.circuit, np.arange(SAMPLES)
+
+    def rate(v: np.ndarray, t: float) -> np.ndarray:
+        s = circuit.ports(v)[0]
+        nudge = Nudge(SQUARED, np.full(SAMPLES, beta * np.sin(2 * np.pi * t / period)), SAMPLES)
+        current = circuit.current(v, free.injected)
+        current[:, circuit.output] += nudge.current(s[:, circuit.output], rows)
+        slope: np.ndarray = current / circuit.capacitance
+        return slope
+
+    v, h = free.voltages, period / steps
+    for n in range(round((1 + SETTLING) * steps)):
+        t = n * h
+        k1 = rate(v, t)
+        k2 = rate(v + h / 2 * k1, t + h / 2)
+        k3 = rate(v + h / 2 * k2, t + h / 2)
+        v = v + h / 6 * (k1 + 2 * k2 + 2 * k3 + rate(v + h * k3, t + h))
+    ports: np.ndarray = circuit.ports(v)[0]
+    return ports
+
+
+def test_trajectory_is_the_chips_own_to_second_order_in_the_step(free: Equilibrium) -> None:
+    period, beta = 20 * TAU, 0.4 * LEAK
+    true = runge_kutta(free, beta, period, 400)
+    errors = []
+    for steps in (32, 64, 128):
+        betas = beta * np.sin(2 * np.pi * np.arange(steps) / steps)
+        _, end = trajectory(free, SQUARED, betas, period)
+        errors.append(np.abs(end.ports - true).max())
+    assert np.polyfit(np.log([32, 64, 128]), np.log(errors), 1)[0] == pytest.approx(-2, abs=0.1)
+    assert errors[-1] < 0.01 * np.abs(true - free.ports).max()
+
+
+def test_price_is_chip_time() -> None:
+    for wave in (lock_in(1e-7, 4, 50 * TAU), continuous(1e-7, 50 * TAU)):
+        assert wave.relaxations == 1
+        assert wave.seconds == pytest.approx(75 * TAU)
+
+
+def test_a_sample_that_does_not_return_is_left_out(free: Equilibrium) -> None:
+    moved = replace(free, injected=free.injected + LEAK * np.array([[0.0], [0.3], [0.0]]))
+    response = lock_in(0.01 * LEAK, 2, 50 * TAU).response(moved, SQUARED)
+    np.testing.assert_array_equal(response.valid, [True, False, True])
+    assert not response.epsilon[1].any() and response.epsilon[0].any()
+    assert response.nudged is not None and response.nudged.jumped is not None
+    np.testing.assert_array_equal(response.nudged.jumped, [False, True, False])
+
+
+def test_a_step_that_does_not_settle_is_counted(free: Equilibrium) -> None:
+    shaky = replace(free, settled=np.array([True, True, False]))
+    response = continuous(0.01 * LEAK, 50 * TAU).response(shaky, SQUARED, certify=0)
+    np.testing.assert_array_equal(response.valid, [True, True, False])
