@@ -141,7 +141,10 @@ def _switch(e: Element, models: Models) -> str:
 
 
 def _ekv(e: Element, models: Models) -> str:
-    """An instance of a subcircuit of behavioural sources: pinch-off voltage, slope factor, current."""
+    """An instance of a subcircuit of behavioural sources: pinch-off voltage, slope factor, current.
+
+    The roots are of what no solution makes negative, but an iterate of ngspice's may.
+    """
     p, vt = e.parameters, float(semi.thermal_voltage(e.parameters["temperature"]))
     sign, half = ("", "-")[p["polarity"] < 0], constant(p["gamma"] / 2.0)
     lift = constant(p["phi"] + p["gamma"] * math.sqrt(p["phi"]) - p["polarity"] * p["vto"])
@@ -153,8 +156,8 @@ def _ekv(e: Element, models: Models) -> str:
     body = [
         ".subckt {} d g s b",
         f"Bup up 0 V=max({sign}v(g,b)+{lift},0)",
-        f"Bvp vp 0 V=v(up)-{phi}-2*{half}*(sqrt(v(up)+{half}^2)-{half})",
-        f"Bn n 0 V=1+{half}/sqrt({phi}+v(vp)+2*{two_vt})",
+        f"Bvp vp 0 V=v(up)-{phi}-2*{half}*(sqrt(max(v(up),0)+{half}^2)-{half})",
+        f"Bn n 0 V=1+{half}/sqrt(max({phi}+v(vp),0)+2*{two_vt})",
         f"Bi d s I={scale}*v(n)*({forward}-{reverse})*{longer}",
         ".ends",
     ]
