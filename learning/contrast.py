@@ -12,7 +12,7 @@ from ..circuits.equilibrium import Equilibrium, Nudge, certified, on_another_bra
 from ..simulator.blocks import Array, BlockCircuit
 from .estimators import Response, Stencil
 from .nudges import Cost
-from .rules import LearningRule, Update, as_read, contracted, gradients, require_feedback
+from .rules import LearningRule, Update, as_read, contracted, require_feedback
 from .subcircuits import part
 
 # -- the Hebbian contrast ----------------------------------------------------------------------------

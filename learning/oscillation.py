@@ -105,7 +105,7 @@ def trajectory(free: Phase, cost: Cost, betas: Array, period: float) -> tuple[Ar
     )
     shifts, settled = np.empty((steps, *free.ports.shape), dtype), free.settled.copy()
     for n in range(1, round((1 + SETTLING) * steps) + 1):
-        nudge = Nudge(cost, np.full(samples, betas[n % steps], dtype), samples)
+        nudge = periphery(free).deliver(Nudge(cost, np.full(samples, betas[n % steps], dtype), samples))
         ports, found = step(periphery(free).deliver(nudge))
         shifts[n % steps] = ports - free.ports
         settled &= found
@@ -113,8 +113,8 @@ def trajectory(free: Phase, cost: Cost, betas: Array, period: float) -> tuple[Ar
 
 
 class BlockSteps:
-    """A chip in time, ``C dv/dt = I(v)``, from rest at ``free``: ``C (3v - 4v' + v'') / 2h = I(v)``, with steps
-    h of ``length`` [s].
+    """A chip in time, ``C dv/dt = I(v)``, from rest at ``free``: ``C (3v - 4v' + v'') / 2h = I(v)``, the
+    steps h being of ``length`` [s].
 
     Capacitors become conductances ``3C / 2h`` beside currents from the past (companion models), so that a
     step is a relaxation of the same circuit, from where the last two steps lead. Each call takes one, and

@@ -128,7 +128,9 @@ def contracted(chip: Chip, inputs: Array, free: Equilibrium, response: Response)
 
 
 def as_read(state: Equilibrium, first: int = 0) -> Equilibrium:
-    """``state`` with its ports and nodes [V] as the chip's sense amplifiers read them, from address ``first``."""
+    """``state`` with its ports and nodes [V] as the chip's sense amplifiers read them (``first``: the address
+    of the first reading).
+    """
     read = state.periphery.read
     return replace(state, ports=read(state.ports, first), voltages=read(state.voltages, first, "node"))
 

@@ -67,18 +67,19 @@ def solve_linear(
     *,
     tolerance: float = 1e-6,
     max_sweeps: int = 200,
+    scale: float | None = None,
 ) -> Array:
     """Solve ``(W - diag(load / slopes)) x = rhs`` for every sample, by the same relaxation.
 
     ``slopes`` and ``rhs`` are (batch, N); with ``circuit.transposed()`` this is the adjoint's equation.
-    ``tolerance`` is relative to each solution's scale. Samples that do not converge, where the
-    equilibrium itself is not one that relaxation finds, are solved densely. Raises ValueError as
+    ``tolerance`` is relative to ``scale``, by default each solution's own. Samples that do not converge,
+    where the equilibrium itself is not one that relaxation finds, are solved densely. Raises ValueError as
     :func:`relax` does.
     """
     _check_shapes(circuit.size, rhs=rhs, slopes=slopes)
     _check_options(tolerance, max_sweeps, WINDOW)
     load = circuit.load / slopes
-    size = np.abs(rhs / load).max(axis=1, keepdims=True)
+    size = np.abs(rhs / load).max(axis=1, keepdims=True) if scale is None else np.full((len(rhs), 1), scale)
     size[size == 0] = 1
     rhs = rhs / size  # to unit scale, far from underflow
     scale = np.ones(len(rhs), circuit.dtype)

@@ -79,7 +79,8 @@ def test_reciprocal_networks_measure_the_adjoint_and_directed_ones_a_biased_one(
 @pytest.mark.parametrize("cost", [SQUARED, ENTROPY], ids=["squared", "entropy"])
 def test_estimators_measure_the_exact_response(free: NetlistPhase, cost: SquaredError) -> None:
     exact = exact_response(free, cost).epsilon
-    for estimator in (cauchy(2e-7, 8), chebyshev(2e-7, 8), Exact()):
+    waves = lock_in(2e-7, 8, 1.0), continuous(2e-7, 1.0)  # slow: time constants are 1e-7 s
+    for estimator in (cauchy(2e-7, 8), chebyshev(2e-7, 8), *waves, Exact()):
         response = estimator.response(free, cost)
         assert response.valid.all()
         assert difference(response.epsilon, exact) < 1e-8
