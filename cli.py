@@ -21,6 +21,7 @@ EPILOG = """examples:
   ohmostat init my-chip.toml                     a commented design to start from
   ohmostat settle fashion-6k                     settling time, energy and stability of a chip
   ohmostat train fashion-6k --set mismatch.conductance=0.5 --out run.h5
+  ohmostat audit run.h5 --plot audit.png         what its gradient's error is made of
   ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5
   ohmostat export run.h5 --out chip.h5           every physical device, to program or to check
   ohmostat simulate amplifier.cir --plot waves.png --against ngspice
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_sweep(commands)
     _add_export(commands)
+    _add_audit(commands)
     _add_simulate(commands)
     _add_demo(commands)
     return parser
@@ -335,6 +337,11 @@ def _add_sweep(commands: Any) -> None:
         "--homeostat", choices=("both", "on", "off"), default="both",
         help="on: EP with it; off: EP without; both: these, weight decay in its place, and the adjoint",
     )  # fmt: skip
+    parser.add_argument(
+        "--arms", type=lambda text: tuple(text.split(",")), metavar="LIST",
+        help="in its place: some of none, homeostat, trim, decay, aep, coupled, kolen-pollack, adjoint, "
+        "adjoint-homeostat",
+    )  # fmt: skip
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: all cores)")
     parser.add_argument("--keep-chips", action="store_true", help="store every trained chip as well")
     parser.add_argument("--out", type=Path, default=Path("sweep.h5"), metavar="SWEEP.h5")
@@ -363,7 +370,7 @@ def _sweep(arguments: Any) -> None:
         arguments.mismatch or (design.mismatch.conductance,),
         arguments.angle or (design.learning.angle,),
         arguments.chips,
-        ARMS_OF.get(arguments.homeostat, COMPARED),
+        arguments.arms or ARMS_OF.get(arguments.homeostat, COMPARED),
         arguments.keep_chips,
     )
     sweep_to_files(
@@ -453,7 +460,15 @@ def _export(arguments: Any) -> None:
     print(f"wrote {arguments.out}")
 
 
-# -- simulate --------------------------------------------------------------------------------------
+# -- audit, simulate -------------------------------------------------------------------------------
+
+
+def _add_audit(commands: Any) -> None:
+    from .learning import audit_command as audit
+
+    parser = _command(commands, "audit", lambda a: audit.run(a, _design), audit.ABOUT, audit.EXAMPLE)
+    _design_arguments(parser, "a TOML file, a shipped design, or the RUN.h5 of a trained chip")
+    audit.add_arguments(parser)
 
 
 def _add_simulate(commands: Any) -> None:

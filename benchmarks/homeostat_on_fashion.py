@@ -77,7 +77,7 @@ def searched(out: Path, data_dir: str | None) -> dict[str, dict[str, float]]:
     jobs = [
         (arm, setting, data_dir)
         for setting in settings()
-        for arm in ARMS
+        for arm in (*COMPARED, "adjoint-homeostat")
         if (arm == "decay" or "homeostat.decay" not in setting)
         and json.dumps(setting) not in found.get(arm, {})
     ]

@@ -124,4 +124,14 @@ def _shared(layers: int) -> list[Bank]:
     return forward + [Bank(f"forward{k}", k - 1, k, transposed=True, driven=True) for k in range(1, layers)]
 
 
-FAMILIES: dict[str, Callable[[int], list[Bank]]] = {"twin": _twin, "shared": _shared}
+def _loop(layers: int) -> list[Bank]:
+    """Forward crossbars, and one from the output back to the first hidden layer.
+
+    No two layers are coupled both ways, and so there are no feedback pairs. (With one hidden layer there is
+    one: that loop is `twin`.)
+    """
+    forward = [Bank(f"forward{k}", k, k - 1) for k in range(1, layers)]
+    return [*forward, Bank(f"feedback{layers - 1}", 0, layers - 1)]
+
+
+FAMILIES: dict[str, Callable[[int], list[Bank]]] = {"twin": _twin, "shared": _shared, "loop": _loop}

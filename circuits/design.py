@@ -90,12 +90,16 @@ class Design:
                 refuse(f"task.{name}", wanted, f"{fault}; {remedy}", "task.data")
 
     def _check_family(self) -> None:
-        if self.chip.family == "shared" and self.learning.angle:
-            fault = "one shared crossbar has no angle between its two directions"
+        family = self.chip.family
+        if family != "twin" and self.learning.angle:
+            fault = {
+                "shared": "one shared crossbar has no angle between its two directions",
+                "loop": "no weights of a loop face each other, at any angle",
+            }[family]
             remedy = 'set it to 0 or write chip.family = "twin"'
             refuse("learning.angle", self.learning.angle, f"{fault}; {remedy}")
-        if self.chip.family == "twin" and self.mismatch.driver_gain:
-            fault = "a twin chip has no shared read drivers"
+        if family != "shared" and self.mismatch.driver_gain:
+            fault = f"a {family} chip has no shared read drivers"
             remedy = 'set it to 0 or write chip.family = "shared"'
             refuse("mismatch.driver_gain", self.mismatch.driver_gain, f"{fault}; {remedy}")
 

@@ -124,8 +124,8 @@ _SHARE = Range(0.0, 1.0)
 class ChipSpec(Spec):
     """The family of the chip and the sizes of its layers."""
 
-    family: str = _choice("twin: two separate crossbars; shared: one, read both ways",
-        "twin", "shared")
+    family: str = _choice("twin: two crossbars; shared: one, read both ways; loop: outputs feed layer 1",
+        "twin", "shared", "loop")
     layers: tuple[int, ...] = key((784, 256, 256, 10), Layers("neurons of each, inputs first"))
     columns: str = _choice("passive: every conductance also loads its column",
         "virtual-ground", "passive")

@@ -74,10 +74,17 @@ def objective(chip: Chip) -> tuple[float, dict[str, Array]]:
     """The homeostatic objective ``H = ½ |J̃ - J̃ᵀ|²`` [S²] and its gradient in each array's pairs [S].
 
     ``H = E_ε[|J̃ε|² - εᵀJ̃²ε]`` for ε ~ N(0, I) (Laborieux and Zenke 2024). The gradient is in the *actual*
-    differential conductance; on the `shared` family it is ``2 w_ij (a_f[j] - a_b[i])²``: pure shrinkage.
+    differential conductance; on the `shared` family it is ``2 w_ij (a_f[j] - a_b[i])²``: pure shrinkage; so
+    it is wherever a coupling has no partner (`loop`), ``2 w_ij``.
     """
     total = 0.0
     slopes: dict[str, Array] = {}
+    paired = {bank.name for pair in chip.circuit.feedback_pairs for bank in pair}
+    for bank in chip.circuit.banks:
+        if bank.pre >= 0 and bank.name not in paired:
+            weight = chip.blocks.weight(bank.post, bank.pre).astype(np.float64)
+            total += float(np.sum(weight**2))
+            slopes[bank.array] = 2 * weight
     for forward, backward in chip.circuit.feedback_pairs:
         wf = chip.blocks.weight(forward.post, forward.pre).astype(np.float64)
         skew = wf - chip.blocks.weight(backward.post, backward.pre).T

@@ -25,8 +25,8 @@ class BalanceErrors(LearningRule):
     into an output, between a nudged and the free state, ``ε_i = (f'_i / leak) ΔI_i / β``: by Kirchhoff's law
     ``leak Δv = ΔI``, so that it is EP's response, linearised at the node itself, and as exact as EP. Ports
     are not compared at all: a neuron learns from its own two currents and its own slope. The controller is
-    the nudge: proportional to the error, of gain β. What it delivers is taken to be what it was asked for, and
-    the currents are read as voltages across the leak, with the errors of a port's amplifier.
+    the nudge: proportional to the error, of gain β. It is taken to deliver what it was asked for, and the
+    currents are read as voltages across the leak, with the errors of a port's amplifier.
     """
 
     estimator: Stencil

@@ -104,11 +104,11 @@ class Stencil:
         real nudges of both signs are not smooth (:func:`is_smooth`): that is no derivative, often a jump to
         another branch, and ``1/β`` times it would drown the batch. (Jumps under both of two nudges, each
         along its own push, pass; the release test of a certified sample sees them.) That is judged by the
-        ports themselves; ``ε`` is what the chip's amplifiers read of them, nudged by its own sources.
+        ports themselves, less what the sources' offsets shift; ``ε`` is what the chip's amplifiers read.
         """
         samples, dtype, chip = len(free.ports), free.ports.dtype, periphery(free)
         epsilon, valid, states = np.zeros_like(free.ports), free.sound, []
-        taken = samples  # readings, of the free state
+        offsets, taken = offset_shifts(free, cost), samples  # taken: readings, of the free state
         for nodes, weights in self._real_and_complex():
             beta = (nodes * self.beta).astype(precision(nodes, dtype))
             nudge = chip.deliver(Nudge(cost, np.repeat(beta, samples), samples))
@@ -119,7 +119,7 @@ class Stencil:
             scaled = (weights / self.beta).astype(shifts.dtype)
             epsilon += np.tensordot(scaled, read, axes=1).real.astype(dtype)
             valid = valid & state.sound.reshape(len(nodes), samples).all(axis=0)
-            valid &= np.iscomplexobj(self.nodes) or is_smooth(nodes, shifts, len(nodes))
+            valid &= np.iscomplexobj(self.nodes) or is_smooth(nodes, shifts - offsets, len(nodes))
             states.append(state)
         epsilon[~valid] = 0
         return Response(epsilon, valid, _joined(states), measured=True)
@@ -135,6 +135,16 @@ class Stencil:
 def periphery(free: Phase) -> Periphery:
     """What nudges and reads the circuit; a netlist's sources and meters are ideal."""
     return free.periphery if isinstance(free, Equilibrium) else IDEAL
+
+
+def offset_shifts(free: Phase, cost: Cost) -> Array | float:
+    """How far the ports move [V] (batch, N) when the nudge sources are on, and nothing is asked of them."""
+    chip, samples = periphery(free), len(free.ports)
+    if not np.any(chip.nudge_offset):
+        return 0.0
+    nothing = Nudge(cost, np.zeros(samples, free.ports.dtype), samples)
+    shifts: Array = free.under(chip.deliver(nothing), certify=0).ports - free.ports
+    return shifts
 
 
 def precision(nodes: Array, ports: np.dtype[Any]) -> np.dtype[Any]:

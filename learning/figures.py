@@ -12,6 +12,7 @@ from .sweep import SweepResult, accuracy_gap
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from .audit import Audit
     from .training import Epoch
 
 # Okabe and Ito's colour-blind safe colours; marker and dash tell the arms apart without colour.
@@ -41,6 +42,10 @@ STYLES: dict[str, dict[str, Any]] = {
         "linestyle": ":",
         "label": "adjoint (reference)",
     },
+    "trim": {"color": "#0072B2", "marker": "s", "linestyle": "--", "label": "EP, drivers trimmed"},
+    "aep": {"color": "#009E73", "marker": "^", "linestyle": "-", "label": "antisymmetric-feedback EP"},
+    "coupled": {"color": "#56B4E9", "marker": "P", "linestyle": "--", "label": "coupled learning"},
+    "kolen-pollack": {"color": "#CC79A7", "marker": "v", "linestyle": ":", "label": "Kolen-Pollack"},
 }
 PANELS = (
     ("accuracy", "test accuracy"),
@@ -79,10 +84,11 @@ def sweep_figure(result: SweepResult, path: Path) -> None:
 
     over_angle = len(result.sigmas) == 1 and len(result.angles) > 1
     columns = 1 if over_angle else len(result.angles)
+    shown = [panel for panel in PANELS if panel[0] in result.values]  # a loop has no angle
     figure = Figure(figsize=(2.2 + 4.2 * columns, 7.4), layout="constrained")
-    panels = figure.subplots(len(PANELS), columns, sharex=True, sharey="row", squeeze=False)
+    panels = figure.subplots(len(shown), columns, sharex=True, sharey="row", squeeze=False)
     for column in range(columns):
-        for axes, (quantity, label) in zip(panels[:, column], PANELS, strict=True):
+        for axes, (quantity, label) in zip(panels[:, column], shown, strict=True):
             sweep_panel(axes, result, quantity, label if column == 0 else "", column)
         if not over_angle:
             panels[0, column].set_title(f"starting angle {result.angles[column]:g}°", fontsize=9)
@@ -128,4 +134,52 @@ def training_figure(history: list[Epoch], path: Path, title: str = "") -> None:
     bottom.set_xlabel("epoch")
     for axes in (top, middle, bottom):
         axes.grid(alpha=0.3, linewidth=0.5)
+    figure.savefig(path, dpi=150)
+
+
+# Grey by itself tells neighbours apart, hatching the rest: colour only helps.
+AUDIT_STYLES: dict[str, dict[str, Any]] = {
+    "settling": {"facecolor": "#F0E442", "hatch": ""},
+    "finite nudge": {"facecolor": "#E69F00", "hatch": "//"},
+    "asymmetry": {"facecolor": "#404040", "hatch": ""},
+    "nudge gain": {"facecolor": "#56B4E9", "hatch": ""},
+    "nudge offset": {"facecolor": "#56B4E9", "hatch": ".."},
+    "sense gain": {"facecolor": "#009E73", "hatch": "\\\\"},
+    "sense offset": {"facecolor": "#9BE0C8", "hatch": "xx"},
+    "wires": {"facecolor": "#CC79A7", "hatch": "||"},
+    "noise": {"facecolor": "#E0E0E0", "hatch": "oo"},
+    "interaction": {"facecolor": "white", "hatch": "---"},
+}
+SMALLEST = 0.005  # share of an error; parts that are less in every array are not drawn
+
+
+def audit_figure(audit: Audit, path: Path, title: str = "") -> None:
+    """Each array's error as a bar of signed shares: right of 0 what adds to it, left what cancels. Beside it
+    the error over the gradient's length, and the cosine to the adjoint.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 1.9 + 0.42 * len(audit.arrays)), layout="constrained")
+    axes = figure.subplots()
+    place = np.arange(len(audit.arrays))
+    ends = {+1: np.zeros(len(place)), -1: np.zeros(len(place))}
+    for name in audit.contributions:
+        shares = np.array([audit.share(name, array) for array in audit.arrays])
+        if np.abs(shares).max() < SMALLEST:
+            continue
+        label: str | None = name
+        for sign, end in ends.items():
+            width = np.where(shares * sign > 0, shares, 0)
+            style = {"label": label, "edgecolor": "black", "linewidth": 0.6} | AUDIT_STYLES[name]
+            axes.barh(place, width, 0.68, left=end, **style)
+            ends[sign], label = end + width, None
+    texts = [f"{a}\nerror {audit.error(a):.1%}, cosine {audit.alignment(a):.3f}" for a in audit.arrays]
+    axes.use_sticky_edges = False
+    axes.set_yticks(place, texts, fontsize=8)
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("signed share of the gradient's error")
+    axes.set_title(title, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)

@@ -19,7 +19,15 @@ from ..circuits import equilibrium
 from ..circuits.equilibrium import Equilibrium, on_another_branch
 from ..simulator import relaxation
 from ..simulator.blocks import Array
-from .estimators import Phase, Response, is_smooth, periphery, precision, series_slope
+from .estimators import (
+    Phase,
+    Response,
+    is_smooth,
+    offset_shifts,
+    periphery,
+    precision,
+    series_slope,
+)
 from .netlist_phase import TOLERANCE, NetlistPhase, NetlistSteps
 from .nudges import Cost, Nudge
 
@@ -58,7 +66,8 @@ class Oscillation:
         nodes, weights = np.asarray(self.nodes), np.asarray(self.weights) / self.beta
         shifts, end = trajectory(free, cost, nodes * self.beta, self.period)
         end = _released(end, free, cost)
-        valid = free.sound & end.sound & (np.iscomplexobj(nodes) or is_smooth(nodes, shifts, self.terms))
+        moved = shifts - offset_shifts(free, cost)
+        valid = free.sound & end.sound & (np.iscomplexobj(nodes) or is_smooth(nodes, moved, self.terms))
         read = periphery(free).read_shifts(shifts, len(free.ports))
         epsilon = np.tensordot(weights.astype(read.dtype), read, axes=1).real.astype(free.ports.dtype)
         epsilon[~valid] = 0

@@ -224,8 +224,9 @@ def _synapses(chip: Chip) -> Iterator[Bank]:
 def _groups(chip: Chip) -> list[int]:
     """Widths of the groups of ports, in state order, that the same patterns may probe at once.
 
-    No column is fed by two ports of the same pattern: the layers of every family have two colours at most,
-    and a column senses the ports of the other colour alone.
+    No column is fed by two ports of the same pattern: where layers drive their neighbours both ways there are
+    two colours, and a column senses the ports of the other alone; in a loop (of three colours, if it is odd)
+    each layer is fed by one.
     """
     return [sum(chip.blocks.sizes[k] for k in members) for members in chip.blocks.colours]
 

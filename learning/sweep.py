@@ -36,6 +36,10 @@ ARMS: dict[str, dict[str, object]] = {
     "decay": {"learning.rule": "ep", "homeostat.mode": "decay"},
     "adjoint": {"learning.rule": "adjoint", "homeostat.mode": "off"},
     "adjoint-homeostat": {"learning.rule": "adjoint", "homeostat.mode": "probe"},
+    "trim": {"learning.rule": "ep", "homeostat.mode": "trim"},
+    "aep": {"learning.rule": "aep", "homeostat.mode": "off"},
+    "coupled": {"learning.rule": "coupled", "homeostat.mode": "off"},
+    "kolen-pollack": {"learning.rule": "kolen-pollack", "homeostat.mode": "decay"},
 }
 COMPARED = ("none", "homeostat", "decay", "adjoint")
 SCHEMA, SCHEMA_VERSION = "ohmostat-sweep", 1
@@ -63,7 +67,11 @@ class RunKey:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid of runs over one design. Raises DesignError or SweepError for an impossible grid."""
+    """A grid of runs over one design. Raises DesignError or SweepError for an impossible grid.
+
+    So it does for an arm that needs what the design's family lacks: `trim` needs drivers (`shared`),
+    `kolen-pollack` a feedback array (`twin`), `aep` a way back along every array between neurons.
+    """
 
     design: Design
     sigmas: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
@@ -81,8 +89,9 @@ class Sweep:
         for name, levels in (("mismatch", self.sigmas), ("angle", self.angles)):
             if len(set(levels)) < len(levels):
                 raise SweepError(f"{name} levels {levels} repeat a value; give each once")
-        for key in self.runs():
-            self.run_design(key)
+        designs = {key.arm: self.run_design(key) for key in self.runs()}  # every level's design is checked
+        for design in designs.values():
+            _check_hardware(design)
 
     def runs(self) -> list[RunKey]:
         """Every run, chip by chip, so that a partial sweep already compares all arms on one chip."""
@@ -109,6 +118,16 @@ class Sweep:
             [_sources(), SCHEMA_VERSION, key.name, self.run_design(key).to_toml(), self.keep_chips, data]
         )
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_hardware(design: Design) -> None:
+    """Refuse now what a run's trainer would: a rule or controller for which the family has no hardware."""
+    from ..circuits.circuit import Circuit
+    from .catalogue import make_rule
+    from .training import make_homeostat
+
+    make_rule(design).check(Circuit(design))
+    make_homeostat(design, seed=0)
 
 
 @functools.cache
@@ -347,6 +366,7 @@ def _last_values(history: Any) -> Iterator[tuple[str, float]]:
 COLUMNS = (
     ("accuracy", "accuracy"),
     ("alignment/forward0", "alignment"),
+    ("measured/forward0", "measured"),
     ("angle/forward1", "angle [deg]"),
     ("unsettled_test", "unsettled"),
     ("left_out", "left out"),
@@ -374,14 +394,18 @@ def accuracy_gap(result: SweepResult) -> str:
 
 
 def table(result: SweepResult) -> str:
-    """Mean ± standard deviation over chips, a line for every level and arm."""
-    head = ["sigma", "angle", "arm", *(title for _, title in COLUMNS)]
+    """Mean ± standard deviation over chips, a line for every level and arm.
+
+    A quantity that the family has not (the angle between weights that have no partner) has no column.
+    """
+    columns = [(name, title) for name, title in COLUMNS if name in result.values]
+    head = ["sigma", "angle", "arm", *(title for _, title in columns)]
     rows = [head]
     for i, sigma in enumerate(result.sigmas):
         for j, angle in enumerate(result.angles):
             for arm in result.arms:
                 cells = [f"{sigma:g}", f"{angle:g}", arm]
-                for name, _ in COLUMNS:
+                for name, _ in columns:
                     mean, sd = result.mean_sd(name, arm)
                     cells.append(f"{mean[i, j]:.3f} ± " + ("–" if np.isnan(sd[i, j]) else f"{sd[i, j]:.3f}"))
                 rows.append(cells)

@@ -26,7 +26,7 @@ from .rules import LearningRule, Update, contracted
 from .trim import DriverTrim
 
 ALIGNMENT_SAMPLES = 500
-CERTIFIED_EVERY = 5  # batches: one sample of these has its phases' stability certified
+CERTIFIED_EVERY = 10  # batches: one sample of these has its phases' stability certified
 EVALUATION_BATCH = 250
 
 

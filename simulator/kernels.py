@@ -304,15 +304,19 @@ def program_pairs(target, actual, deviation, step, change, g_min, g_max, weight)
     conductance by ``step`` times the commanded change; limits are each device's own, ``deviation``
     times the nominal ones.
     """
-    for i in range(change.shape[0]):
-        for j in range(change.shape[1]):
-            w = target[0, i, j] - target[1, i, j] + change[i, j]
-            plus = min(g_min + max(w, g_min * 0), g_max)
-            minus = min(g_min + max(-w, g_min * 0), g_max)
-            for p in range(2):
-                goal = plus if p == 0 else minus
-                g = actual[p, i, j] + step[p, i, j] * (goal - target[p, i, j])
-                m = deviation[p, i, j]
-                actual[p, i, j] = min(max(g, m * g_min), m * g_max)
-                target[p, i, j] = goal
-            weight[i, j] = actual[0, i, j] - actual[1, i, j]
+    zero = g_min - g_min
+    for i in range(change.shape[0]):  # views of rows, for an index with a plane in it does not vectorise
+        want, got = (target[0, i], target[1, i]), (actual[0, i], actual[1, i])
+        gain, pace = (deviation[0, i], deviation[1, i]), (step[0, i], step[1, i])
+        moved, out = change[i], weight[i]
+        for j in range(moved.shape[0]):
+            w = want[0][j] - want[1][j] + moved[j]
+            plus = min(g_min + max(w, zero), g_max)
+            minus = min(g_min + max(-w, zero), g_max)
+            g = got[0][j] + pace[0][j] * (plus - want[0][j])
+            got[0][j] = min(max(g, gain[0][j] * g_min), gain[0][j] * g_max)
+            g = got[1][j] + pace[1][j] * (minus - want[1][j])
+            got[1][j] = min(max(g, gain[1][j] * g_min), gain[1][j] * g_max)
+            want[0][j] = plus
+            want[1][j] = minus
+            out[j] = got[0][j] - got[1][j]

@@ -79,12 +79,14 @@ def solve_linear(
     _check_shapes(circuit.size, rhs=rhs, slopes=slopes)
     _check_options(tolerance, max_sweeps, WINDOW)
     load = circuit.load / slopes
-    size = np.abs(rhs / load).max(axis=1, keepdims=True) if scale is None else np.full((len(rhs), 1), scale)
+    size = np.abs(rhs / load).max(axis=1, keepdims=True)
+    if scale is not None:
+        size[...] = scale
     size[size == 0] = 1
     rhs = rhs / size  # to unit scale, far from underflow
-    scale = np.ones(len(rhs), circuit.dtype)
+    units = np.ones(len(rhs), circuit.dtype)
     found = _iterate(
-        circuit, -rhs, None, kernels.LINEAR, load, scale, None, tolerance, max_sweeps, WINDOW
+        circuit, -rhs, None, kernels.LINEAR, load, units, None, tolerance, max_sweeps, WINDOW
     )  # fmt: skip
     solution = found.ports
     unsettled = np.flatnonzero(~found.settled)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import BIAS, FAMILIES, INPUT, Bank, Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.specs import MismatchSpec
 
 LAYERS = {"two": [64, 5, 4], "four": [64, 7, 6, 5, 4]}
-both_families = pytest.mark.parametrize("family", FAMILIES)
+every_family = pytest.mark.parametrize("family", FAMILIES)
+mutual_families = pytest.mark.parametrize("family", ["twin", "shared"])  # neighbours drive each other
 every_depth = pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 
 
@@ -20,7 +24,7 @@ def circuit_of(family: str, layers: list[int], **more: object) -> Circuit:
     )
 
 
-@both_families
+@every_family
 @every_depth
 def test_every_layer_has_its_forward_banks_and_bias(family: str, layers: list[int]) -> None:
     circuit = circuit_of(family, layers)
@@ -28,15 +32,13 @@ def test_every_layer_has_its_forward_banks_and_bias(family: str, layers: list[in
     depth = len(circuit.sizes)
     ends = [(bank.post, bank.pre) for bank in circuit.banks]
     assert len(set(ends)) == len(ends)
+    back = {(0, depth - 1)} if family == "loop" else {(k - 1, k) for k in range(1, depth)}
     assert set(ends) == (
-        {(0, INPUT)}
-        | {(k, BIAS) for k in range(depth)}
-        | {(k, k - 1) for k in range(1, depth)}
-        | {(k - 1, k) for k in range(1, depth)}
+        {(0, INPUT)} | {(k, BIAS) for k in range(depth)} | {(k, k - 1) for k in range(1, depth)} | back
     )
 
 
-@both_families
+@every_family
 @every_depth
 def test_arrays_fit_what_their_banks_connect(family: str, layers: list[int]) -> None:
     circuit = circuit_of(family, layers)
@@ -61,10 +63,44 @@ def test_twins_are_separate_arrays_and_shared_ones_are_read_twice() -> None:
     assert [bank.name for bank in shared.banks[-2:]] == ["forward1.forward", "forward1.backward"]
 
 
-@both_families
+@mutual_families
 def test_feedback_pairs_are_all_neighbours_in_order(family: str) -> None:
     pairs = circuit_of(family, LAYERS["four"]).feedback_pairs
     assert [(f.post, f.pre, b.post, b.pre) for f, b in pairs] == [(k, k - 1, k - 1, k) for k in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("hidden", "colours"), [(2, 3), (3, 2), (4, 3)])
+def test_a_loop_couples_no_two_layers_both_ways(hidden: int, colours: int) -> None:
+    circuit = circuit_of("loop", [64, *range(4 + hidden, 3, -1)])
+    assert circuit.feedback_pairs == ()
+    assert circuit.arrays[-1].name == f"feedback{hidden}"
+    assert len(circuit.fabricate().blocks.colours) == colours  # an odd ring takes three
+
+
+@pytest.mark.parametrize("columns", ["virtual-ground", "passive"])
+def test_a_loop_settles_where_its_devices_balance(
+    columns: str, chip_of: Callable[..., Chip], flat: type
+) -> None:
+    """64-6-5-4 has three colours. Kirchhoff's law device by device, and the ODE's own way there."""
+    chip = chip_of("loop", columns)
+    x = np.random.default_rng(1).random((3, 64))
+    free, oracle = chip.relax(x), flat(chip)
+    assert free.settled.all() and free.stable is not None and free.stable.all()
+    for v, row in zip(oracle.natural(free.voltages), x, strict=True):
+        assert np.abs(oracle.balance(v, row)[0]).max() < 1e-16  # A; the currents themselves are of 1e-5
+    slow = chip.relax(x, method="transient", tolerance=1e-9)
+    assert np.abs(slow.ports - free.ports).max() < 1e-7
+
+
+def test_no_pair_of_a_loop_conducts_both_ways(chip_of: Callable[..., Chip]) -> None:
+    """So the objective ½|J̃ - J̃ᵀ|² is the sum of all squared couplings, and its descent weight decay."""
+    chip = chip_of("loop")
+    jacobian = chip.relax(np.zeros((1, 64))).port_jacobian()
+    coupling = jacobian - np.diag(np.diag(jacobian))
+    assert np.count_nonzero(coupling) == 6 * 5 + 5 * 4 + 4 * 6
+    assert not (coupling * coupling.T).any()
+    objective = np.sum((jacobian - jacobian.T) ** 2) / 2
+    assert objective == pytest.approx(np.sum(coupling**2), rel=1e-12)
 
 
 @pytest.mark.parametrize(("columns", "kappa"), [("passive", 1.0), ("virtual-ground", 0.0)])

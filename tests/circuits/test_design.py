@@ -57,8 +57,8 @@ def designs(draw: st.DrawFn) -> Design:
     if new["learning.tolerance"] < 1e-6:
         new["learning.dtype"] = "float64"
     new["learning.nudges"] += new["learning.nudges"] % 2
-    inert = {"shared": "learning.angle", "twin": "mismatch.driver_gain"}
-    new[inert[new["chip.family"]]] = 0.0
+    of_family = {"twin": "learning.angle", "shared": "mismatch.driver_gain"}
+    new |= {key: 0.0 for family, key in of_family.items() if family != new["chip.family"]}
     return Design().replace(new)
 
 
@@ -242,6 +242,13 @@ BAD = [  # text, line, key, what the message must hold
         2,
         "learning.angle",
         "one shared crossbar has no",
+    ),
+    ('chip.family = "loop"\nlearning.angle = 9', 2, "learning.angle", "no weights of a loop face each other"),
+    (
+        'chip.family = "loop"\nmismatch.driver_gain = 0.1',
+        2,
+        "mismatch.driver_gain",
+        "a loop chip has no shared",
     ),
     (
         "[learning]\ntolerance = 1e-9",

@@ -199,3 +199,14 @@ def test_cosine() -> None:
     assert cosine(np.array([1.0, 0.0]), np.array([1.0, 1.0])) == pytest.approx(np.sqrt(0.5))
     assert np.isnan(cosine(a, 0 * a))
     assert cosine(np.float32([1e-30, 0]), np.float32([1e-30, 0])) == pytest.approx(1)  # no underflow
+
+
+def test_on_a_loop_the_objective_is_the_sum_of_squares_and_its_slope_decay(
+    make_chip: Make, inputs: Inputs
+) -> None:
+    chip = make_chip({"chip.family": "loop"})
+    jacobian = chip.relax(inputs(1)).port_jacobian()
+    total, slopes = objective(chip)
+    assert total == pytest.approx(np.sum((jacobian - jacobian.T) ** 2) / 2, rel=1e-12)
+    assert set(slopes) == {"forward1", "forward2", "feedback2"}
+    assert all(np.array_equal(slope, 2 * chip.weight(name)) for name, slope in slopes.items())

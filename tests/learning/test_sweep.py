@@ -149,6 +149,54 @@ def test_impossible_grids_are_refused_before_anything_runs() -> None:
         Sweep(Design.named("digits"), sigmas=(-1.0,))
 
 
+@pytest.mark.parametrize(
+    ("arm", "family", "lacking"),
+    [
+        ("kolen-pollack", "shared", "a feedback array of its own"),
+        ("trim", "twin", "no read drivers to trim"),
+        ("aep", "loop", "a way back along forward1"),
+    ],
+)
+def test_an_arm_whose_hardware_is_lacking_is_refused_before_anything_runs(
+    arm: str, family: str, lacking: str
+) -> None:
+    with pytest.raises(DesignError, match=lacking):
+        Sweep(Design.named("fashion-6k").replace("chip.family", family), arms=("none", arm))
+
+
+@pytest.mark.parametrize(
+    ("family", "drivers", "arms", "true"),
+    [
+        ("twin", 0.0, [a for a in ARMS if a != "trim"], {"homeostat", "adjoint", "adjoint-homeostat", "aep"}),
+        ("shared", 0.4, ["none", "trim", "aep", "coupled", "adjoint"], {"trim", "aep", "adjoint"}),
+    ],
+)
+def test_every_arm_runs_where_its_hardware_is(
+    family: str, drivers: float, arms: list[str], true: set[str], tmp_path: Path
+) -> None:
+    """Two steps on the digits at σ = 0.5: only these arms measure a true gradient."""
+    design = Design.named("digits").replace(
+        {
+            "chip.family": family, "mismatch.driver_gain": drivers, "homeostat.schedule": "auto",
+            "learning.epochs": 1, "task.train": 20, "task.test": 20,
+        }
+    )  # fmt: skip
+    sweep = Sweep(design, sigmas=(0.5,), chips=1, arms=tuple(arms))
+    result = read_sweep(run_sweep(sweep, tmp_path / "s.h5", workers=1))
+    measured = result.values["measured/forward0"]
+    assert {arm for arm in arms if measured[arm].item() > 0.99} == true
+    assert table(result).splitlines()[0].split()[2:6] == ["arm", "accuracy", "alignment", "measured"]
+
+
+def test_a_quantity_that_a_family_has_not_has_no_column(tmp_path: Path) -> None:
+    changes = {"chip.family": "loop", "chip.layers": [64, 8, 6, 10], "learning.epochs": 1}
+    design = small(**changes).design
+    result = read_sweep(
+        run_sweep(Sweep(design, (0.0,), chips=1, arms=("none",)), tmp_path / "l.h5", workers=1)
+    )
+    assert "angle [deg]" not in table(result) and "measured" in table(result)
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     path.write_text("not HDF5")

@@ -1,0 +1,98 @@
+"""Arrays with resistive wires: what an array then is to its ports, and what its cells then see.
+
+Columns are virtual grounds, so that a wired array is still linear from its drivers' voltages to its columns'
+currents: the chip is one of *effective* weights. A change of one cell's conductance g changes the loss by
+
+    dL/dg = -Σ Δv Δv̂,
+
+Δv being the voltage across the cell under the drivers' voltages, and Δv̂ that under ``ε`` at the columns with
+the drivers grounded (Tellegen's theorem; the array is reciprocal). Without resistance they are ``s_j`` and
+``ε_i``, the ports' own. Both are linear in these, so that a batch's true gradient is a linear map of the one
+contracted from ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..simulator.blocks import Array
+from ..simulator.wires import Crossbar, crossbar
+from .chip import Chip
+
+TILE = 64  # cells: larger arrays are made of tiles, each with drivers and sense amplifiers of its own
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Wire resistance of one cell's segment along ``row`` and ``column`` [Ω]; drivers are at the left, sense
+    amplifiers at the bottom of each tile, and a pair's two planes are tiles of their own.
+
+    ``ValueError`` for a resistance below 0 or infinite, and for a chip with passive columns.
+    """
+
+    row: float
+    column: float
+
+    def __post_init__(self) -> None:
+        for name in ("row", "column"):
+            value = getattr(self, name)
+            if not 0 <= value < np.inf:
+                raise ValueError(f"wire resistance along a {name} is {value:g} ohm; give 0 or more, finite")
+
+    def effective(self, g: Array) -> Array:
+        """Current into each node for a volt on each port (nodes, ports) [S], of cells ``g`` alike."""
+        found = np.empty_like(g)
+        for tile in tiles(g.shape):
+            across = self._across(g[tile])[0]
+            found[tile] = np.einsum("ij,ijk->ik", g[tile], across)
+        return found
+
+    def of_cells(self, g: Array, gradients: Array) -> Array:
+        """True gradients (m, nodes, ports) in the cells, from those contracted from ports, ``-Σ ε_i s_j``."""
+        found = np.empty_like(gradients)
+        for rows, columns in tiles(g.shape):
+            drops, errors = self._across(g[rows, columns])
+            for k, gradient in enumerate(gradients[:, rows, columns]):
+                found[k, rows, columns] = np.einsum("ijl,ijl->ij", drops @ gradient.T, errors)
+        return found
+
+    def chip(self, chip: Chip) -> Chip:
+        """``chip`` with the effective weights of its arrays as they stand, in place of their conductances."""
+        if chip.circuit.kappa:
+            raise ValueError(
+                'wires need chip.columns = "virtual-ground": what passive columns do along a resistive wire '
+                "is not modelled"
+            )
+        devices = {
+            name: replace(a, actual=np.stack([self.effective(plane) for plane in a.actual]))
+            for name, a in chip.devices.items()
+        }
+        parts = {name: getattr(chip.blocks, name) for name in ("gain", "offset", "capacitance")}
+        return Chip(chip.circuit, chip.mismatch, chip.seed, devices, parts, chip.drivers, chip.periphery)
+
+    def _across(self, g: Array) -> tuple[Array, Array]:
+        """Voltages across the cells of one tile (nodes, ports): (nodes, ports, ports) for a volt on each port
+        in turn, and (nodes, ports, nodes) for one on each column, against it.
+        """
+        nodes, ports = g.shape
+        forward = crossbar(ports, nodes, g.T, self.row, self.column)
+        backward = Crossbar(g, forward.column_wire.T, forward.row_wire.T)
+        drops, errors = (array.solve(np.eye(n)) for array, n in ((forward, ports), (backward, nodes)))
+        drop = drops.row_voltages - drops.column_voltages  # (ports, ports, nodes)
+        error = errors.row_voltages - errors.column_voltages  # (nodes, nodes, ports)
+        return drop.transpose(2, 1, 0), error.transpose(1, 2, 0)
+
+
+def tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """The tiles of an array, as slices of its rows and columns."""
+    for row, column in np.ndindex(*(-(-n // TILE) for n in shape)):
+        yield tile_of(row * TILE, column * TILE)
+
+
+def tile_of(row: int, column: int) -> tuple[slice, slice]:
+    """The tile that holds a cell."""
+    first, left = row // TILE * TILE, column // TILE * TILE
+    return slice(first, first + TILE), slice(left, left + TILE)

@@ -1,0 +1,181 @@
+"""The body of ``ohmostat audit DESIGN_OR_RUN``: what the gradient that a chip measures owes its error to.
+
+Modules that take time to import are imported by :func:`run`, so that asking for help stays instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..circuits.design import Design
+    from ..circuits.wiring import Wiring
+    from .audit import Subject
+    from .estimators import Stencil
+    from .training import Trainer
+
+
+ABOUT = "take apart the error of the gradient that a chip measures, by array and cause"
+EXAMPLE = "ohmostat audit fashion-6k --set mismatch.conductance=0.5 --epochs 1 --plot audit.png"
+
+
+def add_arguments(parser: Any) -> None:
+    """Arguments of the command, beside those of a design, for :func:`run`."""
+    parser.add_argument("--chip", type=int, metavar="SEED", help="the chip's seed (default: task.seed)")
+    parser.add_argument(
+        "--epochs", type=int, default=0, metavar="N",
+        help="first train it for N of the design's epochs (default 0: as it starts)",
+    )  # fmt: skip
+    parser.add_argument("--samples", type=int, default=200, metavar="N", help="test samples (default 200)")
+    parser.add_argument(
+        "--wires", type=_ohms, metavar="OHM[,OHM]",
+        help="resistance of each cell's segment of row and column wire (default: ideal wires)",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="AUDIT.h5", help="write tables and vectors to HDF5")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the shares of the error")
+    parser.add_argument("--json", action="store_true", help="print the tables as JSON, at full precision")
+
+
+def _ohms(text: str) -> tuple[float, float]:
+    parts = text.split(",")
+    try:
+        row, column = (float(part) for part in (parts * 2 if len(parts) == 1 else parts))
+    except ValueError:
+        row = column = -1.0
+    if not (0 <= row < math.inf and 0 <= column < math.inf):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give one resistance in ohms, or two with a comma, each at least 0, such as 1.5,3"
+        )
+    return row, column
+
+
+def run(arguments: Any, read_design: Callable[[Any], Design]) -> None:
+    """Audit a design's chip, or the one of a run, and show what was found; ``read_design`` makes the former
+    from the arguments. Raises ValueError for what cannot be audited or written, before any work.
+    """
+    from threadpoolctl import threadpool_limits
+
+    for path in (arguments.out, arguments.plot):
+        if path is not None:
+            _check_writable(path)
+    if arguments.samples < 1:
+        raise ValueError(f"--samples {arguments.samples}: give at least 1 sample")
+    with threadpool_limits(1, user_api="blas"):
+        trainer = _trainer(arguments, read_design)
+        _audit(arguments, trainer)
+
+
+def _audit(arguments: Any, trainer: Trainer) -> None:
+    from .audit import audit, combinations, spot_check
+    from .audit_report import plain, table, write
+    from .figures import audit_figure
+
+    subject = _subject(arguments, trainer)
+    with _bar(len(combinations(subject.present)), "gradient", arguments.quiet) as bar:
+        found = audit(subject, bar.update)
+    checked = spot_check(subject, found)
+    design, title = trainer.design, _title(arguments, trainer, subject)
+    if arguments.json:
+        print(json.dumps({"title": title, **plain(found, checked)}, indent=1))
+    else:
+        print(f"{title}\n\n{table(found, checked)}")
+    if arguments.out:
+        write(arguments.out, found, checked, title, design.to_toml(), trainer.chip.seed)
+    if arguments.plot:
+        audit_figure(found, arguments.plot, title)
+    for path in (arguments.out, arguments.plot):
+        if path and not arguments.json:
+            print(f"wrote {path}")
+
+
+def _trainer(arguments: Any, read_design: Callable[[Any], Design]) -> Trainer:
+    """The chip with its readout and data: trained as asked for, or as the run left it."""
+    from .data import load
+    from .training import Trainer
+
+    if Path(arguments.design).suffix in (".h5", ".hdf5"):
+        return _trained(arguments)
+    design = read_design(arguments)
+    if not 0 <= arguments.epochs <= design.learning.epochs:
+        raise ValueError(
+            f"--epochs {arguments.epochs}: allowed: 0 to {design.learning.epochs}, the design's "
+            "learning.epochs; raise that with --set"
+        )
+    data = load(design.task.data, arguments.data_dir).subset(design.task.train, design.task.test)
+    trainer = Trainer.from_design(design, data, arguments.chip)
+    _stencil(design)  # refused before training, not after it
+    if arguments.epochs:
+        with _bar(arguments.epochs * trainer.steps_per_epoch, "step", arguments.quiet) as bar:
+            trainer.fit(arguments.epochs, lambda epoch: bar.update() if epoch is None else None)
+    return trainer
+
+
+def _trained(arguments: Any) -> Trainer:
+    from ..circuits.archive import read_run
+    from .catalogue import make_rule
+    from .data import load
+    from .training import Readout, Trainer
+
+    if arguments.changes or arguments.chip is not None or arguments.epochs:
+        raise ValueError(
+            "--set, --chip and --epochs make another chip; a RUN.h5 holds the one that was trained"
+        )
+    stored = read_run(arguments.design)
+    if stored.readout is None:
+        remedy = "give one that 'ohmostat train' wrote"
+        raise ValueError(f"{arguments.design}: holds no readout, and so no cost to audit; {remedy}")
+    design = stored.chip.circuit.design
+    data = load(design.task.data, arguments.data_dir).subset(design.task.train, design.task.test)
+    return Trainer(stored.chip, data, make_rule(design), None, Readout(*stored.readout))
+
+
+def _subject(arguments: Any, trainer: Trainer) -> Subject:
+    from ..circuits.wiring import Wiring
+    from .audit import Subject
+
+    wiring: Wiring | None = Wiring(*arguments.wires) if arguments.wires else None
+    x, labels = (part[: arguments.samples] for part in (trainer.data.test_x, trainer.data.test_y))
+    return Subject.of(trainer.chip, trainer.inputs(x), trainer.cost(labels), _stencil(trainer.design), wiring)
+
+
+def _stencil(design: Design) -> Stencil:
+    """The design's estimator, if it nudges chips that settle: only those can be taken apart."""
+    from ..circuits.specs import refuse
+    from .catalogue import make_estimator
+    from .estimators import Stencil
+
+    estimator = make_estimator(design)
+    if not isinstance(estimator, Stencil):
+        fault = "the audit takes apart what settled states tell, and this settles none"
+        refuse("learning.estimator", design.learning.estimator, f'{fault}; write "centered"')
+    return estimator
+
+
+def _title(arguments: Any, trainer: Trainer, subject: Subject) -> str:
+    design, name = trainer.design, subject.estimator.name
+    run = Path(arguments.design).suffix in (".h5", ".hdf5")
+    state = f"trained by {design.learning.rule}" if run else f"epoch {arguments.epochs}"
+    wires = f", wires {arguments.wires[0]:g} and {arguments.wires[1]:g} ohm a cell" if arguments.wires else ""
+    return (
+        f"{design.name}, chip {trainer.chip.seed}, {state}: EP by {name} at beta {design.learning.beta:g}, "
+        f"{len(subject.inputs)} samples{wires}"
+    )
+
+
+def _bar(total: int, unit: str, quiet: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, disable=quiet or None, dynamic_ncols=True)
+
+
+def _check_writable(path: Path) -> None:
+    """Found out before the work rather than after it."""
+    folder = path.absolute().parent
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"{path}: cannot be written there; name a file in a folder that can be written to")
