@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 
 if TYPE_CHECKING:
-    from .circuits.chip import Chip
     from .circuits.design import Design
-    from .circuits.equilibrium import Equilibrium
     from .learning.training import Epoch
 
 EPILOG = """examples:
@@ -188,6 +186,7 @@ def _settle(arguments: Any) -> None:
 
     from .circuits.archive import load_chip
     from .circuits.circuit import Circuit
+    from .circuits.settling import settling_report
     from .learning.data import load
     from .learning.training import initialise_from
 
@@ -206,34 +205,6 @@ def _settle(arguments: Any) -> None:
         ode = chip.relax(x, method="transient")
         fast = chip.relax(x)
     print(settling_report(chip, ode, fast))
-
-
-def _spread(values: Any) -> str:
-    return f"{values.mean():.3g} ± {values.std():.2g}" if len(values) else "–"
-
-
-def settling_report(chip: Chip, ode: Equilibrium, fast: Equilibrium) -> str:
-    """What settling took and how far it can be believed, over samples (mean ± standard deviation)."""
-    from .circuits.equilibrium import on_another_branch
-
-    tolerance = max(ode.tolerance, fast.tolerance) * fast.circuit.swing
-    both = ode.settled & fast.settled
-    elsewhere = both & on_another_branch(ode.ports, fast.ports, tolerance)
-    apart = abs(ode.voltages - fast.voltages)[both & ~elsewhere].max(initial=0.0)
-    assert ode.time is not None and ode.energy is not None
-    assert fast.residual is not None and fast.stable is not None
-    lines = (
-        f"{chip.circuit.design.name}, chip {chip.seed}, {len(both)} samples, "
-        f"time constant {chip.circuit.design.neuron.tau:.3g} s",
-        f"settled          {ode.settled.mean():.1%} by the ODE, {fast.settled.mean():.1%} by relaxation",
-        f"stable           {fast.stable.mean():.1%}",
-        f"settling time    {_spread(ode.time[ode.settled])} s",
-        f"energy           {_spread(ode.energy[ode.settled])} J (devices and leaks)",
-        f"residual         {fast.residual.max():.3g} A at most, after {fast.sweeps.mean():.1f} sweeps",
-        f"ODE - relaxation {apart:.3g} V at most; "
-        f"on another branch: {elsewhere.sum()} of {both.sum()} samples",
-    )
-    return "\n".join(lines)
 
 
 # -- train -----------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import pytest
 
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
-from ohmostat.cli import main, settling_report
+from ohmostat.circuits.settling import settling_report
+from ohmostat.cli import main
 from ohmostat.learning.training import initialise_from
 
 SMALL = ["--set", "learning.epochs=1", "--set", "task.train=200", "--set", "task.test=100", "--quiet"]
@@ -32,7 +33,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert "examples:" in run.stdout
 
 
-@pytest.mark.parametrize("command", ["init", "settle", "train", "sweep", "export", "demo"])
+@pytest.mark.parametrize(
+    "command", ["init", "settle", "train", "audit", "sweep", "export", "simulate", "demo"]
+)
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
