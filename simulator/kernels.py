@@ -20,6 +20,10 @@ LOGISTIC, SOFTPLUS, LINEAR = 0, 1, 2
 # (12x on the logistic). Sums may be reordered; NaN and infinity keep their meaning.
 compiled = functools.partial(njit, cache=True, error_model="numpy")
 FAST = {"contract", "reassoc", "nsz"}
+SOON, FEW = (
+    16,
+    3,
+)  # sweeps in which most samples settle, and how many of them are then kept: they fit the cache
 SMALLEST = 1e-34  # squared residual below which single precision has lost it
 
 
@@ -194,7 +198,7 @@ def _within(values, allowed):
 
 
 @compiled(fastmath=FAST)
-def _weigh(slot, depth, residuals, gram, work, shares):
+def _weigh(slot, depth, residuals, row, gram, work, shares):
     """Shares a of the images in Anderson's step for one sample; False where they cannot be had.
 
     Minimises ``|sum_k a_k r_k|`` with ``sum_k a_k = 1`` over the last ``depth`` residuals r, the latest of
@@ -205,7 +209,7 @@ def _weigh(slot, depth, residuals, gram, work, shares):
     trace = 0.0
     for k in range(depth):
         if k != slot:
-            gram[k, slot] = _dot(residuals[k], residuals[slot])
+            gram[k, slot] = _dot(residuals[k, row], residuals[slot, row])
             gram[slot, k] = np.conj(gram[k, slot])
         if gram[k, k].real < SMALLEST:
             return False
@@ -231,6 +235,17 @@ def _weigh(slot, depth, residuals, gram, work, shares):
     return True
 
 
+@compiled(inline="always")
+def _remembered(count, kept):
+    """Sweeps since the history was begun, after ``count`` sweeps in all, and how many of these it holds.
+
+    What has not settled soon begins anew with a longer one.
+    """
+    if count < SOON:
+        return count, min(kept, FEW)
+    return count - SOON, kept
+
+
 @compiled()
 def _copy(source, target):
     """Between views: an index that is a sum might be negative, to the compiler, and would not vectorise."""
@@ -239,15 +254,15 @@ def _copy(source, target):
 
 
 @compiled(fastmath=FAST)
-def _combine(images, depth, shares, out):
-    """``out = sum_k shares[k] images[k]``."""
-    share = out.dtype.type(shares[0])
+def _combine(images, row, depth, shares, out):
+    """``out = sum_k shares[k] images[k, row]``."""
+    share, first = out.dtype.type(shares[0]), images[0, row]
     for i in range(out.shape[0]):
-        out[i] = share * images[0, i]
+        out[i] = share * first[i]
     for k in range(1, depth):
-        share = out.dtype.type(shares[k])
+        share, image = out.dtype.type(shares[k]), images[k, row]
         for i in range(out.shape[0]):
-            out[i] += share * images[k, i]
+            out[i] += share * image[i]
 
 
 @compiled()
@@ -261,18 +276,19 @@ def anderson(
     ``tolerance * scale[row]`` leaves with ``status`` 1, one that is no longer finite with -1, one that has
     had its ``most`` sweeps with 0; its ports and ``nodes`` are its result. The survivors are packed to the
     front of ``ports`` and ``rows``, so that what has settled costs nothing more. ``count`` counts each
-    sample's sweeps; ``residuals`` and ``images`` (batch, kept, n) hold its last ones, in turn, and the place
+    sample's sweeps; ``residuals`` and ``images`` (kept, batch, n) hold its last ones, in turn, and the place
     of the next residual its iterate. With one kept there is nothing to mix: plain relaxation.
     """
-    kept = residuals.shape[1]
+    kept = residuals.shape[0]
     packed = 0
     for a in range(rows.shape[0]):
         row = rows[a]
         image = ports[a, start:]
-        slot = count[row] % kept
+        age, length = _remembered(count[row], kept)
+        slot, depth = age % length, min(age + 1, length)
         count[row] += 1
-        residual = residuals[row, slot]
-        square = _remember(image, residual, images[row, slot])
+        residual = residuals[slot, row]
+        square = _remember(image, residual, images[slot, row])
         allowed = tolerance * scale[row]
         sound = math.isfinite(square)
         # The largest component is at least the root mean square, which costs a tenth of it to find.
@@ -282,12 +298,12 @@ def anderson(
             _copy(ports[a], settled_ports[row])
             _copy(nodes[a], voltages[row])
             continue
-        depth = min(count[row], kept)
         gram[row, slot, slot] = square
-        mixed = depth > 1 and _weigh(slot, depth, residuals[row], gram[row], work, shares)
-        following = residuals[row, (slot + 1) % kept]
+        mixed = depth > 1 and _weigh(slot, depth, residuals, row, gram[row], work, shares)
+        age, length = _remembered(count[row], kept)
+        following = residuals[age % length, row]
         if mixed:
-            _combine(images[row], depth, shares, following)
+            _combine(images, row, depth, shares, following)
         else:
             _copy(image, following)
         _copy(following, ports[packed, start:])

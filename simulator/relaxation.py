@@ -17,7 +17,7 @@ import numpy as np
 from . import kernels, neurons
 from .blocks import Array, BlockCircuit, multiply
 
-WINDOW = 3  # differences kept by Anderson's acceleration: more gains nothing on these circuits
+WINDOW = 3  # differences kept by Anderson's acceleration, two at first: more gains nothing on these circuits
 NudgeCurrent = Callable[[Array, Array], Array]
 """(ports of the output layer (m, n_out) [V], their rows in the batch (m,)) -> current (m, n_out) [A]."""
 
@@ -141,7 +141,7 @@ def _iterate(
         sweep.undriven(ports, rows, first, nodes)
     else:
         ports[...] = start
-    history[0][:, 0] = ports[:, first:]  # the iterate
+    history[0][0] = ports[:, first:]  # the iterate
 
     active = batch
     while active:
@@ -160,7 +160,7 @@ def _workspace(circuit: BlockCircuit, shape: tuple[int, int, int, int], dtype: n
         batch, size, width, window = shape
         exact = np.promote_types(dtype, np.float64)
         kept = window + 1
-        shapes = [*[(batch, size)] * 2, *[(batch, kept, width)] * 2]
+        shapes = [*[(batch, size)] * 2, *[(kept, batch, width)] * 2]
         small = [(batch, kept, kept), (kept + 1, kept), (kept,)]
         if len(circuit.scratch) >= 4:
             circuit.scratch.clear()
@@ -178,6 +178,7 @@ class _Sweep:
         self.circuit, self.injected, self.nudge = circuit, injected, nudge
         limits = np.array([circuit.low, circuit.swing, circuit.knee], circuit.dtype)
         self.curve = (law, resistance, limits, circuit.gain, circuit.offset)
+        self.product = multiply if np.iscomplexobj(injected) else np.matmul
         self.active = -1
 
     def _bind(self, ports: Array, nodes: Array) -> None:
@@ -205,7 +206,7 @@ class _Sweep:
             self._bind(ports, nodes)
         for products, first, last in self.colours:
             for drivers, weight, column, outputs in products:
-                multiply(drivers, weight, column)
+                self.product(drivers, weight, column)
                 if outputs is not None and self.nudge is not None:
                     column += self.nudge(outputs, rows)
             kernels.activate(self.nodes, self.injected, rows, first, last, *self.curve, ports)

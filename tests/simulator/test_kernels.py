@@ -143,16 +143,17 @@ class Batch:
         self.settled, self.voltages = np.zeros((2, *images.shape), dtype)
         self.count, self.status = np.zeros(batch, np.int64), np.zeros(batch, np.int64)
         kept = window + 1
-        shapes = [(batch, kept, n)] * 2 + [(batch, kept, kept), (kept + 1, kept), (kept,)]
+        shapes = [(kept, batch, n)] * 2 + [(batch, kept, kept), (kept + 1, kept), (kept,)]
         exact = np.promote_types(dtype, np.float64)
         self.scratch = [np.full(s, np.nan, d) for s, d in zip(shapes, [dtype] * 2 + [exact] * 3, strict=True)]
-        self.scratch[0][:, 0] = x
+        self.scratch[0][0] = x
 
     @property
     def x(self) -> Array:
         """The iterates of ``rows``."""
         residuals = self.scratch[0]
-        return residuals[self.rows, self.count[self.rows] % residuals.shape[1]]
+        places = [kernels._remembered(int(count), len(residuals)) for count in self.count[self.rows]]
+        return residuals[[age % length for age, length in places], self.rows]
 
     def step(self, tolerance: float, scale: float = 1.0, most: int = 1000) -> int:
         active: int = kernels.anderson(
@@ -191,8 +192,9 @@ def test_a_sample_settles_by_its_largest_component(dtype: type, length: int) -> 
 
 
 def iterate(matrix: Array, shift: Array, window: int, sweeps: int) -> list[Array]:
-    """Iterates of ``x -> matrix x + shift``, one sample."""
+    """Iterates of ``x -> matrix x + shift``, one sample, which has not settled soon."""
     batch = Batch(shift[None], np.zeros_like(shift)[None], window)
+    batch.count[:] = kernels.SOON
     path = [batch.x[0].copy()]
     for _ in range(sweeps):
         batch.ports[0] = matrix @ batch.x[0] + shift
@@ -231,6 +233,25 @@ def test_a_window_as_wide_as_the_space_solves_a_linear_map_that_diverges() -> No
     assert xs[-1] == pytest.approx(np.linalg.solve(np.eye(n) - matrix, shift), abs=1e-9)
 
 
+def test_at_first_a_short_history_is_kept() -> None:
+    """The iterates of a wide window are those of a narrow one, until the history is begun anew."""
+    rng, n, paths = np.random.default_rng(8), 6, []
+    matrix, shift = 0.9 * rng.standard_normal((n, n)) / np.sqrt(n), rng.standard_normal(n)
+    for window in (kernels.FEW - 1, n):
+        batch = Batch(shift[None], np.zeros_like(shift)[None], window)
+        path = []
+        for _ in range(kernels.SOON + n + 3):
+            batch.ports[0] = matrix @ batch.x[0] + shift
+            if not batch.step(0.0):
+                break
+            path.append(batch.x[0].copy())
+        paths.append(np.array(path))
+    anew = kernels.SOON  # the first sweep of a history has nothing to mix
+    assert np.array_equal(paths[0][: anew - 1], paths[1][: anew - 1])
+    errors = [np.abs(path[-1] - np.linalg.solve(np.eye(n) - matrix, shift)).max() for path in paths]
+    assert errors[1] < 1e-6 and errors[1] < 0.01 * errors[0]  # as wide as the space: solved
+
+
 @pytest.mark.parametrize("window", [0, 3])
 def test_the_survivors_are_packed_and_the_rest_flagged(window: int) -> None:
     start, images = 2, np.arange(25.0).reshape(5, 5)
@@ -241,7 +262,7 @@ def test_the_survivors_are_packed_and_the_rest_flagged(window: int) -> None:
     images[3, 3] = np.nan
     batch = Batch(images, x, window, start)
     batch.rows = np.array([4, 3, 2, 1, 0])  # sample a of the active ones is row 4 - a of the batch
-    batch.scratch[0][:, 0] = x[::-1]
+    batch.scratch[0][0] = x[::-1]
     assert batch.step(1e-6, scale=10.0) == 2
     assert batch.rows[:2].tolist() == [2, 0]
     assert batch.status.tolist() == [0, -1, 0, 1, 1]
