@@ -143,7 +143,7 @@ def test_nudges_of_finite_size(make_chip: Make, inputs: Inputs) -> None:
         links = Chain(limit.blocks, limit.layers, centered(beta * unit).response)
         errors.append(distance(links.update(states, ENTROPY).blocks[0], true))
     assert order(betas, errors) == pytest.approx(2, abs=0.1)
-    links = Chain(limit.blocks, limit.layers, chebyshev(0.02 * unit, 8).response)
+    links = Chain(limit.blocks, limit.layers, chebyshev(0.03 * unit, 8).response)
     assert distance(links.update(states, ENTROPY).blocks[0], true) < 1e-8
 
 
