@@ -29,9 +29,15 @@ Place = NDArray[np.uint32]
 
 GROWTH = 1e3  # of a column's largest multiplier, above that (or 1) when the pivots were chosen
 FILL = 2.0  # entries of L and U over those of the matrix, above which another order is tried
+LARGE = 500  # unknowns, from which on a symmetric pattern is given to the second order alone
 ORDERS: tuple[dict[str, Any], ...] = (
-    {"permc_spec": "COLAMD"},  # its pivots are the better ones
-    {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.01, "options": {"SymmetricMode": True}},
+    {"permc_spec": "COLAMD", "panel_size": 1},  # its pivots are the better ones
+    {
+        "permc_spec": "MMD_AT_PLUS_A",
+        "panel_size": 1,
+        "diag_pivot_thresh": 0.01,
+        "options": {"SymmetricMode": True},
+    },
 )
 
 
@@ -78,27 +84,26 @@ class SparseSolver:
         data = np.ascontiguousarray(np.atleast_2d(data))
         if self.size == 0:
             return Factors(None, None, np.zeros(len(data), bool), {}, 0)
+        numeric: Numeric | None = None
         if self.plan is None:
-            self.plan = self._first_plan(data)
-        if self.plan is None:
-            return Factors(None, None, np.ones(len(data), bool), {}, self.size)
-        numeric = self._numeric(self.plan, data)
+            first = next((found for values in data if (found := self._analyse(values)) is not None), None)
+            if first is None:
+                return Factors(None, None, np.ones(len(data), bool), {}, self.size)
+            self.plan, numeric = first
+        if numeric is None or len(data) > 1:
+            numeric = self._numeric(self.plan, data)
         singular, fallbacks = numeric.poor(self.plan), {}
         for b in np.flatnonzero(singular).tolist():
-            if (plan := self._plan(data[b])) is not None:
-                singular[b], own = False, self._numeric(plan, data[b : b + 1])
+            if (found := self._analyse(data[b])) is not None:
+                singular[b], (plan, own) = False, found
                 if len(data) == 1:
                     self.plan, numeric = plan, own
                 else:
                     fallbacks[b] = Factors(plan, own, np.zeros(1, bool), {}, self.size)
         return Factors(self.plan, numeric, singular, fallbacks, self.size)
 
-    def _first_plan(self, data: Array) -> Plan | None:
-        """Of the first matrix that is not singular."""
-        return next((plan for values in data if (plan := self._plan(values)) is not None), None)
-
-    def _plan(self, values: Array) -> Plan | None:
-        """SuperLU's pivots, in its order of less fill, and their patterns; None for a singular matrix."""
+    def _analyse(self, values: Array) -> tuple[Plan, Numeric] | None:
+        """SuperLU's pivots, in its order of less fill, with factors on them; None for a singular matrix."""
         found = self._superlu(values)
         if found is None:
             return None
@@ -117,15 +122,15 @@ class SparseSolver:
             _unsigned(order), _unsigned(place), _unsigned(l_starts), _unsigned(l_rows[: l_starts[n]]),
             _unsigned(u_starts), _unsigned(u_rows[: u_starts[n]]), np.full(n, np.inf),
         )  # fmt: skip
-        largest = self._numeric(free, values[None]).largest
-        return replace(free, limit=GROWTH * np.maximum(1.0, np.nan_to_num(largest)))
+        numeric = self._numeric(free, values[None])
+        return replace(free, limit=GROWTH * np.maximum(1.0, np.nan_to_num(numeric.largest))), numeric
 
     def _superlu(self, values: Array) -> SuperLU[Any] | None:
         if not np.isfinite(values).all():
             return None
         matrix = csc_array((values, self.indices, self.starts), shape=(self.size, self.size))
         found: list[SuperLU[Any]] = []
-        for options in ORDERS:
+        for options in ORDERS[1:] if self.size >= LARGE and self._symmetric(matrix) else ORDERS:
             try:
                 found.append(splu(matrix, **options))
             except RuntimeError:  # exactly singular
@@ -133,6 +138,11 @@ class SparseSolver:
             if found[-1].nnz <= FILL * len(values):
                 break
         return min(found, key=lambda factors: factors.nnz)
+
+    def _symmetric(self, matrix: csc_array) -> bool:
+        """Whether the pattern is: for others, minimum degree is the order of another matrix."""
+        rows = matrix.tocsr()
+        return np.array_equal(rows.indptr, self.starts) and np.array_equal(rows.indices, self.indices)
 
     def _numeric(self, plan: Plan, data: Array) -> Numeric:
         batch, dtype = len(data), np.result_type(data.dtype, np.float64)

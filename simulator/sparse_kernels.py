@@ -130,14 +130,54 @@ def multiply_shared(starts, indices, data, x, out, size):
 
 
 @compiled
+def _sort(starts, rows):
+    """Put the rows of every column in rising order: into buckets by row, and from these back by column."""
+    n = starts.shape[0] - 1
+    ends = np.zeros(n + 1, np.int64)
+    for p in range(starts[n]):
+        ends[rows[p] + 1] += 1
+    for i in range(n):
+        ends[i + 1] += ends[i]
+    columns, place = np.empty(starts[n], np.int64), starts.copy()
+    for j in range(n):
+        for p in range(starts[j], starts[j + 1]):
+            columns[ends[rows[p]]] = j
+            ends[rows[p]] += 1
+    begin = 0
+    for i in range(n):
+        for p in range(begin, ends[i]):
+            rows[place[columns[p]]] = i
+            place[columns[p]] += 1
+        begin = ends[i]
+
+
+@compiled
+def _pruned(rows, begin, end, j):
+    """Where ``rows`` up to j end, put before those beyond it; if j is none of them, ``end``."""
+    for p in range(begin, end):
+        if rows[p] == j:
+            break
+    else:
+        return end
+    for p in range(begin, end):
+        if rows[p] <= j:
+            rows[begin], rows[p] = rows[p], rows[begin]
+            begin += 1
+    return begin
+
+
+@compiled
 def symbolic(starts, indices, column_order, row_place, l_starts, l_rows, u_starts, u_rows):
     """Patterns of L (below) and U (above the diagonal) for a given order of pivots.
 
-    Returns the number of columns done: fewer than all where ``l_rows`` or ``u_rows`` is too short.
+    Returns the number of columns done: fewer than all where ``l_rows`` or ``u_rows`` is too short. Of a
+    column k of L that updates column j and has a row j, rows beyond j are found through column j, too, and
+    no longer looked at (symmetric pruning: Eisenstat and Liu, *SIAM J. Matrix Anal. Appl.* 13 (1992) 202).
     """
     n = column_order.shape[0]
     mark = np.full(n, -1, np.int64)
     stack = np.empty(n, np.int64)
+    looked = np.empty(n, np.int64)  # end of the rows of each column that are looked at
     l_end, u_end = 0, 0
     l_starts[0] = 0
     u_starts[0] = 0
@@ -162,7 +202,7 @@ def symbolic(starts, indices, column_order, row_place, l_starts, l_rows, u_start
                 k = stack[depth]
                 u_rows[u_end] = k
                 u_end += 1
-                for r in range(l_starts[k], l_starts[k + 1]):
+                for r in range(l_starts[k], looked[k]):
                     i = l_rows[r]
                     if mark[i] != j:
                         mark[i] = j
@@ -172,10 +212,15 @@ def symbolic(starts, indices, column_order, row_place, l_starts, l_rows, u_start
                         else:
                             stack[depth] = i
                             depth += 1
-        l_rows[l_starts[j] : l_end].sort()
-        u_rows[u_starts[j] : u_end].sort()
         l_starts[j + 1] = l_end
         u_starts[j + 1] = u_end
+        looked[j] = l_end
+        for p in range(u_starts[j], u_end):
+            k = u_rows[p]
+            if looked[k] == l_starts[k + 1]:
+                looked[k] = _pruned(l_rows, l_starts[k], l_starts[k + 1], j)
+    _sort(l_starts, l_rows)
+    _sort(u_starts, u_rows)
     return n
 
 
@@ -302,6 +347,15 @@ def _add_multiples(factors, h, rows, count, out):
 
 
 @compiled
+def charge(starts, indices, storage, x, q):
+    """``q = C x`` for a matrix of values ``storage``."""
+    q[:] = 0.0
+    for j in range(x.shape[0]):
+        for p in range(starts[j], starts[j + 1]):
+            q[indices[p]] += storage[p] * x[j]
+
+
+@compiled
 def linear_step(
     column_order, row_place, l_starts, l_rows, u_starts, u_rows, lower, upper, pivots,
     starts, indices, storage, a, embedded, h, first, constant, start, weight, x, q, currents, excess,
@@ -323,10 +377,7 @@ def linear_step(
         _solve_one(
             column_order, row_place, l_starts, l_rows, u_starts, u_rows, lower, upper, pivots, rhs, y, x[i]
         )
-        q[:] = 0.0
-        for j in range(n):
-            for p in range(starts[j], starts[j + 1]):
-                q[indices[p]] += storage[p] * x[i, j]
+        charge(starts, indices, storage, x[i], q)
         for k in range(n):
             currents[i, k] = (q[k] - known[k]) / step
     rhs[:] = 0.0
@@ -336,6 +387,47 @@ def linear_step(
     )
     for k in range(n):
         excess[k] = abs(excess[k]) / weight[k]
+
+
+@compiled
+def krylov(
+    column_order, row_place, l_starts, l_rows, u_starts, u_rows, lower, upper, pivots,
+    starts, indices, storage, signs, shift, done, wanted, basis, dual, projected,
+):  # fmt: skip
+    """Vectors ``basis[done + 1 : wanted + 1]`` of the Krylov space of ``S = (G + C/shift)⁻¹ C/shift``.
+
+    Orthonormal in the product ``u · (signs C v)``; ``dual`` has signs C times each vector, ``projected`` is
+    S on the space. The factors are those of ``G + C/shift``. Returns the size of the space: less than
+    ``wanted`` where S does not lead out of it.
+    """
+    n = basis.shape[1]
+    rhs, y = np.empty(n), np.empty(n)
+    for j in range(done, wanted):
+        v = basis[j + 1]
+        for k in range(n):
+            rhs[k] = signs[k] * dual[j, k] / shift
+        _solve_one(
+            column_order, row_place, l_starts, l_rows, u_starts, u_rows, lower, upper, pivots, rhs, y, v
+        )
+        square = 0.0
+        for i in range(j + 1):
+            share = np.dot(dual[i], v)
+            for k in range(n):
+                v[k] -= share * basis[i, k]
+            projected[i, j] = share
+            square += share * share
+        charge(starts, indices, storage, v, dual[j + 1])
+        for k in range(n):
+            dual[j + 1, k] *= signs[k]
+        rest = np.dot(dual[j + 1], v)
+        if not rest > 1e-24 * square:
+            return j + 1
+        norm = np.sqrt(rest)
+        projected[j + 1, j] = norm
+        for k in range(n):
+            v[k] /= norm
+            dual[j + 1, k] /= norm
+    return wanted
 
 
 @compiled

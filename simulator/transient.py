@@ -5,26 +5,29 @@
     wave.at(times)["out"]   # in between: a spline through the accepted points
     wave.energy()           # delivered by each source, dissipated, stored
 
-Steps are as long as the local error allows. They end exactly at every corner of the sources, and where a
-switch changes; at the beginning, and where something jumps, a method starts that needs no derivative. Lengths
-of steps lie on a grid, so that factors serve many of them; as that damps the control of the step, a plain
-integral controller is enough.
+Linear circuits go from corner to corner of their sources by an exponential integrator
+(:mod:`.transient_exponential`), all others by steps as long as the local error allows. Steps end exactly at
+every corner, and where a switch changes; at the beginning, and where something jumps, a method starts that
+needs no derivative. Lengths of steps lie on a grid, so that factors serve many of them; as that damps the
+control of the step, a plain integral controller is enough.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .banks import Bank, NetlistError
+from .banks import NetlistError
 from .devices import Array
 from .equations import Drive, Equations
 from .netlist import Netlist
 from .operating_point import Start
 from .overrides import Overrides
 from .transient_events import Switches
+from .transient_exponential import Declined, Exponential
+from .transient_sources import SHORTEST, DriveAt, Sources
 from .transient_start import beginning
 from .transient_steps import (
     METHODS,
@@ -42,20 +45,16 @@ from .transient_steps import (
     take_step,
 )
 from .transient_waves import Energy, Traces, Transient
-from .waveforms import PiecewiseLinear, Pulse
 
 __all__ = ["Energy", "Traces", "Transient", "TransientError", "transient"]
 
-STRAIGHT = (Pulse, PiecewiseLinear)  # waveforms, between their corners
 STEPS = 50  # of a whole transient, at least, where something may happen between corners of the sources
 FIRST, FIRST_AT_REST = 1e-5, 1e-3  # of the whole transient: the first step tried, and from an operating point
-SHORTEST = 1e-14  # of the whole transient
 INSTANT = 1e-9  # of the whole transient: a step in which a switch may change
 SAFETY, SHRINK, GROW = 0.9, 0.1, 2.0
 PLATEAU = 0.9  # a step that should shrink by less than this is kept
 RESTART = 0.1  # of the last step: the first one after a corner at which nothing jumps
 PIECE_STEPS = 3  # from one corner to the next, at least: what a cubic spline needs
-CONTINUOUS = 1e-6  # relative change of a source within some units in the last place of the time
 TIGHTEST = 1e-12  # relative tolerance
 BEND = 10.0  # in units of the allowed error: what interpolation between two points may miss
 JUMP = 10.0  # in units of the allowed error: what is no inaccuracy of a start
@@ -68,7 +67,7 @@ class TransientError(RuntimeError):
 def transient(
     net: Netlist, stop: float, *, initial: Mapping[str, float] | None = None, uic: bool = False,
     stored: Mapping[str, float] | None = None, start: Start | None = None, at: Overrides | None = None,
-    method: str = "tr-bdf2", max_step: float | None = None, rtol: float = 1e-4, atol: float = 1e-6,
+    method: str = "auto", max_step: float | None = None, rtol: float = 1e-4, atol: float = 1e-6,
     current_atol: float = 1e-9, max_steps: int = 1_000_000,
 ) -> Transient:  # fmt: skip
     """Solve F(x, t) + d/dt Q(x) = 0 from 0 to ``stop`` [s].
@@ -85,13 +84,15 @@ def transient(
             :func:`~ohmostat.simulator.operating_point.operating_point` with SPICE's ``.nodeset``.
         at: parameters replaced, for a batch by one value a sample (:class:`~.equations.Equations`). All
             samples take the same steps.
-        method: ``tr-bdf2`` (L-stable, order 2), ``esdirk4`` (L-stable, order 4: fewer steps at an ``rtol``
-            of 1e-5 or less, but long ones may pass over what a diode does), or ``explicit`` (order 3, for
-            circuits that are not stiff, in which every node that no source fixes has a capacitor to ground,
-            and no other capacitors exist).
-        max_step: longest step [s]; ``stop / 50`` unless given, and none for linear circuits whose sources are
-            straight between their corners.
-        rtol: local error of a step allowed, relative to the largest value that the unknown has had.
+        method: ``auto`` (one linear circuit whose sources are straight between their corners: an exponential
+            integrator, as far as that takes fewer solves; all else: ``tr-bdf2``), or steps by ``tr-bdf2``
+            (L-stable, order 2), ``esdirk4`` (L-stable, order 4: fewer steps at an ``rtol`` of 1e-5 or less,
+            but long ones may pass over what a diode does), or ``explicit`` (order 3, for circuits that are
+            not stiff, in which every node that no source fixes has a capacitor to ground, and no other
+            capacitors exist).
+        max_step: longest step [s], and time between points; ``stop / 50`` unless given, and none for linear
+            circuits whose sources are straight between their corners.
+        rtol: local error allowed, relative to the largest value that the unknown has had.
         atol: that of node voltages [V] in any case.
         current_atol: that of inductors' currents [A]. Other branch currents follow from these.
         max_steps: after so many steps it gives up.
@@ -105,28 +106,22 @@ def transient(
     _check("rtol", rtol, "", TIGHTEST)
     _check("atol", atol, "V")
     _check("current_atol", current_atol, "A")
-    if method not in METHODS:
-        raise NetlistError(f"transient method {method!r}; use one of {', '.join(METHODS)}")
+    if method not in ("auto", *METHODS):
+        raise NetlistError(f"transient method {method!r}; use one of {', '.join(METHODS)}, auto")
     if stored and not uic:
         raise NetlistError(f"stored {', '.join(stored)}: only a transient with uic=True starts from these")
     equations = Equations(net, at, eliminate=method == "explicit")
     begin = beginning(equations, initial or {}, stored or {}, start, uic)
-    if max_step is None:
-        max_step = stop if _foreseeable(equations) else stop / STEPS
-    run = _Run(equations, METHODS[method], stop, min(max_step, stop), max_steps)
+    sources = Sources(equations, stop)
+    foreseeable = sources.straight and all(bank.device.linear for bank in equations.banks)
+    if max_step is None:  # errors within a step then tell of all that follows
+        max_step = stop if foreseeable else stop / STEPS
+    run = _Run(sources, METHODS.get(method, METHODS["tr-bdf2"]), min(max_step, stop), max_steps)
+    if method == "auto" and foreseeable and equations.batch == 1 and not equations.is_complex:
+        run.leap()
     run.set_tolerances(rtol, atol, current_atol, begin.x)
     run(begin)
     return run.result()
-
-
-def _straight(equations: Equations) -> bool:
-    """Whether all sources are straight lines between their corners."""
-    return all(isinstance(w, STRAIGHT) for bank in equations.banks for w in bank.waveforms.values())
-
-
-def _foreseeable(equations: Equations) -> bool:
-    """Whether local errors between corners of the sources tell of all that follows."""
-    return _straight(equations) and all(bank.device.linear for bank in equations.banks)
 
 
 def _check(name: str, value: float, unit: str, bound: float = 0.0) -> None:
@@ -139,23 +134,21 @@ def _check(name: str, value: float, unit: str, bound: float = 0.0) -> None:
 class _Run:
     """Steps from 0 to the end, and the points that they reach."""
 
-    def __init__(
-        self, equations: Equations, method: Method, stop: float, max_step: float, max_steps: int
-    ) -> None:
-        self.equations, self.method, self.stop = equations, method, stop
-        self.max_step, self.max_steps = max_step, max_steps
+    def __init__(self, sources: Sources, method: Method, max_step: float, max_steps: int) -> None:
+        self.sources, self.equations, self.stop = sources, sources.equations, sources.stop
+        self.method, self.max_step, self.max_steps = method, max_step, max_steps
         self.counts = Counts()
-        self.stages = _stages(equations, method, self.counts)
+        self.stages = _stages(self.equations, method, self.counts)
         # Where all is linear nothing bends, and stages of esdirk4 are too inaccurate to tell.
         self.bending = isinstance(self.stages, NewtonStages) and method is METHODS["tr-bdf2"]
-        self.start_step = self.finest = min(FIRST * stop, max_step)
-        self.step = FIRST_AT_REST * stop / RESTART
-        self.switches, self.instant = Switches(equations), INSTANT * stop
-        self.drive = equations.drive(0.0)  # at the end of the last piece
+        self.start_step = self.finest = min(FIRST * self.stop, max_step)
+        self.step = FIRST_AT_REST * self.stop / RESTART
+        self.switches, self.instant = Switches(self.equations), INSTANT * self.stop
         self.times: list[float] = []
-        self.values: list[Array] = []
+        self.values: list[Array] = []  # (T, B, size), of some points each
         self.starts: list[int] = []
-        self.residuals = np.zeros(len(equations.structure.free))
+        self.residuals = np.zeros(len(self.equations.structure.free))
+        self.exponential: Exponential | None = None
 
     def set_tolerances(self, rtol: float, atol: float, current_atol: float, x: Array) -> None:
         """Allowed errors, of the voltages and the inductors' currents; others are not controlled."""
@@ -174,12 +167,15 @@ class _Run:
 
     def __call__(self, point: Point) -> None:
         """From ``point`` at time 0, corner by corner."""
-        for end in _corners(self.equations.banks, self.stop):
-            point = self._piece(point, end)
+        for end in self.sources.corners():
+            drive_at = self.sources.between(point.time, end)
+            if self.exponential is not None:
+                point = self._leapt(self.exponential, point, drive_at, end)
+            if point.time < end:
+                point = self._piece(point, drive_at, end)
 
-    def _piece(self, point: Point, end: float) -> Point:
-        """From one corner of the sources to the next, in at least ``PIECE_STEPS`` steps."""
-        drive_at = self._drives(point.time, end)
+    def _piece(self, point: Point, drive_at: DriveAt, end: float) -> Point:
+        """To the next corner of the sources, in at least ``PIECE_STEPS`` steps."""
         recent: list[tuple[float, Array]] = [(point.time, point.x)]
         most = (end - point.time) / PIECE_STEPS
         before, point = point, self._prepared(point, drive_at(point.time))
@@ -207,7 +203,28 @@ class _Run:
                 before, h, recent = point, self.start_step, [(point.time, point.x)]
                 point = self._restarting(point)
             h = self._fitting(min(h, most), end - point.time)
-        self.drive = drive_at(end)
+        return point
+
+    def leap(self) -> None:
+        """From corner to corner at a time, as far as an exponential integrator leads."""
+        assert isinstance(self.stages, LinearStages)
+        self.exponential = Exponential(self.stages, self.max_step)
+
+    def _leapt(self, exponential: Exponential, point: Point, drive_at: DriveAt, end: float) -> Point:
+        """Where an exponential integrator leads, on the way to the next corner; elsewhere, steps go on."""
+
+        def allowed(x: Array) -> Array:
+            return np.asarray(self.floor + self.rtol * np.maximum(self.peak[0], np.abs(x)))
+
+        try:
+            for arc in exponential.arcs(point, drive_at, end, allowed):
+                if arc.begins:
+                    self.starts.append(len(self.times))
+                self.residuals = np.maximum(self.residuals, arc.residual)
+                self._record(arc.times.tolist(), arc.x[:, None])
+                point = Point(self.times[-1], arc.x[-1:], arc.q[None], None)
+        except (Declined, StepFailure):
+            self.exponential = None
         return point
 
     def _shorter(
@@ -238,34 +255,19 @@ class _Run:
         """To go on from by the method that needs no K."""
         return Point(point.time, point.x, point.q, None) if self.method.diagonal else point
 
-    def _drives(self, begin: float, end: float) -> Callable[[float], Drive]:
-        """The sources between two corners; at these, a source may have jumped already, or not yet."""
-        inside = [begin + 4.0 * float(np.spacing(begin)), end - 4.0 * float(np.spacing(end))]
-        first, last = map(self.equations.drive, inside)
-        if not _straight(self.equations):
-            return lambda t: self.equations.drive(min(max(t, inside[0]), inside[1]))
-        rise, known = last.constant - first.constant, last.known - first.known
-
-        def straight(t: float) -> Drive:
-            s = (t - begin) / (end - begin)
-            return Drive(first.constant + s * rise, first.size, first.known + s * known, t)
-
-        return straight
-
     def _prepared(self, point: Point, drive: Drive) -> Point:
-        """With K of the circuit under ``drive`` for an explicit method, without where a source has jumped."""
+        """With K of the circuit under ``drive`` for an explicit method, for others without: a source's corner
+        may be a corner of currents, too.
+        """
         if not self.method.diagonal:
             x = point.x.copy()
             self.equations.impose(x, drive)
             self.equations.complete(x, drive)
             return Point(point.time, x, point.q, -self.equations.evaluate(x, drive).residual)
-        jumped = np.abs(drive.constant - self.drive.constant) > CONTINUOUS * np.maximum(
-            drive.size, self.drive.size
-        )
-        return self._restarting(point) if jumped.any() else point
+        return self._restarting(point)
 
     def _tried(
-        self, method: Method, drive_at: Callable[[float], Drive], point: Point, h: float,
+        self, method: Method, drive_at: DriveAt, point: Point, h: float,
         recent: Sequence[tuple[float, Array]],
     ) -> Step | None:  # fmt: skip
         """The step, or None where some stage has no solution."""
@@ -308,22 +310,26 @@ class _Run:
         jumped = ~(np.abs(after - before) <= JUMP * self.weight) | np.isinf(self.weight)
         self.starts.append(len(self.times))
         self.times.append(time)
-        self.values.append(np.where(jumped, after, before))
+        self.values.append(np.where(jumped, after, before)[None])
 
-    def _accept(self, point: Point, drive_at: Callable[[float], Drive]) -> None:
+    def _accept(self, point: Point, drive_at: DriveAt) -> None:
         assert point.k is not None
         drive = drive_at(point.time)
         self.equations.complete(point.x, drive)
         balance = np.abs(self.stages.residual(point.x, drive) + point.k).max(axis=0)
         self.residuals = np.maximum(self.residuals, balance)
-        self.peak = np.maximum(self.peak, np.abs(point.x))
-        self.times.append(point.time)
-        self.values.append(point.x)
-        self.counts.accepted += 1
+        self._record([point.time], point.x[None])
+
+    def _record(self, times: list[float], x: Array) -> None:
+        """Points at ``times`` (T,) [s], x (T, B, size)."""
+        self.peak = np.maximum(self.peak, np.abs(x).max(axis=0))
+        self.times.extend(times)
+        self.values.append(x)
+        self.counts.accepted += len(times)
         if self.counts.accepted >= self.max_steps:
             raise TransientError(
                 f"netlist {self.equations.structure.net.title!r}: {self.max_steps} steps led only to "
-                f"{point.time:g} s of {self.stop:g} s: allow more max_steps, or a larger rtol"
+                f"{times[-1]:g} s of {self.stop:g} s: allow more max_steps, or a larger rtol"
             )
 
     def _diagnosis(self, point: Point, h: float, step: Step | None) -> str:
@@ -345,7 +351,7 @@ class _Run:
     def result(self) -> Transient:
         """All that was recorded."""
         at = self.equations.structure
-        x = np.stack(self.values)
+        x = np.concatenate(self.values)
         nodes = at.free_nodes
         return Transient(
             np.array(self.times), at.node_names, at.branch_names, x[:, 0] if x.shape[1] == 1 else x,
@@ -364,16 +370,3 @@ def _stages(equations: Equations, method: Method, counts: Counts) -> Stages:
 def _growth(error: float, order: int) -> float:
     """By how much the next step may be longer. The grid damps what a proportional part would."""
     return float(min(GROW, max(SHRINK, SAFETY * max(error, 1e-9) ** (-1.0 / order))))
-
-
-def _corners(banks: Sequence[Bank], stop: float) -> list[float]:
-    """Times up to ``stop`` [s] at which a source has a corner, those that only rounding separates as one."""
-    found = sorted({t for bank in banks for w in bank.waveforms.values() for t in w.breakpoints(stop)})
-    corners: list[float] = []
-    for t in found:
-        if (
-            t - (corners[-1] if corners else 0.0) > 10.0 * SHORTEST * stop
-            and stop - t > 10.0 * SHORTEST * stop
-        ):
-            corners.append(t)
-    return [*corners, stop]

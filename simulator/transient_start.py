@@ -10,6 +10,7 @@ import numpy as np
 from .banks import NetlistError
 from .devices import Array
 from .equations import EPSILON, Drive, Equations, Relaxation
+from .lookup import node_place
 from .newton import newton
 from .operating_point import ConvergenceError, Start, operating_points
 from .transient_steps import Point
@@ -25,7 +26,7 @@ def beginning(
     """The circuit at time 0; at an operating point no charge moves, and K is 0."""
     at, drive = equations.structure, equations.drive(0.0)
     voltages = at.net.checked_voltages(initial)
-    places = [at.node_names.index(node) for node in voltages]
+    places = [node_place(at.node_names, node) for node in voltages]
     if uic:
         x = np.zeros((equations.batch, at.size))
         x[:, places] = list(voltages.values())
@@ -62,15 +63,18 @@ def _charged(
     equations: Equations, drive: Drive, x: Array, stored: Mapping[str, float]
 ) -> tuple[Array, Array]:
     """Unknowns and charges, with capacitors at voltages [V] and inductors at currents [A] of their own."""
-    banks = {
-        name: (k, bank) for k, bank in enumerate(equations.banks) for name in bank.names if name in stored
+    found = {
+        name: (k, j)
+        for k, bank in enumerate(equations.banks)
+        for j, name in enumerate(bank.names)
+        if name in stored
     }
     extra = np.zeros((len(x), len(equations.structure.free)))
     for name, value in stored.items():
-        k, bank = banks.get(name, (0, None))
-        if bank is None or bank.kind not in ("capacitor", "inductor") or not math.isfinite(value):
+        k, j = found.get(name, (-1, -1))
+        if k < 0 or equations.banks[k].kind not in ("capacitor", "inductor") or not math.isfinite(value):
             raise NetlistError(f"stored {name!r}: {value:g}; give finite values of capacitors and inductors")
-        j = bank.names.index(name)
+        bank = equations.banks[k]
         if bank.branches is not None:
             x[:, bank.branches[j] - 1] = value
             continue

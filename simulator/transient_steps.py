@@ -125,7 +125,10 @@ class StepFailure(Exception):
 
 @dataclass
 class Counts:
-    """What a transient took: steps, LU factorizations, solved stages, and Newton iterations of all stages."""
+    """What a transient took: steps, LU factorizations, solved stages, and Newton iterations of all stages.
+
+    By an exponential integrator: points for steps, and vectors of Krylov spaces for stages.
+    """
 
     accepted: int = 0
     rejected: int = 0
@@ -185,9 +188,8 @@ class LinearStages:
 
     def __init__(self, equations: Equations, counts: Counts) -> None:
         self.equations, self.counts = equations, counts
-        zero = np.zeros((equations.batch, equations.structure.size))
-        self.conduct = equations.evaluate(zero, equations.drive(0.0)).slopes
-        self.store = equations.charge(zero, equations.drive(0.0))[1]
+        zero, drive = np.zeros((equations.batch, equations.structure.size)), equations.drive(0.0)
+        self.conduct, self.store = equations.evaluate(zero, drive).slopes, equations.charge(zero, drive)[1]
         self.which = np.arange(len(zero)) if len(self.store) > 1 else np.zeros(len(zero), np.intp)
         self.factors = functools.lru_cache(KEPT)(self._factorize)
         pattern, kept = equations.structure.pattern, self.store[0] != 0.0
@@ -203,7 +205,7 @@ class LinearStages:
     ) -> tuple[Array, Array, Array]:
         self.counts.stages += 1
         x = self.factors(step).solve(known / step - drive.constant)
-        q = self._product(self.store, x)
+        q = self.product(self.store, x)
         return x, q, (q - known) / step
 
     def step(
@@ -232,9 +234,9 @@ class LinearStages:
         return self.factors(step).solve(charge / step)
 
     def residual(self, x: Array, drive: Drive) -> Array:
-        return np.asarray(self._product(self.conduct, x) + drive.constant)
+        return np.asarray(self.product(self.conduct, x) + drive.constant)
 
-    def _product(self, data: Array, x: Array) -> Array:
+    def product(self, data: Array, x: Array) -> Array:
         """Matrices of values ``data`` (B, nnz) times x (B, n)."""
         pattern = self.equations.structure.pattern
         out, sizes = np.zeros_like(x), np.zeros_like(x)

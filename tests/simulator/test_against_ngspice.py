@@ -42,9 +42,6 @@ OSCILLATORS = {  # and a node whose crossings tell the cycles apart
 }
 GENERATED = {"op": 120, "ac": 100, "noise": 60, "tran": 64}  # circuits of each analysis: seeds from 0
 SEEDS = {kind: range(count) for kind, count in GENERATED.items()}
-# After a corner of a source, Transient keeps a current that only a capacitance draws for one step, where that
-# is too small to matter to any voltage.
-KNOWN = {seed: pytest.mark.xfail(strict=True, reason="capacitive current after a corner") for seed in (4, 15)}
 CIRCUITS = Path(__file__).parent / "circuits"
 
 
@@ -180,7 +177,7 @@ def test_transients_of_curated_circuits(name: str) -> None:
     check_transient(read(name), 1e-5 if oscillates else 2e-6, oscillates)
 
 
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=KNOWN.get(seed, ())) for seed in SEEDS["tran"]])
+@pytest.mark.parametrize("seed", SEEDS["tran"])
 def test_transients_of_generated_circuits(seed: int) -> None:
     check_transient(generated(seed, "tran"), 1e-5)
 
