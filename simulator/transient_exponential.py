@@ -218,8 +218,10 @@ class Exponential:
                 continue
             times = course.times(step, self.max_step)
             moved, landed = course.decay.at(times) @ course.basis, time + times
-            if times[-1] == end - time:
+            if end - landed[-1] <= SHORTEST * whole:  # rounding, and too little to go on with
                 landed[-1] = end
+            if not (np.diff(landed, prepend=time) > 0.0).all():
+                raise Declined("the points are too close for their times to differ")
             yield self._arc(line, time, d, landed, moved)
             if times[-1] == length:
                 length *= next((growth for size, growth in GROWTH if len(course.decay) <= size), 1.0)

@@ -196,6 +196,7 @@ class LinearStages:
         before = np.concatenate([[0], np.cumsum(kept)])
         self.storage = before[pattern.starts], pattern.indices[kept], self.store[0][kept]  # of one circuit
 
+    @np.errstate(over="ignore")  # what is not finite is refused
     def _factorize(self, step: float) -> Factors:
         self.counts.factorizations += 1
         return _sound(self.equations, self.conduct + self.store / step)
