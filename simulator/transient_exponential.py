@@ -25,11 +25,11 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
 
 from . import sparse_kernels as kernels
 from .devices import Array
 from .equations import EPSILON
+from .structure import Pattern
 from .transient_sources import DriveAt
 from .transient_steps import LinearStages, Point
 
@@ -73,6 +73,23 @@ class Arc:
     q: Vector
     residual: Vector
     begins: bool
+
+
+class _Rows:
+    """Some rows of a matrix, ``wanted`` (n,), each of which has entries: ``which`` (k,)."""
+
+    def __init__(self, pattern: Pattern, values: Vector, wanted: NDArray[np.bool_]) -> None:
+        kept = np.flatnonzero(wanted[pattern.indices])
+        kept = kept[np.argsort(pattern.indices[kept], kind="stable")]
+        rows = pattern.indices[kept]
+        self._starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        self.which = rows[self._starts]
+        self._columns = np.searchsorted(pattern.starts, kept, side="right") - 1
+        self._values = values[kept]
+
+    def times(self, x: Vector) -> Vector:
+        """Their products (T, k) with vectors x (T, n)."""
+        return np.asarray(np.add.reduceat(self._values * x[:, self._columns], self._starts, axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,14 +204,11 @@ class Exponential:
         self.stages, self.max_step = stages, max_step
         self.signs = np.ones(n)
         self.signs[at.free_nodes :] = -1.0  # an inductor's flux is -L i, its energy positive
+        self.storing = np.flatnonzero(np.diff(stages.storage[0]))
+        self.floating = not np.array_equal(self.storing, stages.storage[1])  # some capacitors are
         idle = np.ones(n, bool)
         idle[stages.storage[1]] = False
-        self.idle = np.flatnonzero(idle)  # rows that store nothing
-        conduct = csc_array((stages.conduct[0], at.pattern.indices, at.pattern.starts), shape=(n, n))
-        self.idle_conduct = conduct[self.idle]
-        columns = np.repeat(np.arange(n), np.diff(stages.storage[0]))
-        self.storing = np.unique(columns)
-        self.floating = bool((columns != stages.storage[1]).any())  # some capacitors are
+        self.idle = _Rows(at.pattern, stages.conduct[0], idle)  # that store nothing
         self.basis, self.dual = np.empty((2, SIZES[-1] + 1, n))
         self.first, self.instant = np.inf, np.inf
 
@@ -236,13 +250,12 @@ class Exponential:
         """From ``d`` at ``begin`` [s], with d (T, size) as it has ``moved`` at ``times`` (T,)."""
         if begin == line.begin:
             times, moved = np.concatenate([[begin], times]), np.concatenate([d[None], moved])
-        passed, idle = (times - line.begin)[:, None], self.idle
+        passed, idle = (times - line.begin)[:, None], self.idle.which
         x = passed * line.slope
         x += line.level
         x += moved
-        currents = self.idle_conduct @ x.T + (line.first[idle] + passed * line.rises[idle]).T
         residual = np.zeros(x.shape[1])
-        residual[idle] = np.abs(currents).max(axis=1)
+        residual[idle] = np.abs(self.idle.times(x) + line.first[idle] + passed * line.rises[idle]).max(axis=0)
         return Arc(times, x, self._charge(x[-1]), residual, begin == line.begin)
 
     def _charge(self, x: Vector) -> Vector:
