@@ -115,7 +115,7 @@ def trajectory(free: Phase, cost: Cost, betas: Array, period: float) -> tuple[Ar
     shifts, settled = np.empty((steps, *free.ports.shape), dtype), free.settled.copy()
     for n in range(1, round((1 + SETTLING) * steps) + 1):
         nudge = periphery(free).deliver(Nudge(cost, np.full(samples, betas[n % steps], dtype), samples))
-        ports, found = step(periphery(free).deliver(nudge))
+        ports, found = step(nudge)
         shifts[n % steps] = ports - free.ports
         settled &= found
     return shifts, replace(step.end, settled=settled)

@@ -11,6 +11,7 @@ import pytest
 
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.equilibrium import Equilibrium
+from ohmostat.circuits.periphery import Periphery
 from ohmostat.learning.estimators import exact_response
 from ohmostat.learning.nudges import CrossEntropy, Nudge, SquaredError
 from ohmostat.learning.oscillation import SETTLING, STEPS, Oscillation, continuous, lock_in, trajectory
@@ -163,3 +164,12 @@ def test_a_step_that_does_not_settle_is_counted(free: Equilibrium) -> None:
     shaky = replace(free, settled=np.array([True, True, False]))
     response = continuous(0.01 * LEAK, 50 * TAU).response(shaky, SQUARED, certify=0)
     np.testing.assert_array_equal(response.valid, [True, True, False])
+
+
+@pytest.mark.parametrize("wave", [lock_in(0.01 * LEAK, 2, 1e5 * TAU), continuous(0.01 * LEAK, 1e5 * TAU)])
+def test_the_sources_gain_acts_once(free: Equilibrium, wave: Oscillation) -> None:
+    """A nudge by sources of gain 1.2 is one of a β 1.2 times as large, read as if it were not."""
+    gained = replace(free, periphery=Periphery(nudge_gain=1.2))
+    found = wave.response(gained, SQUARED).epsilon
+    expected = 1.2 * replace(wave, beta=1.2 * wave.beta).response(free, SQUARED).epsilon
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
