@@ -241,10 +241,10 @@ def train_to_file(
 ) -> None:
     """Train one chip and write its run (and figure)."""
     from .circuits.archive import Run, write_run
-    from .learning.data import load
+    from .learning.data import load_task
     from .learning.training import Trainer
 
-    data = load(design.task.data, data_dir).subset(design.task.train, design.task.test)
+    data = load_task(design.task, data_dir)
     trainer = Trainer.from_design(design, data, chip)
     with _bar(design.learning.epochs * trainer.steps_per_epoch, "step", quiet) as bar:
 
@@ -437,7 +437,7 @@ def _export(arguments: Any) -> None:
 def _add_audit(commands: Any) -> None:
     from .learning import audit_command as audit
 
-    parser = _command(commands, "audit", lambda a: audit.run(a, _design), audit.ABOUT, audit.EXAMPLE)
+    parser = _command(commands, "audit", lambda a: audit.run(a, _design, _bar), audit.ABOUT, audit.EXAMPLE)
     _design_arguments(parser, "a TOML file, a shipped design, or the RUN.h5 of a trained chip")
     audit.add_arguments(parser)
 

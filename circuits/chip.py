@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,7 @@ from ..simulator import kernels, ode
 from ..simulator.blocks import Array, BlockCircuit
 from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit
-from .equilibrium import Equilibrium, Nudge, certified, settle
+from .equilibrium import Equilibrium, Nudge, certified, continued, settle
 from .periphery import Periphery
 from .specs import MismatchSpec
 
@@ -221,14 +221,7 @@ class Chip:
 
     def injected(self, inputs: ArrayLike) -> Array:
         """Current [A] (batch, N) that inputs (batch, n_in) [V] and biases push into the nodes."""
-        x = np.atleast_2d(np.asarray(inputs, self.dtype))
-        if x.ndim != 2 or x.shape[1] != self.circuit.inputs:
-            raise ValueError(
-                f"inputs have shape {x.shape}; this chip has {self.circuit.inputs} input ports: "
-                "pass an array of shape (batch, inputs) in volts"
-            )
-        if not np.isfinite(np.vdot(x, x)) and not np.isfinite(x).all():  # the sum is at hand sooner
-            raise ValueError("inputs hold NaN or infinity; every input must be a finite voltage [V]")
+        x = self._checked_inputs(inputs)
         current = np.empty((len(x), self.blocks.size), self.dtype)
         bias = self.bias * self.dtype.type(self.bias_voltage)
         driven = self.blocks.slices[0]
@@ -237,6 +230,18 @@ class Chip:
         current[:, : driven.start] = bias[: driven.start]
         current[:, driven.stop :] = bias[driven.stop :]
         return current
+
+    def _checked_inputs(self, inputs: ArrayLike) -> Array:
+        """Input voltages (batch, n_in) [V] in the chip's precision."""
+        x = np.atleast_2d(np.asarray(inputs, self.dtype))
+        if x.ndim != 2 or x.shape[1] != self.circuit.inputs:
+            raise ValueError(
+                f"inputs have shape {x.shape}; this chip has {self.circuit.inputs} input ports: "
+                "pass an array of shape (batch, inputs) in volts"
+            )
+        if not np.isfinite(np.vdot(x, x)) and not np.isfinite(x).all():  # the sum is at hand sooner
+            raise ValueError("inputs hold NaN or infinity; every input must be a finite voltage [V]")
+        return x
 
     def relax(
         self,
@@ -279,12 +284,12 @@ class Chip:
         """:meth:`relax` without its checks, from injected currents (batch, N) [A]."""
         tol = self.circuit.design.learning.tolerance if tolerance is None else tolerance
         if method == "equilibrium":
-            state = settle(self.blocks, injected, nudge, start, tolerance=tol, **options)
-            return replace(state, periphery=self.periphery)
+            return settle(
+                self.blocks, injected, nudge, start, tolerance=tol, periphery=self.periphery, **options
+            )
         if method != "transient":
             raise ValueError(f"method is {method!r}; it must be 'equilibrium' or 'transient'")
-        if nudge is not None and np.iscomplexobj(nudge.beta):
-            injected = injected.astype(np.result_type(injected, np.complex64))
+        injected = continued(injected, nudge)
         push = None if nudge is None else nudge.current
         volts = None if start is None else start.voltages
         power = None if inputs is None else self.dissipation(inputs)
@@ -303,6 +308,7 @@ class Chip:
         ``(g+ + g-)(a² s² + κ² v²) - 2 κ (g+ - g-) a s v``. Amplifiers' own consumption is not included.
         """
         kappa, leak, blocks = self.circuit.kappa, self.circuit.design.neuron.leak, self.blocks
+        self._checked_inputs(inputs)
         x = np.atleast_2d(np.asarray(inputs, np.float64))
         fixed = np.zeros(len(x))
         per_port = np.zeros(blocks.size)
@@ -314,12 +320,12 @@ class Chip:
                 fixed += self.bias_voltage**2 * fan_out.sum()
             else:
                 per_port[blocks.slices[bank.pre]] += fan_out * self.drivers.get(bank.name, 1.0) ** 2
-        injected = self.injected(x)
+        injected = self.injected(x) if kappa else None  # without loads, devices see no node's voltage
         per_node = kappa**2 * (blocks.load - leak) + leak
 
         def power(v: Array, s: Array, rows: Array) -> NDArray[np.float64]:
             heat = fixed[rows] + s**2 @ per_port + v**2 @ per_node
-            if kappa:
+            if injected is not None:
                 heat -= 2 * kappa * np.sum(v * (blocks.drive(s) + injected[rows]), axis=1)
             result: NDArray[np.float64] = heat
             return result

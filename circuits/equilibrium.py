@@ -89,8 +89,9 @@ class Equilibrium:
         """
         batch = len(self.ports)
         start = self._repeated(copies)
-        state = settle(self.circuit, start.injected, nudge, start, tolerance=self.tolerance)
-        state = replace(state, periphery=self.periphery)
+        state = settle(
+            self.circuit, start.injected, nudge, start, tolerance=self.tolerance, periphery=self.periphery
+        )
         rows = np.arange(copies)[:, None] * batch + np.arange(batch if certify is None else certify)
         return certified(self.circuit, state, nudge, start, rows.ravel())
 
@@ -116,18 +117,25 @@ class Equilibrium:
 
 def settle(
     circuit: BlockCircuit, injected: Array, nudge: Nudge | None = None, start: Equilibrium | None = None, *,
-    tolerance: float, **options: Any,
+    tolerance: float, periphery: Periphery = IDEAL, **options: Any,
 ) -> Equilibrium:  # fmt: skip
     """Relax a circuit under ``injected`` (batch, N) [A] and a nudge, from ``start``; not certified."""
-    if nudge is not None and np.iscomplexobj(nudge.beta):
-        injected = injected.astype(np.result_type(injected, np.complex64))
+    injected = continued(injected, nudge)
     found = relaxation.relax(
         circuit, injected, start=None if start is None else start.ports,
         nudge=None if nudge is None else nudge.current, tolerance=tolerance, **options,
     )  # fmt: skip
     return Equilibrium(
-        circuit, found.voltages, found.ports, injected, found.settled, tolerance, found.sweeps
+        circuit, found.voltages, found.ports, injected, found.settled, tolerance, found.sweeps,
+        periphery=periphery,
     )  # fmt: skip
+
+
+def continued(injected: Array, nudge: Nudge | None) -> Array:
+    """``injected`` in the precision of the states: complex, at its own width, under a complex nudge."""
+    if nudge is None or not np.iscomplexobj(nudge.beta):
+        return injected
+    return injected.astype(np.result_type(injected, np.complex64))
 
 
 def certified(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,30 +54,37 @@ def _ohms(text: str) -> tuple[float, float]:
     return row, column
 
 
-def run(arguments: Any, read_design: Callable[[Any], Design]) -> None:
+Bar = Callable[[int, str, bool], Any]
+"""Makes a progress bar from its total, its unit, and whether to be quiet."""
+
+
+def run(arguments: Any, read_design: Callable[[Any], Design], bar: Bar) -> None:
     """Audit a design's chip, or the one of a run, and show what was found; ``read_design`` makes the former
-    from the arguments. Raises ValueError for what cannot be audited or written, before any work.
+    from the arguments, ``bar`` shows progress. Raises ValueError for what cannot be audited or written,
+    before any work.
     """
     from threadpoolctl import threadpool_limits
 
+    from ..simulator.simulate_command import check_writable
+
     for path in (arguments.out, arguments.plot):
         if path is not None:
-            _check_writable(path)
+            check_writable(path)
     if arguments.samples < 1:
         raise ValueError(f"--samples {arguments.samples}: give at least 1 sample")
     with threadpool_limits(1, user_api="blas"):
-        trainer = _trainer(arguments, read_design)
-        _audit(arguments, trainer)
+        trainer = _trainer(arguments, read_design, bar)
+        _audit(arguments, trainer, bar)
 
 
-def _audit(arguments: Any, trainer: Trainer) -> None:
+def _audit(arguments: Any, trainer: Trainer, bar: Bar) -> None:
     from .audit import audit, combinations, spot_check
     from .audit_report import plain, table, write
     from .figures import audit_figure
 
     subject = _subject(arguments, trainer)
-    with _bar(len(combinations(subject.present)), "gradient", arguments.quiet) as bar:
-        found = audit(subject, bar.update)
+    with bar(len(combinations(subject.present)), "gradient", arguments.quiet) as shown:
+        found = audit(subject, shown.update)
     checked = spot_check(subject, found)
     design, title = trainer.design, _title(arguments, trainer, subject)
     if arguments.json:
@@ -94,9 +100,9 @@ def _audit(arguments: Any, trainer: Trainer) -> None:
             print(f"wrote {path}")
 
 
-def _trainer(arguments: Any, read_design: Callable[[Any], Design]) -> Trainer:
+def _trainer(arguments: Any, read_design: Callable[[Any], Design], bar: Bar) -> Trainer:
     """The chip with its readout and data: trained as asked for, or as the run left it."""
-    from .data import load
+    from .data import load_task
     from .training import Trainer
 
     if Path(arguments.design).suffix in (".h5", ".hdf5"):
@@ -107,19 +113,19 @@ def _trainer(arguments: Any, read_design: Callable[[Any], Design]) -> Trainer:
             f"--epochs {arguments.epochs}: allowed: 0 to {design.learning.epochs}, the design's "
             "learning.epochs; raise that with --set"
         )
-    data = load(design.task.data, arguments.data_dir).subset(design.task.train, design.task.test)
+    data = load_task(design.task, arguments.data_dir)
     trainer = Trainer.from_design(design, data, arguments.chip)
     _stencil(design)  # refused before training, not after it
     if arguments.epochs:
-        with _bar(arguments.epochs * trainer.steps_per_epoch, "step", arguments.quiet) as bar:
-            trainer.fit(arguments.epochs, lambda epoch: bar.update() if epoch is None else None)
+        with bar(arguments.epochs * trainer.steps_per_epoch, "step", arguments.quiet) as shown:
+            trainer.fit(arguments.epochs, lambda epoch: shown.update() if epoch is None else None)
     return trainer
 
 
 def _trained(arguments: Any) -> Trainer:
     from ..circuits.archive import read_run
     from .catalogue import make_rule
-    from .data import load
+    from .data import load_task
     from .training import Readout, Trainer
 
     if arguments.changes or arguments.chip is not None or arguments.epochs:
@@ -131,7 +137,7 @@ def _trained(arguments: Any) -> Trainer:
         remedy = "give one that 'ohmostat train' wrote"
         raise ValueError(f"{arguments.design}: holds no readout, and so no cost to audit; {remedy}")
     design = stored.chip.circuit.design
-    data = load(design.task.data, arguments.data_dir).subset(design.task.train, design.task.test)
+    data = load_task(design.task, arguments.data_dir)
     return Trainer(stored.chip, data, make_rule(design), None, Readout(*stored.readout))
 
 
@@ -166,16 +172,3 @@ def _title(arguments: Any, trainer: Trainer, subject: Subject) -> str:
         f"{design.name}, chip {trainer.chip.seed}, {state}: EP by {name} at beta {design.learning.beta:g}, "
         f"{len(subject.inputs)} samples{wires}"
     )
-
-
-def _bar(total: int, unit: str, quiet: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit=unit, disable=quiet or None, dynamic_ncols=True)
-
-
-def _check_writable(path: Path) -> None:
-    """Found out before the work rather than after it."""
-    folder = path.absolute().parent
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"{path}: cannot be written there; name a file in a folder that can be written to")

@@ -1,7 +1,8 @@
 """A training run, put down after an epoch and taken up again: long runs survive being killed.
 
 What is kept is all that a run has learned or drawn; the rest comes from its design. A run that was taken up
-equals one that never stopped, bit for bit.
+equals one that never stopped, bit for bit; but the rule ``aep-measured`` then draws its probes and their
+noise from the beginning again.
 """
 
 from __future__ import annotations

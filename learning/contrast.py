@@ -121,20 +121,19 @@ class HeldOutputs(Equilibrium):
         """
         batch, circuit = len(self.ports), self.circuit
         hidden, places = _hidden(circuit)
-        rest = np.tile(self.ports, (copies, 1))
-        outputs = rest[:, circuit.output]
-        held = outputs + nudge.current(outputs, np.arange(len(rest))) / outputs.dtype.type(self.leak)
-        injected = np.tile(self.injected, (copies, 1))
+        rest = self._repeated(copies)
+        outputs = rest.outputs
+        held = outputs + nudge.current(outputs, np.arange(len(outputs))) / outputs.dtype.type(self.leak)
         start = Equilibrium(
-            hidden, np.tile(self.voltages, (copies, 1))[:, places], rest[:, places],
-            (injected + _driven_by_outputs(circuit, outputs))[:, places],
-            np.tile(self.settled, copies), self.tolerance, np.tile(self.sweeps, copies),
+            hidden, rest.voltages[:, places], rest.ports[:, places],
+            (rest.injected + _driven_by_outputs(circuit, outputs))[:, places],
+            rest.settled, self.tolerance, rest.sweeps,
         )  # fmt: skip
-        pushed = (injected + _driven_by_outputs(circuit, held))[:, places]
+        pushed = (rest.injected + _driven_by_outputs(circuit, held))[:, places]
         state = settle(hidden, pushed, None, start, tolerance=self.tolerance)
         rows = np.arange(copies)[:, None] * batch + np.arange(batch if certify is None else certify)
         state = _certified(state, start, rows.ravel())
-        return _embedded(state, circuit, places, held, injected)
+        return _embedded(state, circuit, places, held, rest.injected)
 
 
 def _hidden(circuit: BlockCircuit) -> tuple[BlockCircuit, Array]:

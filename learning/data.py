@@ -22,10 +22,13 @@ import os
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from ..circuits.specs import TaskSpec
 
 FILES: Final = (
     "train-images-idx3-ubyte",
@@ -207,6 +210,11 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         raise DataError("data set", repr(name), f"one of {', '.join(NAMES)}", "Correct the name.")
     embedded = _SPECS[name].md5 is None
     return _read_set(name, _complete(EMBEDDED / name) if embedded else _locate(name, data_dir))
+
+
+def load_task(task: TaskSpec, data_dir: str | Path | None = None) -> Dataset:
+    """What a design's ``[task]`` section names, and as much of it as that asks for."""
+    return load(task.data, data_dir).subset(task.train, task.test)
 
 
 def _locate(name: str, data_dir: str | Path | None) -> tuple[Path, ...]:

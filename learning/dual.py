@@ -54,8 +54,7 @@ class DualPropagation(LearningRule):
         """The feed-forward equilibria: no feedback bank is driven, though it loads its columns."""
         circuit = _one_way(chip.blocks, ahead=True)
         tolerance = chip.circuit.design.learning.tolerance
-        state = settle(circuit, chip.injected(inputs), tolerance=tolerance)
-        state = replace(state, periphery=chip.periphery)
+        state = settle(circuit, chip.injected(inputs), tolerance=tolerance, periphery=chip.periphery)
         rows = None if certify is None else np.arange(min(certify, len(state.ports)))
         return certified(circuit, state, None, None, rows)
 

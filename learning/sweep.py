@@ -19,16 +19,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
 from ..circuits.design import Design
-
-if TYPE_CHECKING:
-    from .data import Dataset
 
 ARMS: dict[str, dict[str, object]] = {
     "none": {"learning.rule": "ep", "homeostat.mode": "off"},
@@ -154,7 +151,9 @@ def run_sweep(
     ``progress(done, total)`` is called after every run. Kill it at any moment: the same call goes on
     where it stopped.
     """
-    digest = _data(sweep.design, data_dir).digest()
+    from .data import load_task
+
+    digest = load_task(sweep.design.task, data_dir).digest()  # no run of a sweep changes it
     staging = out.with_name(out.name + ".runs")
     staging.mkdir(parents=True, exist_ok=True)
     keys = sweep.runs()
@@ -203,22 +202,17 @@ def _watch_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _data(design: Design, data_dir: str | None) -> Dataset:
-    """What a design learns: no run of a sweep changes it."""
-    from .data import load
-
-    return load(design.task.data, data_dir).subset(design.task.train, design.task.test)
-
-
 def stage(sweep: Sweep, key: RunKey, staging: Path, data_dir: str | None, digest: str) -> None:
     """Do one run and stage its file; ``digest`` is that of its data."""
     import h5py
 
     from ..circuits.archive import Run, write_run
     from ..circuits.files import atomic_write
+    from .data import load_task
     from .training import Trainer
 
-    trainer = Trainer.from_design(sweep.run_design(key), _data(sweep.design, data_dir), chip_seed=key.chip)
+    data = load_task(sweep.design.task, data_dir)
+    trainer = Trainer.from_design(sweep.run_design(key), data, chip_seed=key.chip)
     trainer.fit()
     history = trainer.history_arrays()
     history.pop("seconds")  # a sweep's content must not depend on how fast it ran

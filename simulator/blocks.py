@@ -77,6 +77,13 @@ class BlockCircuit:
         return FanIn(lo, hi, np.zeros((self.sizes[post], hi - lo), self.dtype))
 
     @property
+    def derived(self) -> int:
+        """Nodes of the first colour, at the front of the state: they do not couple to each other, so that all
+        others give theirs. 0 for a single colour, which has no others.
+        """
+        return sum(self.sizes[k] for k in self.colours[0]) if len(self.colours) > 1 else 0
+
+    @property
     def swing(self) -> float:
         """Full swing of a port [V]."""
         return self.high - self.low

@@ -131,8 +131,7 @@ def _iterate(
 ) -> Relaxed:
     batch, size = injected.shape
     dtype = np.result_type(injected, circuit.dtype)
-    derived = circuit.colours[0] if len(circuit.colours) > 1 else ()  # a single colour is the iterate itself
-    first = sum(circuit.sizes[k] for k in derived)
+    first = circuit.derived  # the iterate's first node
     voltages, settled_ports = np.empty((batch, size), dtype), np.empty((batch, size), dtype)
     count, status, rows = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.arange(batch)
     ports, nodes, *history = _workspace(circuit, (batch, size, size - first, window), dtype)

@@ -37,7 +37,7 @@ def run(arguments: Any) -> None:
 
     for path in (arguments.out, arguments.plot):
         if path is not None:
-            _check_writable(path)
+            check_writable(path)
     deck = read_spice(arguments.file)
     results = run_deck(deck)
     differences = compare_with_ngspice(arguments.file, deck, results) if arguments.against else None
@@ -48,8 +48,8 @@ def run(arguments: Any) -> None:
         plot_waves(arguments.plot, deck.title, results)
 
 
-def _check_writable(path: Path) -> None:
-    """Found out before the work rather than after it."""
+def check_writable(path: Path) -> None:
+    """Raise ValueError for a file that could not be written: before the work rather than after it."""
     folder = path.absolute().parent
     if path.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"{path}: cannot be written there; name a file in a folder that can be written to")

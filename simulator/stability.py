@@ -31,7 +31,7 @@ def is_contracting(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | 
     """
     coupling = circuit.coupling(nudge_slope)
     scale = np.sqrt(circuit.ports(voltages)[1].astype(np.float64) / circuit.load)  # float32 passes too many
-    n = sum(circuit.sizes[k] for k in circuit.colours[0]) if len(circuit.colours) > 1 else 0
+    n = circuit.derived
     beside = 0.5 * (coupling[:n, n:] + coupling[n:, :n].T) * np.outer(scale[:n], scale[n:])
     among = 0.5 * (coupling[n:, n:] + coupling[n:, n:].T) * np.outer(scale[n:], scale[n:])
     schur = np.eye(len(among)) - among - beside.T @ beside

@@ -21,27 +21,14 @@ from ohmostat.learning.estimators import (
     exact_response,
     one_sided,
 )
-from ohmostat.learning.nudges import CrossEntropy, SquaredError, beta_in_watts
 from ohmostat.learning.rules import Adjoint, EquilibriumPropagation
 
-from .comparing import distance, order
+from .comparing import ENTROPY, FAMILIES, PARTS, SAMPLES, SQUARED, distance, order, watts
 
 Make = Callable[..., Chip]
 Inputs = Callable[..., np.ndarray]
 
-SAMPLES = 3
-SQUARED = SquaredError(np.random.default_rng(1).random((SAMPLES, 4)), 1.0)
-ENTROPY = CrossEntropy(np.random.default_rng(2).normal(size=(3, 4)), np.zeros(3), np.array([0, 1, 2]), 1.0)
-PARTS = {"mismatch.conductance": 0.5, "mismatch.amplifier_gain": 0.15, "learning.init_scale": 0.6}
-FAMILIES = {
-    "twin": {"learning.angle": 60.0},
-    "shared": {"chip.family": "shared", "mismatch.driver_gain": 0.2},
-}
 COLUMNS = ["virtual-ground", "passive"]
-
-
-def watts(chip: Chip, beta: float) -> float:
-    return beta_in_watts(chip.circuit.design, beta)
 
 
 @pytest.mark.parametrize("columns", COLUMNS)

@@ -17,18 +17,14 @@ from ohmostat.learning.asymmetry import cosine
 from ohmostat.learning.catalogue import make_rule
 from ohmostat.learning.contrast import ContrastiveEP, CoupledLearning, HeldOutputs
 from ohmostat.learning.estimators import Exact, Stencil, cauchy, centered, chebyshev, one_sided
-from ohmostat.learning.nudges import Cost, CrossEntropy, SquaredError, beta_in_watts
+from ohmostat.learning.nudges import Cost, SquaredError
 from ohmostat.learning.rules import Adjoint, EquilibriumPropagation
 
-from .comparing import distance, order
+from .comparing import ENTROPY, PARTS, SAMPLES, SQUARED, distance, order, watts
 
 Make = Callable[..., Chip]
 Inputs = Callable[..., np.ndarray]
 
-SAMPLES = 3
-SQUARED = SquaredError(np.random.default_rng(1).random((SAMPLES, 4)), 1.0)
-ENTROPY = CrossEntropy(np.random.default_rng(2).normal(size=(3, 4)), np.zeros(3), np.array([0, 1, 2]), 1.0)
-PARTS = {"mismatch.conductance": 0.5, "mismatch.amplifier_gain": 0.15, "learning.init_scale": 0.6}
 SKEWED = PARTS | {"learning.angle": 60.0}
 BETAS, ETAS = [0.04, 0.02, 0.01], [0.01, 0.005, 0.0025]
 
@@ -43,10 +39,6 @@ def free(twin: Chip, inputs: Inputs) -> Equilibrium:
     state = twin.relax(inputs(SAMPLES))
     assert state.sound.all()
     return state
-
-
-def watts(chip: Chip, beta: float) -> float:
-    return beta_in_watts(chip.circuit.design, beta)
 
 
 # -- the Hebbian contrast --------------------------------------------------------------------------

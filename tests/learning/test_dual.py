@@ -12,20 +12,17 @@ from ohmostat.circuits.circuit import BIAS, INPUT
 from ohmostat.circuits.design import Design
 from ohmostat.learning.data import load
 from ohmostat.learning.dual import DualPropagation
-from ohmostat.learning.nudges import CrossEntropy, SquaredError, beta_in_watts
+from ohmostat.learning.nudges import beta_in_watts
 from ohmostat.learning.rules import Adjoint
 from ohmostat.learning.training import Trainer
 
-from .comparing import distance, order
+from .comparing import ENTROPY, SAMPLES, SQUARED, distance, order
 
 Make = Callable[..., Chip]
 Rebuild = Callable[..., Chip]
 Inputs = Callable[..., np.ndarray]
 
-SAMPLES = 3
 STEP = 2e-9  # S, of a leak of 1e-5
-SQUARED = SquaredError(np.random.default_rng(1).random((SAMPLES, 4)), 1.0)
-ENTROPY = CrossEntropy(np.random.default_rng(2).normal(size=(3, 4)), np.zeros(3), np.array([0, 1, 2]), 1.0)
 NEURONS = {"mismatch.amplifier_gain": 0.15, "mismatch.amplifier_offset": "30mV", "mismatch.capacitance": 0.2}
 MATCHED: dict[str, dict[str, object]] = {
     "twin": NEURONS,

@@ -23,25 +23,16 @@ from ohmostat.learning.feedback import (
     with_correction,
 )
 from ohmostat.learning.homeostat import WeightDecay
-from ohmostat.learning.nudges import CrossEntropy, SquaredError, beta_in_watts
+from ohmostat.learning.nudges import beta_in_watts
 from ohmostat.learning.optimizers import make_optimizer
 from ohmostat.learning.probes import Prober
 from ohmostat.learning.rules import Adjoint, EquilibriumPropagation, LearningRule
 from ohmostat.learning.training import Trainer
 
-from .comparing import distance, order
+from .comparing import ENTROPY, FAMILIES, PARTS, SAMPLES, SQUARED, distance, order
 
 Make = Callable[..., Chip]
 Inputs = Callable[..., np.ndarray]
-
-SAMPLES = 3
-SQUARED = SquaredError(np.random.default_rng(1).random((SAMPLES, 4)), 1.0)
-ENTROPY = CrossEntropy(np.random.default_rng(2).normal(size=(3, 4)), np.zeros(3), np.array([0, 1, 2]), 1.0)
-PARTS = {"mismatch.conductance": 0.5, "mismatch.amplifier_gain": 0.15, "learning.init_scale": 0.6}
-FAMILIES = {
-    "twin": {"learning.angle": 60.0},
-    "shared": {"chip.family": "shared", "mismatch.driver_gain": 0.2},
-}
 
 
 @pytest.fixture(scope="module")

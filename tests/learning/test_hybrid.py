@@ -11,18 +11,15 @@ import pytest
 from ohmostat.circuits.chip import Chip
 from ohmostat.learning.estimators import adjoint_response, centered, chebyshev, exact_response
 from ohmostat.learning.hybrid import Affine, Chain, LinearCost, input_gradient
-from ohmostat.learning.nudges import CrossEntropy, SquaredError, beta_in_watts
+from ohmostat.learning.nudges import SquaredError, beta_in_watts
 
-from .comparing import distance, order
+from .comparing import ENTROPY, PARTS, SAMPLES, distance, order
 
 Make = Callable[..., Chip]
 Rebuild = Callable[..., Chip]
 Inputs = Callable[..., np.ndarray]
 
-SAMPLES = 3
 STEP = 2e-9  # S, of a leak of 1e-5
-ENTROPY = CrossEntropy(np.random.default_rng(2).normal(size=(3, 4)), np.zeros(3), np.array([0, 1, 2]), 1.0)
-PARTS = {"mismatch.conductance": 0.5, "mismatch.amplifier_gain": 0.15, "learning.init_scale": 0.6}
 SKEWED = PARTS | {"learning.angle": 60.0}
 SYMMETRIC = {"learning.init_scale": 0.6, "mismatch.amplifier_gain": 0.15}
 

@@ -13,13 +13,12 @@ from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.equilibrium import Equilibrium
 from ohmostat.circuits.periphery import Periphery
 from ohmostat.learning.estimators import exact_response
-from ohmostat.learning.nudges import CrossEntropy, Nudge, SquaredError
+from ohmostat.learning.nudges import Nudge, SquaredError
 from ohmostat.learning.oscillation import SETTLING, STEPS, Oscillation, continuous, lock_in, trajectory
 
-SAMPLES = 3
+from .comparing import ENTROPY, SAMPLES, SQUARED
+
 TAU, LEAK = 1e-7, 1e-5  # of the default neuron: 1 pF, 10 uS, and a swing of 1 V
-SQUARED = SquaredError(np.random.default_rng(1).random((SAMPLES, 4)), 1.0)
-ENTROPY = CrossEntropy(np.random.default_rng(2).normal(size=(3, 4)), np.zeros(3), np.array([0, 1, 2]), 1.0)
 
 
 @pytest.fixture(scope="module")
