@@ -39,7 +39,7 @@ def design(epochs: int, train: int | None) -> Design:
             "name": "against angle", "neuron.low": 0.0, "neuron.high": 1.0, "device.g_min": 0.0,
             "device.g_max": 1e-2, "mismatch.conductance": 0.0, "homeostat.schedule": "auto",
             "learning.estimator": "exact", "learning.optimizer": "adam", "learning.rate": 1e-4,
-            "learning.schedule": "constant", "learning.epochs": epochs, "learning.init_scale": 0.3,
+            "learning.schedule": "constant", "learning.epochs": epochs, "learning.init_scale": 1.0,
             "learning.input_scale": 1.0, "learning.readout_scale": 1.0, "task.train": train,
         }
     )  # fmt: skip

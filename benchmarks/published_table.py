@@ -1,7 +1,7 @@
 """The Fashion-MNIST table of Laborieux and Zenke (ICLR 2024), on circuits: test error by estimator and |β|.
 
-A `twin` chip without mismatch, 784-256-256-10 and a 10→10 digital readout, σ(u) = 1/(1+e^(2-4u)), batch
-50, SGD 0.01 with momentum 0.9, 50 epochs at a constant rate; feedback starts as the transpose (α = 0) and is
+A `twin` chip without mismatch, 784-256-256-10 and a 10→10 digital readout, σ(u) = 1/(1+e^(2-4u)), all
+weights drawn with standard deviation 1/√fan-in, as the authors' program draws them, batch 50, SGD 0.01 with momentum 0.9, 50 epochs at a constant rate; feedback starts as the transpose (α = 0) and is
 never tied to it. The map is that of docs/physics.md, section 8: W = (g+ - g-)/leak with limits that are never
 hit, β in leak · swing².
 
@@ -29,7 +29,6 @@ from ohmostat.learning import checkpoint
 from ohmostat.learning.data import load
 from ohmostat.learning.training import Trainer
 
-INIT = 0.3  # between neurons, over 1/√fan-in: at 1, half of all free phases settle badly at the start
 PUBLISHED = {"one-sided": 38.4, "cauchy-6": 14.3, "exact": 14.7, "continuous": 17.3}  # [%] at |β| = 0.5
 
 
@@ -69,7 +68,7 @@ def design(cell: Cell, epochs: int) -> Design:
             "device.g_max": 1e-2, "mismatch.conductance": 0.0,
             "learning.estimator": cell.estimator, "learning.nudges": cell.nudges or 2,
             "learning.beta": cell.beta, "learning.rate": 0.01, "learning.schedule": "constant",
-            "learning.epochs": epochs, "learning.init_scale": INIT, "learning.input_scale": 1.0,
+            "learning.epochs": epochs, "learning.init_scale": 1.0, "learning.input_scale": 1.0,
             "learning.readout_scale": 1.0, "homeostat.mode": "off", "task.seed": cell.seed,
         }
     )  # fmt: skip
