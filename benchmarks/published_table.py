@@ -1,9 +1,10 @@
 """The Fashion-MNIST table of Laborieux and Zenke (ICLR 2024), on circuits: test error by estimator and |β|.
 
 A `twin` chip without mismatch, 784-256-256-10 and a 10→10 digital readout, σ(u) = 1/(1+e^(2-4u)), all
-weights drawn with standard deviation 1/√fan-in, as the authors' program draws them, batch 50, SGD 0.01 with momentum 0.9, 50 epochs at a constant rate; feedback starts as the transpose (α = 0) and is
-never tied to it. The map is that of docs/physics.md, section 8: W = (g+ - g-)/leak with limits that are never
-hit, β in leak · swing².
+weights drawn with standard deviation 1/√fan-in, as the authors' program draws them, batch 50, SGD 0.01 with
+momentum 0.9, 50 epochs at a constant rate; feedback starts as the transpose (α = 0) and is never tied to it.
+The map is that of docs/physics.md, section 8: W = (g+ - g-)/leak with limits that are never hit, β in leak ·
+swing².
 
 Every cell (estimator, |β|, seed) is a run of its own, put down in OUT after every epoch and taken up by the
 same command; cells are worked off in the order of what they tell. `--report` prints what is there.
