@@ -93,7 +93,7 @@ def shrunk(trainer: Trainer) -> list[Row]:
     whole = {name: chip.weight(name).copy() for name in couplings(chip)}
     for factor in FACTORS:
         chip.write({name: weight * factor for name, weight in whole.items()})
-        exact, _, _ = trainer.diagnose()
+        exact, *_ = trainer.diagnose()
         cosines = {f"cosine {name}": exact[name] for name in ARRAYS}
         rows.append({"factor": factor, "H / leak²": objective(chip)} | cosines)
     return rows

@@ -198,7 +198,10 @@ class Chip:
                 self.bias[self.blocks.slices[bank.post]] = weight[:, 0]
             else:
                 block = self.blocks.weight(bank.post, bank.pre)
-                block[...] = weight.T if bank.transposed else weight
+                if bank.transposed:
+                    block[...] = weight.T
+                else:
+                    kernels.transpose(weight, block.T)
                 if bank.driven:
                     block *= self.drivers[bank.name]
         kappa, leak = self.circuit.kappa, self.circuit.design.neuron.leak

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..circuits.chip import Chip
 from ..circuits.equilibrium import Equilibrium
-from ..simulator.blocks import Array
+from ..simulator.blocks import Array, BlockCircuit
 from .rules import Gradients
 
 
@@ -152,6 +152,24 @@ def reach(chip: Chip, array: str) -> tuple[Array, Array]:
 def alignment(measured: Gradients, true: Gradients) -> dict[str, float]:
     """Cosine of a gradient to the true one, for every array, over all its devices."""
     return {name: cosine(measured[name].devices(), true[name].devices()) for name in true}
+
+
+def response_alignment(circuit: BlockCircuit, measured: Array, true: Array) -> dict[str, float]:
+    """Cosine of a response (batch, N) [V/W] to the true one in every layer, the mean over the samples.
+
+    The published programs report this one. That of the batch's gradient, :func:`alignment`, is larger: what
+    differs from sample to sample averages out.
+    """
+    layers = range(len(circuit.sizes))
+    return {f"layer{k}": _row_cosines(*(circuit.layer(e, k) for e in (measured, true))) for k in layers}
+
+
+def _row_cosines(a: Array, b: Array) -> float:
+    """Mean of the rows' cosines, those without a direction left out."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    length = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    rows = length > 0
+    return float(np.mean((a * b).sum(axis=1)[rows] / length[rows])) if rows.any() else float("nan")
 
 
 def cosine(a: Array, b: Array) -> float:

@@ -1,7 +1,8 @@
 """Optimisers, in the dimensionless weights ``W = (g+ - g-) / leak`` of the literature.
 
-A gradient ``dL/dW = leak * dL/dw`` goes in, the change ``Δw = leak * ΔW`` [S] comes out, so that a
-published learning rate means here what it means there (physics, section 1: The circuit).
+A gradient ``dL/dw`` [1/S] goes in, a change ``Δw`` [S] comes out; in between it descends in ``W = w / unit``:
+``dL/dW = unit dL/dw``, ``Δw = unit ΔW``. With the leak as unit, a published learning rate means here what it
+means there (physics, section 1: The circuit).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..simulator import kernels
 from ..simulator.blocks import Array
 
 
@@ -20,8 +22,8 @@ class Optimizer(Protocol):
     rate: float
     state: dict[str, Array]
 
-    def step(self, name: str, gradient: Array) -> Array:
-        """Dimensionless change for a dimensionless gradient."""
+    def step(self, name: str, gradient: Array, unit: float = 1.0) -> Array:
+        """The change of weights whose gradient is given; ``unit`` [S] makes them dimensionless."""
 
 
 @dataclass
@@ -32,14 +34,12 @@ class SGD:
     momentum: float = 0.9
     state: dict[str, Array] = field(default_factory=dict)
 
-    def step(self, name: str, gradient: Array) -> Array:
-        if not self.momentum:
-            change: Array = gradient * gradient.dtype.type(-self.rate)
-            return change
-        m = self.state.setdefault(f"{name}/m", np.zeros_like(gradient))
-        m *= gradient.dtype.type(self.momentum)
-        m += gradient
-        change = m * gradient.dtype.type(-self.rate)
+    def step(self, name: str, gradient: Array, unit: float = 1.0) -> Array:
+        one = gradient.dtype.type
+        m = self.state.setdefault(f"{name}/m", np.zeros(gradient.shape, gradient.dtype))
+        change = np.empty_like(m)
+        flat = m.reshape(-1), np.ascontiguousarray(gradient).reshape(-1)
+        kernels.descend(*flat, one(self.momentum), one(unit), one(self.rate), change.reshape(-1))
         return change
 
 
@@ -50,8 +50,9 @@ class Adam:
     rate: float
     state: dict[str, Array] = field(default_factory=dict)
 
-    def step(self, name: str, gradient: Array) -> Array:
+    def step(self, name: str, gradient: Array, unit: float = 1.0) -> Array:
         one = gradient.dtype.type
+        gradient = gradient * one(unit)
         m = self.state.setdefault(f"{name}/m", np.zeros_like(gradient))
         v = self.state.setdefault(f"{name}/v", np.zeros_like(gradient))
         t = self.state.setdefault(f"{name}/t", np.zeros(1))
@@ -59,7 +60,7 @@ class Adam:
         m += one(0.1) * (gradient - m)
         v += one(0.001) * (gradient * gradient - v)
         rate = self.rate / (1 - 0.9 ** t[0])
-        change: Array = one(-rate) * m / (np.sqrt(v * one(1 / (1 - 0.999 ** t[0]))) + one(1e-8))
+        change: Array = one(-rate * unit) * m / (np.sqrt(v * one(1 / (1 - 0.999 ** t[0]))) + one(1e-8))
         return change
 
 

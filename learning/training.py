@@ -43,8 +43,9 @@ class Epoch:
     """What is recorded after each epoch (epoch 0: before training). Shares are of samples.
 
     ``loss``: mean over the epoch (NaN at epoch 0). ``alignment``: cosine of EP's exact-response gradient
-    (β → 0) to the adjoint's, by array, on a fixed set of samples; ``measured``: that of the rule's own
-    gradient, finite nudge and all. ``angle``: between forward and feedback weights [degrees], by forward
+    (β → 0) to the adjoint's, by array, on a fixed set of samples; ``response``: that of the exact response
+    itself, by layer, sample by sample, their mean; ``measured``: that of the rule's own gradient, finite
+    nudge and all. ``angle``: between forward and feedback weights [degrees], by forward
     array. ``symmetry``: ``|S|/(|S|+|A|)`` of J̃ at one sample, ``symmetry_after`` the best diagonal.
     ``unsettled`` (free) and ``unsettled_nudged`` during training, ``unsettled_test``; ``left_out`` of the
     updates; ``unstable`` and ``jumped`` among certified samples. ``sweeps``: mean per free phase.
@@ -56,6 +57,7 @@ class Epoch:
     loss: float
     accuracy: float
     alignment: dict[str, float]
+    response: dict[str, float]
     measured: dict[str, float]
     angle: dict[str, float]
     symmetry: float
@@ -233,10 +235,10 @@ class Trainer:
         if tally is not None:
             tally.add(free, update, cost.value(free.outputs, np.arange(len(x))))
         changes = self._correction(x, free)
-        leak = chip.dtype.type(self.design.neuron.leak)
+        leak = self.design.neuron.leak
         for name, gradient in update.gradients.items():
-            slope = gradient.along_pair(chip.devices[name].target) * leak
-            change = self.optimizer.step(name, slope) * leak
+            slope = gradient.along_pair(chip.devices[name].target)
+            change = self.optimizer.step(name, slope, leak)
             changes[name] = changes[name] + change if name in changes else change
         if isinstance(cost, CrossEntropy):
             self._train_readout(cost, free, update.valid)
@@ -309,12 +311,13 @@ class Trainer:
 
     def _record(self, tally: Tally, began: float, report: Callable[[Epoch | None], None]) -> None:
         accuracy, unsettled_test = self.evaluate()
-        exact, measured, symmetry = self.diagnose()
+        exact, response, measured, symmetry = self.diagnose()
         spent = self.homeostat.spent if self.homeostat else Spent()
         epoch = Epoch(
             epoch=len(self.history),
             accuracy=accuracy,
             alignment=exact,
+            response=response,
             measured=measured,
             angle=asymmetry.weight_angles(self.chip),
             symmetry=symmetry.measure,
@@ -348,18 +351,19 @@ class Trainer:
         best: Array = np.argmax(scores, axis=1)
         return best
 
-    def diagnose(self) -> tuple[dict[str, float], dict[str, float], asymmetry.Symmetry]:
-        """On the fixed samples: cosine to the adjoint's gradient by array, of EP's exact response and of
-        what the rule measures; and the symmetry of J̃ at the first of them.
+    def diagnose(self) -> tuple[dict[str, float], dict[str, float], dict[str, float], asymmetry.Symmetry]:
+        """On the fixed samples: cosine to the adjoint's gradient by array, of EP's exact response; that of
+        the response itself by layer; that of what the rule measures; and the symmetry of J̃ at the first.
         """
         x = self.inputs(self.data.test_x[:ALIGNMENT_SAMPLES])
         free = self.rule.relax(self.chip, x, 0)
         cost = self.cost(self.data.test_y[:ALIGNMENT_SAMPLES])
-        true = contracted(self.chip, x, free, adjoint_response(free, cost)).gradients
-        ep = contracted(self.chip, x, free, exact_response(free, cost)).gradients
-        exact = asymmetry.alignment(ep, true)
+        ep, adjoint = exact_response(free, cost), adjoint_response(free, cost)
+        true = contracted(self.chip, x, free, adjoint).gradients
+        exact = asymmetry.alignment(contracted(self.chip, x, free, ep).gradients, true)
+        response = asymmetry.response_alignment(free.circuit, ep.epsilon, adjoint.epsilon)
         measured = asymmetry.alignment(self.rule.update(self.chip, x, free, cost, 0).gradients, true)
-        return exact, measured, asymmetry.symmetry(free)
+        return exact, response, measured, asymmetry.symmetry(free)
 
 
 def make_homeostat(design: Design, seed: int) -> Controller | None:

@@ -26,10 +26,16 @@ from . import neurons
 
 Array = NDArray[Any]
 
+UNCOPIED = 100**3  # multiplications in a product that OpenBLAS makes from its factors as they lie
+ALIGNED = 32  # columns of a strip, or a multiple of it: whole vectors of a kernel
+
 
 @dataclass
 class FanIn:
-    """What drives one layer: ports ``lo : hi`` of the state, through ``weight`` (n, hi - lo) [S]."""
+    """What drives one layer: ports ``lo : hi`` of the state, through ``weight`` (n, hi - lo) [S].
+
+    Its columns lie in one piece each, so that the products ``ports @ weight.T`` read them as they lie.
+    """
 
     lo: int
     hi: int
@@ -74,7 +80,7 @@ class BlockCircuit:
         drivers = [self.slices[pre] for k, pre in self.couplings if k == post]
         lo = min((s.start for s in drivers), default=0)
         hi = max((s.stop for s in drivers), default=0)
-        return FanIn(lo, hi, np.zeros((self.sizes[post], hi - lo), self.dtype))
+        return FanIn(lo, hi, np.zeros((self.sizes[post], hi - lo), self.dtype, order="F"))
 
     @property
     def derived(self) -> int:
@@ -159,6 +165,16 @@ class BlockCircuit:
             full = full.astype(np.result_type(full, nudge_slope))
             full[self.output, self.output] += nudge_slope
         return full
+
+
+def strips(batch: int, fan_in: int, width: int) -> list[slice]:
+    """Columns of a product (batch, fan_in) x (fan_in, width) to be multiplied one strip after the other.
+
+    OpenBLAS copies both factors of a product before it multiplies, unless it is a small one; a batch of 50
+    has too few rows to pay for the copy of its weights (256 x 256: 62 instead of 73 µs).
+    """
+    step = max(UNCOPIED // (batch * fan_in * ALIGNED), 1) * ALIGNED if batch and fan_in else width
+    return [slice(first, min(first + step, width)) for first in range(0, width, step)]
 
 
 def multiply(drivers: Array, weight: Array, out: Array) -> None:

@@ -313,6 +313,30 @@ def anderson(
 
 
 @compiled()
+def transpose(source, target):
+    """``target = source^T``, by 16 rows of the source at a time, which the cache holds."""
+    rows, columns = source.shape
+    whole = rows - rows % 16
+    for first in range(0, whole, 16):
+        for j in range(columns):
+            out = target[j]
+            for i in range(16):
+                out[first + i] = source[first + i, j]
+    for i in range(whole, rows):
+        for j in range(columns):
+            target[j, i] = source[i, j]
+
+
+@compiled(fastmath=FAST)
+def descend(momentum, gradient, keep, unit, rate, change):
+    """``m = keep m + unit gradient`` in place, and ``change = -rate unit m``; all flat."""
+    for i in range(momentum.shape[0]):
+        m = keep * momentum[i] + unit * gradient[i]
+        momentum[i] = m
+        change[i] = -rate * (unit * m)
+
+
+@compiled()
 def program_pairs(target, actual, deviation, step, change, g_min, g_max, weight):
     """Move differential pairs by ``change`` [S] and refresh ``weight = g+ - g-``, device by device.
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels, neurons
-from .blocks import Array, BlockCircuit, multiply
+from .blocks import Array, BlockCircuit, multiply, strips
 
 WINDOW = 3  # differences kept by Anderson's acceleration, two at first: more gains nothing on these circuits
 NudgeCurrent = Callable[[Array, Array], Array]
@@ -189,8 +189,10 @@ class _Sweep:
             products = []
             for k in members:
                 fan, where = circuit.fan_in[k], circuit.slices[k]
-                outputs = ports[:, where] if self.nudge is not None and where == circuit.output else None
-                products.append((ports[:, fan.lo : fan.hi], fan.weight.T, nodes[:, where], outputs))
+                drivers, column, weight = ports[:, fan.lo : fan.hi], nodes[:, where], fan.weight.T
+                cut = [(drivers, weight[:, s], column[:, s]) for s in strips(self.active, *weight.shape)]
+                nudged = self.nudge is not None and where == circuit.output
+                products.append((cut, column, ports[:, where] if nudged else None))
             first, last = circuit.slices[members[0]].start, circuit.slices[members[-1]].stop
             self.colours.append((products, first, last))
 
@@ -204,8 +206,9 @@ class _Sweep:
         if len(rows) != self.active:
             self._bind(ports, nodes)
         for products, first, last in self.colours:
-            for drivers, weight, column, outputs in products:
-                self.product(drivers, weight, column)
+            for cut, column, outputs in products:
+                for factors in cut:
+                    self.product(*factors)
                 if outputs is not None and self.nudge is not None:
                     column += self.nudge(outputs, rows)
             kernels.activate(self.nodes, self.injected, rows, first, last, *self.curve, ports)
