@@ -77,8 +77,8 @@ def claim(result: SweepResult) -> str:
         f"the {what} {c['none']:.3f} without, {c['homeostat']:.3f} with" for what, c in cosines.items()
     )
     return (
-        f"first-layer cosine at {result.angles[-1]:g}° after {epochs} epochs: {found}. Claimed of the response's "
-        f"at 90°: below {WITHOUT} and above {WITH}: " + ("holds" if holds else "does NOT hold")
+        f"first-layer cosine at {result.angles[-1]:g}° after {epochs} epochs: {found}. Claimed of the "
+        f"response's at 90°: below {WITHOUT} and above {WITH}: " + ("holds" if holds else "does NOT hold")
     )
 
 

@@ -140,6 +140,8 @@ def _iterate(
         sweep.undriven(ports, rows, first, nodes)
     else:
         ports[...] = start
+        if nudge is not None:
+            sweep.output(ports, rows, nodes)
     history[0][0] = ports[:, first:]  # the iterate
 
     active = batch
@@ -200,6 +202,14 @@ class _Sweep:
         """Settle the nodes from ``first`` on, those of the iterate, on their injected currents alone."""
         nodes[:, first:] = 0
         kernels.activate(nodes, self.injected, rows, first, ports.shape[1], *self.curve, ports)
+
+    def output(self, ports: Array, rows: Array, nodes: Array) -> None:
+        """Settle the output layer alone: all that a first sweep under a nudge moves, from an equilibrium."""
+        fan, where = self.circuit.fan_in[len(self.circuit.sizes) - 1], self.circuit.output
+        self.product(ports[:, fan.lo : fan.hi], fan.weight.T, nodes[:, where])
+        assert self.nudge is not None
+        nodes[:, where] += self.nudge(ports[:, where], rows)
+        kernels.activate(nodes, self.injected, rows, where.start, where.stop, *self.curve, ports)
 
     def __call__(self, ports: Array, rows: Array, nodes: Array) -> None:
         """``nodes`` (m, N) takes the synapses' currents [A], and then the voltages."""
