@@ -5,7 +5,8 @@ weights drawn with standard deviation 1/√fan-in, as the authors' program draws
 momentum 0.9, 50 epochs at a constant rate; feedback starts as the transpose (α = 0) and is never tied to it.
 The map is that of docs/physics.md, section 6: W = (g+ - g-)/leak with limits that are never hit, β in leak ·
 swing². The authors' program adds +β ∂L/∂s to the outputs: their single nudge leads away from the target,
-which is "negative" here; "one-sided" leads toward it.
+which is "negative" here; "one-sided" leads toward it. Their program leaves no sample out for its jumps, nor
+does this one; phases that have not settled are left out here alone.
 
 Every cell (estimator, |β|, seed) is a run of its own, put down in OUT after every epoch and taken up by the
 same command; cells are worked off in the order of what they tell. `--report` prints what is there.
@@ -69,8 +70,8 @@ def design(cell: Cell, epochs: int) -> Design:
             "name": "published table", "neuron.low": 0.0, "neuron.high": 1.0, "device.g_min": 0.0,
             "device.g_max": 1e-2, "mismatch.conductance": 0.0,
             "learning.estimator": cell.estimator, "learning.nudges": cell.nudges or 2,
-            "learning.beta": cell.beta, "learning.rate": 0.01, "learning.schedule": "constant",
-            "learning.epochs": epochs, "learning.init_scale": 1.0, "learning.input_scale": 1.0,
+            "learning.beta": cell.beta, "learning.jumps": "take", "learning.rate": 0.01,
+            "learning.schedule": "constant", "learning.epochs": epochs, "learning.init_scale": 1.0, "learning.input_scale": 1.0,
             "learning.readout_scale": 1.0, "homeostat.mode": "off", "task.seed": cell.seed,
         }
     )  # fmt: skip

@@ -208,6 +208,8 @@ class LearningSpec(Spec):
     period: float = _number(50.0, "", positive(1e6),
         "lock-in and continuous only: of the nudge, in units of capacitance / leak")
     beta: float = _number(0.005, "", positive(100.0), "nudge, in units of leak * swing^2")
+    jumps: str = _choice("of a sample whose response is not smooth: docs/estimators.md",
+        "leave-out", "take")
     cost: str = _choice("cross-entropy has a digital readout, so any number of outputs",
         "cross-entropy", "squared-error")
     optimizer: str = _choice("how the conductances follow the gradient", "sgd", "adam")

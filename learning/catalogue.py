@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..circuits.design import Design
 from ..circuits.specs import refuse
@@ -12,7 +13,7 @@ from .dual import DualPropagation
 from .estimators import Estimator, Exact, Stencil, cauchy, centered, chebyshev, one_sided
 from .feedback import AntisymmetricFeedback, KolenPollack, ProductFeedback
 from .nudges import beta_in_watts
-from .oscillation import continuous, lock_in
+from .oscillation import Oscillation, continuous, lock_in
 from .probes import Prober
 from .rules import Adjoint, EquilibriumPropagation, LearningRule
 
@@ -46,7 +47,10 @@ def make_estimator(design: Design) -> Estimator:
     """The estimator of the response that a design's ``[learning]`` section names."""
     learning = design.learning
     beta, period = beta_in_watts(design, learning.beta), learning.period * design.neuron.tau
-    return ESTIMATORS[learning.estimator](beta, learning.nudges, period)
+    estimator = ESTIMATORS[learning.estimator](beta, learning.nudges, period)
+    if isinstance(estimator, Stencil | Oscillation):
+        return replace(estimator, judged=learning.jumps == "leave-out")
+    return estimator
 
 
 def _make_stencil(design: Design) -> Stencil:

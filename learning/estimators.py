@@ -74,13 +74,17 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True)
 class Stencil:
-    """A differentiation rule on nudges ``x_k β``; ``β`` in watts. The free state itself is free (x = 0)."""
+    """A differentiation rule on nudges ``x_k β``; ``β`` in watts. The free state itself is free (x = 0).
+
+    ``judged``: whether responses that are not smooth are left out.
+    """
 
     name: str
     nodes: tuple[complex, ...]
     weights: tuple[complex, ...]
     beta: float
     seconds: float = 0.0
+    judged: bool = True
 
     @property
     def relaxations(self) -> int:
@@ -100,16 +104,15 @@ class Stencil:
     def response(self, free: Phase, cost: Cost, certify: int | None = None) -> Response:
         """Measure ``ds*/dβ`` of the free equilibria by relaxing their circuit under every nudge.
 
-        A sample is left out where a phase did not settle or failed its certificate, or where its shifts under
-        real nudges of both signs are not smooth (:func:`is_smooth`) and its ``ε`` is larger than that of
-        every smooth one: often a jump to another branch, ``1/β`` times which would drown the batch. (Jumps
-        under both of two nudges, each along its own push, pass; the release test of a certified sample sees
-        them.) That is judged by the ports themselves, less what the sources' offsets shift; ``ε`` is what
-        the chip's amplifiers read.
+        A sample is left out where a phase did not settle or failed its certificate, or, if ``judged``, where
+        its shifts under real nudges of both signs are not smooth (:func:`is_smooth`): that is no derivative,
+        often a jump to another branch, and ``1/β`` times it would drown the batch. (Jumps under both of two
+        nudges, each along its own push, pass; the release test of a certified sample sees them.) That is
+        judged by the ports themselves, less what the sources' offsets shift; ``ε`` is what the chip's
+        amplifiers read.
         """
         samples, dtype, chip = len(free.ports), free.ports.dtype, periphery(free)
         epsilon, valid, states = np.zeros_like(free.ports), free.sound, []
-        smooth: Array = np.ones(samples, bool)
         offsets, taken = offset_shifts(free, cost), samples  # taken: readings, of the free state
         for nodes, weights in self._real_and_complex():
             beta = (nodes * self.beta).astype(precision(nodes, dtype))
@@ -121,10 +124,9 @@ class Stencil:
             scaled = (weights / self.beta).astype(shifts.dtype)
             epsilon += np.tensordot(scaled, read, axes=1).real.astype(dtype)
             valid = valid & state.sound.reshape(len(nodes), samples).all(axis=0)
-            if not np.iscomplexobj(self.nodes):
-                smooth = is_smooth(nodes, shifts - offsets, len(nodes))
+            if self.judged and not np.iscomplexobj(self.nodes):
+                valid &= is_smooth(nodes, shifts - offsets, len(nodes))
             states.append(state)
-        valid = valid & ~drowning(epsilon, valid & smooth)
         epsilon[~valid] = 0
         return Response(epsilon, valid, _joined(states), measured=True)
 
@@ -154,13 +156,6 @@ def offset_shifts(free: Phase, cost: Cost) -> Array | float:
 def precision(nodes: Array, ports: np.dtype[Any]) -> np.dtype[Any]:
     """Of the ports under nudges at ``nodes``: their own, or its complex kin."""
     return np.result_type(ports, np.complex64) if np.iscomplexobj(nodes) else ports
-
-
-def drowning(epsilon: Array, trusted: Array) -> Array:
-    """Which samples' ``epsilon`` (batch, N) outweighs that of every ``trusted`` (batch,) one."""
-    size = np.linalg.norm(epsilon, axis=1)
-    larger: Array = ~(size <= size[trusted].max(initial=0.0))
-    return larger
 
 
 def is_smooth(nodes: Array, shifts: Array, terms: int) -> Array:

@@ -22,7 +22,6 @@ from ..simulator.blocks import Array
 from .estimators import (
     Phase,
     Response,
-    drowning,
     is_smooth,
     offset_shifts,
     periphery,
@@ -51,6 +50,7 @@ class Oscillation:
     period: float
     terms: int = 2
     relaxations: int = 1  # the free phase
+    judged: bool = True  # whether responses that are not smooth are left out
 
     @property
     def seconds(self) -> float:
@@ -61,18 +61,18 @@ class Oscillation:
         """Measure ``ds*/dβ`` of the free equilibria, from where the oscillation starts.
 
         As in :meth:`.Stencil.response`, a sample is left out where a step did not settle, where the shifts
-        under real nudges are not smooth and weigh more than all that are, and where it did not return to its
-        free state when it was released afterwards (which all are: ``certify`` does not matter).
+        under real nudges are not smooth, and where it did not return to its free state when it was released
+        afterwards (which all are: ``certify`` does not matter).
         """
         nodes, weights = np.asarray(self.nodes), np.asarray(self.weights) / self.beta
         shifts, end = trajectory(free, cost, nodes * self.beta, self.period)
         end = _released(end, free, cost)
         moved = shifts - offset_shifts(free, cost)
         valid = free.sound & end.sound
-        smooth = np.iscomplexobj(nodes) or is_smooth(nodes, moved, self.terms)
+        if self.judged and not np.iscomplexobj(nodes):
+            valid &= is_smooth(nodes, moved, self.terms)
         read = periphery(free).read_shifts(shifts, len(free.ports))
         epsilon = np.tensordot(weights.astype(read.dtype), read, axes=1).real.astype(free.ports.dtype)
-        valid = valid & ~drowning(epsilon, valid & smooth)
         epsilon[~valid] = 0
         return Response(epsilon, valid, end, measured=True)
 

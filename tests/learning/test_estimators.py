@@ -231,6 +231,13 @@ def test_every_estimator_of_a_design_measures_the_response(
         assert errors([estimator], chip.relax(inputs(SAMPLES)), COSTS["squared"])[0] < 0.01
 
 
+@pytest.mark.parametrize("estimator", ["centered", "chebyshev", "lock-in"])
+def test_a_design_says_what_of_jumps(make_chip: Callable[..., Chip], estimator: str) -> None:
+    for jumps, judged in (("leave-out", True), ("take", False)):
+        design = make_chip({"learning.estimator": estimator, "learning.jumps": jumps}).circuit.design
+        assert make_estimator(design).judged is judged
+
+
 def test_exact_is_an_estimator(free: Equilibrium) -> None:
     cost = COSTS["entropy"]
     response = Exact().response(free, cost, 0)

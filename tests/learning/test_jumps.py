@@ -83,6 +83,8 @@ def test_a_jump_of_one_phase_is_left_out(latch: Chip) -> None:
     assert free.sound.all() and response.nudged.sound.all()
     assert not response.valid.any() and not response.epsilon.any()
     assert centered(0.02 * LEAK).response(free, cost, certify=0).valid.all()
+    taken = replace(centered(0.8 * LEAK), judged=False).response(free, cost, certify=0)
+    assert taken.valid.all() and np.abs(taken.epsilon).max() > 0.5 / LEAK
 
 
 def test_jumps_of_both_phases_along_their_pushes_pass_until_they_are_released(three_level: Chip) -> None:
