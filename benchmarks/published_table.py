@@ -71,8 +71,9 @@ def design(cell: Cell, epochs: int) -> Design:
             "device.g_max": 1e-2, "mismatch.conductance": 0.0,
             "learning.estimator": cell.estimator, "learning.nudges": cell.nudges or 2,
             "learning.beta": cell.beta, "learning.jumps": "take", "learning.rate": 0.01,
-            "learning.schedule": "constant", "learning.epochs": epochs, "learning.init_scale": 1.0, "learning.input_scale": 1.0,
-            "learning.readout_scale": 1.0, "homeostat.mode": "off", "task.seed": cell.seed,
+            "learning.schedule": "constant", "learning.epochs": epochs, "learning.init_scale": 1.0,
+            "learning.input_scale": 1.0, "learning.readout_scale": 1.0, "homeostat.mode": "off",
+            "task.seed": cell.seed,
         }
     )  # fmt: skip
 
@@ -104,10 +105,12 @@ def report(out: Path) -> dict[str, Any]:
         if not path.exists():
             continue
         history = json.loads(path.read_text())
+        error = 100 * (1 - np.array(history["accuracy"]))
         found[cell.name] = {
-            "epochs": len(history["accuracy"]) - 1,
-            "test error [%]": round(100 * (1 - history["accuracy"][-1]), 2),
-            "best [%]": round(100 * (1 - max(history["accuracy"])), 2),
+            "epochs": len(error) - 1,
+            "test error [%]": round(error[-1], 2),
+            "mean and sd of the last ten [%]": [round(error[-10:].mean(), 2), round(error[-10:].std(), 2)],
+            "best [%]": round(error.min(), 2),
             "first-layer cosine": round(history["alignment/forward0"][-1], 3),
             "measured cosine": round(history["measured/forward0"][-1], 3),
             "left out": round(float(np.mean(history["left_out"][1:] or [0.0])), 4),
