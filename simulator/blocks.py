@@ -173,7 +173,7 @@ def strips(batch: int, fan_in: int, width: int) -> list[slice]:
     OpenBLAS copies both factors of a product before it multiplies, unless it is a small one; a batch of 50
     has too few rows to pay for the copy of its weights (256 x 256: 62 instead of 73 µs).
     """
-    step = max(UNCOPIED // (batch * fan_in * ALIGNED), 1) * ALIGNED if batch and fan_in else width
+    step = max(UNCOPIED // (batch * fan_in * ALIGNED), 1) * ALIGNED if batch and fan_in else max(width, 1)
     return [slice(first, min(first + step, width)) for first in range(0, width, step)]
 
 

@@ -10,7 +10,15 @@ import pytest
 
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.equilibrium import Equilibrium
-from ohmostat.learning.asymmetry import alignment, best_rates, cosine, objective, symmetry, weight_angles
+from ohmostat.learning.asymmetry import (
+    alignment,
+    best_rates,
+    cosine,
+    objective,
+    response_alignment,
+    symmetry,
+    weight_angles,
+)
 from ohmostat.learning.estimators import adjoint_response, exact_response
 from ohmostat.learning.nudges import Cost, SquaredError
 from ohmostat.learning.rules import gradients
@@ -210,3 +218,14 @@ def test_on_a_loop_the_objective_is_the_sum_of_squares_and_its_slope_decay(
     assert total == pytest.approx(np.sum((jacobian - jacobian.T) ** 2) / 2, rel=1e-12)
     assert set(slopes) == {"forward1", "forward2", "feedback2"}
     assert all(np.array_equal(slope, 2 * chip.weight(name)) for name, slope in slopes.items())
+
+
+def test_alignment_of_responses_is_the_mean_over_samples(make_chip: Callable[..., Chip]) -> None:
+    circuit = make_chip().blocks
+    true = np.random.default_rng(0).normal(size=(4, circuit.size))
+    measured = (
+        true * np.array([2.0, 0.5, -1.0, 0.0])[:, None]
+    )  # two along it, one against, one that says nothing
+    found = response_alignment(circuit, measured, true)
+    assert found == pytest.approx({f"layer{k}": 1 / 3 for k in range(len(circuit.sizes))})
+    assert all(np.isnan(value) for value in response_alignment(circuit, 0 * true, true).values())
