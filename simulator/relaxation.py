@@ -192,7 +192,9 @@ class _Sweep:
             for k in members:
                 fan, where = circuit.fan_in[k], circuit.slices[k]
                 drivers, column, weight = ports[:, fan.lo : fan.hi], nodes[:, where], fan.weight.T
-                cut = [(drivers, weight[:, s], column[:, s]) for s in strips(self.active, *weight.shape)]
+                # a complex product is two real ones, made from a copy: once, not once a strip
+                several = strips(self.active, *weight.shape) if self.product is np.matmul else [slice(None)]
+                cut = [(drivers, weight[:, s], column[:, s]) for s in several]
                 nudged = self.nudge is not None and where == circuit.output
                 products.append((cut, column, ports[:, where] if nudged else None))
             first, last = circuit.slices[members[0]].start, circuit.slices[members[-1]].stop

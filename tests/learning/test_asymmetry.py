@@ -223,9 +223,8 @@ def test_on_a_loop_the_objective_is_the_sum_of_squares_and_its_slope_decay(
 def test_alignment_of_responses_is_the_mean_over_samples(make_chip: Callable[..., Chip]) -> None:
     circuit = make_chip().blocks
     true = np.random.default_rng(0).normal(size=(4, circuit.size))
-    measured = (
-        true * np.array([2.0, 0.5, -1.0, 0.0])[:, None]
-    )  # two along it, one against, one that says nothing
+    along = np.array([2.0, 0.5, -1.0, 0.0])[:, None]  # two with it, one against, one that says nothing
+    measured = along * true
     found = response_alignment(circuit, measured, true)
     assert found == pytest.approx({f"layer{k}": 1 / 3 for k in range(len(circuit.sizes))})
     assert all(np.isnan(value) for value in response_alignment(circuit, 0 * true, true).values())

@@ -211,9 +211,9 @@ def test_beyond_the_radius_of_convergence_chebyshev_converges_and_cauchy_does_no
 
     By how much Cauchy errs there depends on the branch that each complex state is found on.
     """
-    cost, beta = COSTS["squared"], beta_in_watts(asymmetric.circuit.design, 0.75)
+    cost, beta = COSTS["squared"], beta_in_watts(asymmetric.circuit.design, 0.77)
     exact = exact_response(free, cost).epsilon[1:]
-    for family, least, most in ((cauchy, 0.01, 1), (chebyshev, 0, 1e-5)):
+    for family, least, most in ((cauchy, 0.03, 1), (chebyshev, 0, 1e-5)):
         epsilon = family(beta, 16).response(free, cost, certify=0).epsilon[1:]
         error = np.linalg.norm(epsilon - exact, axis=1) / np.linalg.norm(exact, axis=1)
         assert (least < error).all() and (error < most).all()
