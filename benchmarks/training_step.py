@@ -1,14 +1,17 @@
 """A training step beside its matrix products alone, and beside plain NumPy that relaxes as published.
 
 784-256-256-10, `twin`, batch 50, centered EP to 1e-5 of full swing, float32, without a homeostat. Timed in
-turn, in one process, medians over many steps of a chip that has trained for an epoch:
+one process, each on the same batches in turn, from the same chip, which has trained for an epoch:
 
 * the step of `learning.training`: free phase, two nudged phases, contraction, momentum, programming of every
-  device, readout; one BLAS thread;
-* its matrix products alone: the same shapes, on the samples still active in every sweep, and the contraction;
+  device, readout; on one thread, and on two (`learning.threads`);
+* its matrix products alone, on one thread: the same shapes, on the samples still active in every sweep, and
+  the contraction;
 * the same step in plain NumPy with synchronous relaxation, s ← f(I(s)) for all layers at once (as the public
-  JAX program of Laborieux and Zenke relaxes), until no port moves by more than 1e-5 of the swing; on all
-  BLAS threads.
+  JAX program of Laborieux and Zenke relaxes), until no port moves by more than 1e-5 of the swing; on two BLAS
+  threads.
+
+Ratios are medians over batches of the times on the same one; ten batches before them are not counted.
 
 The public program's own time, 57 ms on a machine of two cores, is from `landscape` (150 free and 20 nudged
 steps of a fixed count, where neither is asked whether it has settled).
@@ -34,7 +37,8 @@ from ohmostat.learning.nudges import Cost, beta_in_watts
 from ohmostat.learning.training import Trainer
 from ohmostat.simulator.blocks import Array
 
-TOLERANCE, STEPS = 1e-5, 40
+TOLERANCE = 1e-5
+WARM, BATCHES, REPEATS = 10, 20, 6  # the first repeat is not counted: it may compile
 PUBLISHED_MS = 57.0
 
 
@@ -135,36 +139,54 @@ def phases(trainer: Trainer, x: Array, labels: Array) -> tuple[Equilibrium, Arra
     return free, nudged.sweeps
 
 
+def measured(trainer: Trainer, plain: PlainNumpy, batches: list[tuple[Array, Array]]) -> dict[str, Array]:
+    """Times [ms] of every arm on the same batches, one arm after the other from the same chip."""
+    chip: Chip = trainer.chip
+    alone, sweeps = [], []
+    for images, labels in batches:
+        x = trainer.inputs(images)
+        free, nudged = phases(trainer, x, labels)
+        alone.append(products(trainer, x, free.sweeps, nudged))
+        sweeps.append(float(free.sweeps.mean()))
+    steps = [partial(trainer.step, *batch) for batch in batches]
+    found: dict[str, Array] = {}
+    for name, runs, threads in (
+        ("products", alone, 1), ("step", steps, 1), ("step, 2 threads", steps, 2),
+        ("plain NumPy", [partial(plain.step, *batch) for batch in batches], 2),
+    ):  # fmt: skip
+        saved = {key: (a.target.copy(), a.actual.copy()) for key, a in chip.devices.items()}
+        chip.blocks.threads = threads
+        time.sleep(0.1)  # by then, threads that wait for more have let go of their cores
+        with threadpool_limits(threads if name == "plain NumPy" else 1, user_api="blas"):
+            found[name] = 1e3 * np.array([timed(run) for run in runs])[WARM:]
+        for key, (target, actual) in saved.items():
+            chip.devices[key].target[...], chip.devices[key].actual[...] = target, actual
+        chip.refresh()
+        chip.blocks.threads = 1
+    return {**found, "free sweeps": np.array(sweeps)}
+
+
 def main() -> None:
     """Measure and print."""
     trainer = trained()
     plain = PlainNumpy(trainer)
-    chip: Chip = trainer.chip
-    times: dict[str, list[float]] = {"step": [], "products": [], "plain NumPy": []}
-    sweeps: list[float] = []
-    for epoch in (2, 3):
-        for images, labels in list(trainer.batches(epoch))[: STEPS // 2 + 3]:
-            x = trainer.inputs(images)
-            free, nudged = phases(trainer, x, labels)
-            sweeps.append(float(free.sweeps.mean()))
-            alone = products(trainer, x, free.sweeps, nudged)
-            saved = {name: (a.target.copy(), a.actual.copy()) for name, a in chip.devices.items()}
-            with threadpool_limits(1, user_api="blas"):
-                alone()
-                times["products"].append(timed(alone))
-                times["step"].append(timed(partial(trainer.step, images, labels)))
-            for name, (target, actual) in saved.items():  # so that all see the same chip
-                chip.devices[name].target[...], chip.devices[name].actual[...] = target, actual
-            chip.refresh()
-            times["plain NumPy"].append(timed(partial(plain.step, images, labels)))
-    ms = {name: 1e3 * np.array(values[3:]) for name, values in times.items()}
+    parts = []
+    for epoch in range(2, 2 + REPEATS):
+        parts.append(measured(trainer, plain, list(trainer.batches(epoch))[: WARM + BATCHES]))
+    ms = {name: np.concatenate([part[name] for part in parts[1:]]) for name in parts[0]}
+    sweeps = ms.pop("free sweeps")
+
+    def ratio(a: str, b: str) -> float:
+        return round(float(np.median(ms[a] / ms[b])), 2)
+
     print(json.dumps({
         "ms": {name: round(float(np.median(values)), 2) for name, values in ms.items()},
-        "step / products": round(float(np.median(ms["step"] / ms["products"])), 2),
-        "plain NumPy / step": round(float(np.median(ms["plain NumPy"] / ms["step"])), 2),
+        "step / products": ratio("step", "products"),
+        "plain NumPy / step": ratio("plain NumPy", "step"),
+        "plain NumPy / step, both on 2 threads": ratio("plain NumPy", "step, 2 threads"),
         "step / published JAX (57 ms, another program, another day)":
             round(float(np.median(ms["step"])) / PUBLISHED_MS, 3),
-        "free sweeps": round(float(np.mean(sweeps)), 1),
+        "free sweeps": round(float(sweeps.mean()), 1),
         "synchronous sweeps (mean of free and nudged)": round(float(np.mean(plain.sweeps)), 1),
     }, indent=2))  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..simulator import kernels, ode
+from ..simulator import device_kernels, kernels, ode
 from ..simulator.blocks import Array, BlockCircuit
 from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit
@@ -62,8 +62,9 @@ class Chip:
         spec = circuit.design.neuron
         couplings = [(b.post, b.pre) for b in circuit.banks if b.pre >= 0]
         self.blocks = BlockCircuit(
-            circuit.sizes, couplings, self.dtype, spec.law, spec.low, spec.high, spec.knee
-        )
+            circuit.sizes, couplings, self.dtype, spec.law, spec.low, spec.high, spec.knee,
+            circuit.design.learning.threads,
+        )  # fmt: skip
         for name, values in neurons.items():
             getattr(self.blocks, name)[:] = values
         noise = circuit.design.learning.read_noise
@@ -143,10 +144,16 @@ class Chip:
         g_min, g_max = (self.dtype.type(g) for g in self.limits)
         for name, change in self._checked(changes).items():
             a = self.devices[name]
-            kernels.program_pairs(
-                a.target, a.actual, a.deviation, a.step,
-                np.ascontiguousarray(change, self.dtype), g_min, g_max, self._weights[name],
-            )  # fmt: skip
+            target, actual, deviation, step = (
+                field.reshape(2, -1) for field in (a.target, a.actual, a.deviation, a.step)
+            )
+            moved, weight = (
+                np.ascontiguousarray(change, self.dtype).reshape(-1),
+                self._weights[name].reshape(-1),
+            )
+            device_kernels.program(
+                self.blocks.threads, target, actual, deviation, step, moved, g_min, g_max, weight
+            )
         self._refresh(changes)
 
     def trim(self, factors: Mapping[str, ArrayLike]) -> None:
@@ -175,7 +182,7 @@ class Chip:
             array, shape = np.asarray(value), self._weights[name].shape
             if array.shape != shape:
                 raise ValueError(f"{name} has {shape} pairs of devices, but is given {array.shape} of them")
-            if not np.isfinite(array).all():
+            if not _finite(array):
                 raise ValueError(f"{name} is given NaN or infinity; every conductance must be finite [S]")
             checked[name] = array
         return checked
@@ -201,7 +208,7 @@ class Chip:
                 if bank.transposed:
                     block[...] = weight.T
                 else:  # the block's columns lie in one piece each: NumPy's copy is three times slower
-                    kernels.transpose(weight, block.T)
+                    device_kernels.transpose(weight, block.T)
                 if bank.driven:
                     block *= self.drivers[bank.name]
         kappa, leak = self.circuit.kappa, self.circuit.design.neuron.leak
@@ -228,7 +235,10 @@ class Chip:
         current = np.empty((len(x), self.blocks.size), self.dtype)
         bias = self.bias * self.dtype.type(self.bias_voltage)
         driven = self.blocks.slices[0]
-        current[:, driven] = (self.input_weight @ x.T).T  # a fifth faster than x @ weight.T
+        step, weight = kernels.strip(*x.shape), self.input_weight
+        for first in range(0, len(weight), step):
+            part = slice(driven.start + first, min(driven.start + first + step, driven.stop))
+            np.matmul(x, weight[first : first + step].T, out=current[:, part])
         current[:, driven] += bias[driven]
         current[:, : driven.start] = bias[: driven.start]
         current[:, driven.stop :] = bias[driven.stop :]
@@ -242,7 +252,7 @@ class Chip:
                 f"inputs have shape {x.shape}; this chip has {self.circuit.inputs} input ports: "
                 "pass an array of shape (batch, inputs) in volts"
             )
-        if not np.isfinite(np.vdot(x, x)) and not np.isfinite(x).all():  # the sum is at hand sooner
+        if not _finite(x):
             raise ValueError("inputs hold NaN or infinity; every input must be a finite voltage [V]")
         return x
 
@@ -334,3 +344,8 @@ class Chip:
             return result
 
         return power
+
+
+def _finite(array: Array) -> bool:
+    """Is every number finite? (A sum of squares is at hand sooner, and tells, unless it overflows.)"""
+    return bool(np.isfinite(np.vdot(array, array)) or np.isfinite(array).all())

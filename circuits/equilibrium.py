@@ -30,6 +30,10 @@ class Nudge(Protocol):
     def slope(self, ports: Array, row: int) -> Array:
         """Its Jacobian ``∂I/∂s`` [S] (n_out, n_out) for one sample."""
 
+    @property
+    def push(self) -> relaxation.Nudge:
+        """What relaxation takes: its constants, where the kernels know its law, or else ``current``."""
+
 
 @dataclass(frozen=True)
 class Equilibrium:
@@ -96,10 +100,12 @@ class Equilibrium:
         return certified(self.circuit, state, nudge, start, rows.ravel())
 
     def _repeated(self, copies: int) -> Equilibrium:
-        tile = {name: np.tile(getattr(self, name), (copies, 1)) for name in ("voltages", "ports", "injected")}
+        def tile(values: Array) -> Array:
+            return np.concatenate([values] * copies)
+
         return Equilibrium(
-            self.circuit, tile["voltages"], tile["ports"], tile["injected"],
-            np.tile(self.settled, copies), self.tolerance, np.tile(self.sweeps, copies),
+            self.circuit, tile(self.voltages), tile(self.ports), tile(self.injected),
+            tile(self.settled), self.tolerance, tile(self.sweeps),
         )  # fmt: skip
 
     def slopes(self) -> Array:
@@ -123,7 +129,7 @@ def settle(
     injected = continued(injected, nudge)
     found = relaxation.relax(
         circuit, injected, start=None if start is None else start.ports,
-        nudge=None if nudge is None else nudge.current, tolerance=tolerance, **options,
+        nudge=None if nudge is None else nudge.push, tolerance=tolerance, **options,
     )  # fmt: skip
     return Equilibrium(
         circuit, found.voltages, found.ports, injected, found.settled, tolerance, found.sweeps,

@@ -8,6 +8,7 @@ alone; the free state's ports, which drive the devices in the local rule, are re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from . import mismatch as draws
 from .specs import MismatchSpec
 
 if TYPE_CHECKING:
+    from ..simulator.kernels import Push
     from .equilibrium import Nudge
 
 
@@ -125,6 +127,14 @@ class Delivered:
         gain = np.broadcast_to(self.periphery.nudge_gain, len(ports))
         slope: Array = gain[:, None] * self.asked.slope(ports, row)
         return slope
+
+    @property
+    def push(self) -> Push | Callable[[Array, Array], Array]:
+        """For relaxation: the constants of the nudge asked for, with these sources."""
+        asked, ours = self.asked.push, self.periphery
+        if callable(asked):
+            return self.current
+        return asked._replace(gain=ours.nudge_gain, offset=ours.nudge_offset)
 
 
 IDEAL = Periphery()

@@ -230,6 +230,7 @@ class LearningSpec(Spec):
     readout_scale: float = _number(8.0, "", positive(1000.0),
         "cross-entropy: starting readout, over 1/sqrt(outputs)")
     read_noise: float = _number(0.0, "V", Range(0.0, 10.0), "rms of a port's sense amplifier, per reading")
+    threads: int = integer(1, 1, 64, "that share a step; how many decides how sums are rounded")
     tolerance: float = _number(1e-5, "", positive(0.1),
         "settled when within this share of full swing")
     dtype: str = _choice("float32 is faster, float64 settles finer", "float32", "float64")

@@ -122,7 +122,7 @@ class Stencil:
             read = chip.read_shifts(shifts, taken)
             taken += len(state.ports)
             scaled = (weights / self.beta).astype(shifts.dtype)
-            epsilon += np.tensordot(scaled, read, axes=1).real.astype(dtype)
+            epsilon += np.tensordot(scaled, read, axes=1).real
             valid = valid & state.sound.reshape(len(nodes), samples).all(axis=0)
             if self.judged and not np.iscomplexobj(self.nodes):
                 valid &= is_smooth(nodes, shifts - offsets, len(nodes))
@@ -168,14 +168,14 @@ def is_smooth(nodes: Array, shifts: Array, terms: int) -> Array:
     if abs(sum(nodes)) > 1e-9:  # nudges of one sign cannot tell
         return np.ones(shifts.shape[1], bool)
     k = np.arange(1, terms, 2)[:, None]
-    odd = (k * np.cos(k * np.arccos(nodes))).astype(shifts.dtype)
-    sizes = np.linalg.norm(np.tensordot(odd, shifts, axes=1), axis=2)
-    common = np.linalg.norm(shifts.sum(axis=0), axis=1)
+    series = np.vstack([k * np.cos(k * np.arccos(nodes)), np.ones(len(nodes))]).astype(shifts.dtype)
+    moves = np.tensordot(series, shifts, axes=1)
+    *sizes, common = np.sqrt(np.einsum("kmn,kmn->km", moves, moves))
     smooth: Array
     if len(k) == 1:
         smooth = common <= MOST_COMMON * sizes[0]
     else:
-        smooth = (common <= sizes[0]) & (sizes[-1] <= MOST_LAST * sizes.max(axis=0))
+        smooth = (common <= sizes[0]) & (sizes[-1] <= MOST_LAST * np.max(sizes, axis=0))
     return smooth
 
 

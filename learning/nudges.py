@@ -6,6 +6,7 @@ re-evaluated as the circuit moves. β [W] is given in units of ``leak * swing²`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..circuits.design import Design
 from ..simulator.blocks import Array
+from ..simulator.kernels import SOFTMAX, SQUARED, Push
 
 
 class Cost(Protocol):
@@ -26,6 +28,9 @@ class Cost(Protocol):
 
     def hessian(self, ports: Array, row: int) -> Array:
         """``∂²L/∂s_out²`` (n_out, n_out) [1/V²] of one sample at ``ports`` (n_out,)."""
+
+    def push(self, beta: Array) -> Push | None:
+        """The constants of its nudge of strengths ``beta`` (batch,) [W], where relaxation knows its law."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,9 @@ class SquaredError:
 
     def hessian(self, ports: Array, row: int) -> Array:
         return np.eye(len(ports)) / self.swing**2
+
+    def push(self, beta: Array) -> Push:
+        return Push(SQUARED, beta, self.targets / self.swing, np.zeros((0, 0)), np.zeros(0), self.swing)
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,10 @@ class CrossEntropy:
         hessian: Array = scaled.T @ (np.diag(p) - np.outer(p, p)) @ scaled
         return hessian
 
+    def push(self, beta: Array) -> Push:
+        right = self.labels[:, None] == np.arange(len(self.bias))
+        return Push(SOFTMAX, beta, right, self.weight, self.bias, self.swing)
+
     def readout_gradients(self, ports: Array, valid: Array | None = None) -> tuple[Array, Array]:
         """Exact gradient of the batch's mean cost in R and c, at ``ports`` (batch, n_out).
 
@@ -126,6 +138,11 @@ class Nudge:
     def slope(self, ports: Array, row: int) -> Array:
         curve: Array = -self.beta[row] * self.cost.hessian(ports, row % self.samples)
         return curve
+
+    @property
+    def push(self) -> Push | Callable[[Array, Array], Array]:
+        """For relaxation: the constants of its law, or, where the kernels do not know it, ``current``."""
+        return self.cost.push(self.beta) or self.current
 
 
 def beta_in_watts(design: Design, beta: float) -> float:

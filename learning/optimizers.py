@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..simulator import kernels
+from ..simulator import device_kernels
 from ..simulator.blocks import Array
 
 
@@ -36,10 +36,12 @@ class SGD:
 
     def step(self, name: str, gradient: Array, unit: float = 1.0) -> Array:
         one = gradient.dtype.type
-        m = self.state.setdefault(f"{name}/m", np.zeros(gradient.shape, gradient.dtype))
+        m = self.state.get(f"{name}/m")
+        if m is None:
+            m = self.state[f"{name}/m"] = np.zeros(gradient.shape, gradient.dtype)
         change = np.empty_like(m)
         flat = m.reshape(-1), np.ascontiguousarray(gradient).reshape(-1)
-        kernels.descend(*flat, one(self.momentum), one(unit), one(self.rate), change.reshape(-1))
+        device_kernels.descend(*flat, one(self.momentum), one(unit), one(self.rate), change.reshape(-1))
         return change
 
 

@@ -26,19 +26,18 @@ from . import neurons
 
 Array = NDArray[Any]
 
-UNCOPIED = 100**3  # multiplications in a product that OpenBLAS makes from its factors as they lie
-ALIGNED = 32  # columns of a strip, or a multiple of it: whole vectors of a kernel
-
 
 @dataclass
 class FanIn:
     """What drives one layer: ports ``lo : hi`` of the state, through ``weight`` (n, hi - lo) [S].
 
-    Its columns lie in one piece each, so that the products ``ports @ weight.T`` read them as they lie.
+    A view of the circuit's ``weights``, where its columns follow one another from ``at`` on, so that the
+    products ``ports @ weight.T`` read them as they lie.
     """
 
     lo: int
     hi: int
+    at: int
     weight: Array
 
 
@@ -50,6 +49,7 @@ class BlockCircuit:
         sizes: neurons in each layer; the last layer is the output.
         couplings: pairs ``(post, pre)`` of layers, the second driving the first.
         dtype: of weights and states, float32 or float64 (complex states promote by themselves).
+        threads: that share a relaxation's batch; how many decides how its products are rounded.
 
     Attributes (arrays over the N neurons, in state order): ``load`` [S], ``capacitance`` [F], ``gain``
     [V/V] and ``offset`` [V] of the amplifiers; ``low``, ``high``, ``knee`` [V] and ``law`` are common.
@@ -62,6 +62,7 @@ class BlockCircuit:
     low: float = 0.0
     high: float = 1.0
     knee: float = 0.05
+    threads: int = 1
 
     def __post_init__(self) -> None:
         self.dtype = np.dtype(self.dtype)
@@ -69,18 +70,32 @@ class BlockCircuit:
         self.colours = _colour(len(self.sizes), self.couplings)
         self.slices = _places(self.sizes, self.colours)
         self.size = sum(self.sizes)
-        self.fan_in = {k: self._fan_in(k) for k in range(len(self.sizes))}
-        self.scratch: dict[tuple[Any, ...], list[Array]] = {}  # of the solvers, by shape
+        self.fan_in = self._fan_ins()
+        self.layers = np.array(
+            [
+                (self.slices[k].start, self.slices[k].stop, fan.lo, fan.hi, fan.at, k == members[-1])
+                for members in self.colours
+                for k, fan in ((k, self.fan_in[k]) for k in members)
+            ],
+            np.int64,
+        )  # as :class:`.kernels.Blocks` wants them
+        self.scratch: dict[tuple[Any, ...], Any] = {}  # of the solvers, by shape
         self.load = np.ones(self.size, self.dtype)
         self.capacitance = np.ones(self.size, self.dtype)
         self.gain = np.ones(self.size, self.dtype)
         self.offset = np.zeros(self.size, self.dtype)
 
-    def _fan_in(self, post: int) -> FanIn:
-        drivers = [self.slices[pre] for k, pre in self.couplings if k == post]
-        lo = min((s.start for s in drivers), default=0)
-        hi = max((s.stop for s in drivers), default=0)
-        return FanIn(lo, hi, np.zeros((self.sizes[post], hi - lo), self.dtype, order="F"))
+    def _fan_ins(self) -> dict[int, FanIn]:
+        """Every layer's, in one array of ``weights``."""
+        drivers = {k: [self.slices[pre] for post, pre in self.couplings if post == k] for k in self.slices}
+        lo = {k: min((s.start for s in all_of_them), default=0) for k, all_of_them in drivers.items()}
+        hi = {k: max((s.stop for s in all_of_them), default=0) for k, all_of_them in drivers.items()}
+        ends = np.cumsum([0, *(n * (hi[k] - lo[k]) for k, n in enumerate(self.sizes))])
+        self.weights = np.zeros(ends[-1], self.dtype)
+        return {
+            k: FanIn(lo[k], hi[k], int(ends[k]), self.weights[ends[k] : ends[k + 1]].reshape(-1, n).T)
+            for k, n in enumerate(self.sizes)
+        }
 
     @property
     def derived(self) -> int:
@@ -121,7 +136,7 @@ class BlockCircuit:
         """The same circuit with every block turned round (``Wᵀ``): the adjoint's network. A copy."""
         turned = BlockCircuit(
             self.sizes, [(pre, post) for post, pre in self.couplings], self.dtype,
-            self.law, self.low, self.high, self.knee,
+            self.law, self.low, self.high, self.knee, self.threads,
         )  # fmt: skip
         for post, pre in self.couplings:
             turned.weight(pre, post)[...] = self.weight(post, pre).T
@@ -165,16 +180,6 @@ class BlockCircuit:
             full = full.astype(np.result_type(full, nudge_slope))
             full[self.output, self.output] += nudge_slope
         return full
-
-
-def strips(batch: int, fan_in: int, width: int) -> list[slice]:
-    """Columns of a product (batch, fan_in) x (fan_in, width) to be multiplied one strip after the other.
-
-    OpenBLAS copies both factors of a product before it multiplies, unless it is a small one; a batch of 50
-    has too few rows to pay for the copy of its weights (256 x 256: 62 instead of 73 µs).
-    """
-    step = max(UNCOPIED // (batch * fan_in * ALIGNED), 1) * ALIGNED if batch and fan_in else max(width, 1)
-    return [slice(first, min(first + step, width)) for first in range(0, width, step)]
 
 
 def multiply(drivers: Array, weight: Array, out: Array) -> None:

@@ -1,4 +1,4 @@
-"""Compiled inner loops: flat arrays in, filled arrays out, no allocation, no exceptions.
+"""Compiled inner loops: flat arrays in, filled arrays out, no exceptions.
 
 All jitted functions that call each other live in this one file, because numba's cache does not see
 an edit in a callee in another file. Every kernel is generic over float32, float64, complex64 and complex128.
@@ -7,114 +7,28 @@ The public functions around them (`relaxation`, `ode`, `blocks`) validate and al
 
 from __future__ import annotations
 
-import functools
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import prange, types
 from numba.extending import overload
+from numpy.typing import NDArray
 
-LOGISTIC, SOFTPLUS, LINEAR = 0, 1, 2
+from .exponentials import compiled, share, softplus
 
-# Division as in NumPy: the default tests each divisor, and that branch keeps LLVM from vectorising
-# (12x on the logistic). Sums may be reordered; NaN and infinity keep their meaning.
-compiled = functools.partial(njit, cache=True, error_model="numpy")
-FAST = {"contract", "reassoc", "nsz"}
-SOON, FEW = (
-    16,
-    3,
-)  # sweeps in which most samples settle, and how many of them are then kept: they fit the cache
+Array = NDArray[Any]
+
+LOGISTIC, SOFTPLUS, LINEAR = 0, 1, 2  # laws of neurons
+NONE, GIVEN, SQUARED, SOFTMAX = 0, 1, 2, 3  # laws of nudges
+UNCOPIED = 100**3  # multiplications in a product that OpenBLAS makes from its factors as they lie
+ALIGNED = 16  # columns of a strip, or a multiple of it: whole vectors of a kernel
+
+# For a caller who asks for several threads; a forked child of a process that had them is ended by GNU OpenMP.
+parallel = compiled(parallel=True)
+FAST = {"contract", "reassoc", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
+SOON, FEW = 16, 3  # sweeps in which most samples settle, and how many are kept till then: they fit the cache
 SMALLEST = 1e-34  # squared residual below which single precision has lost it
-
-
-def _power(x):  # pragma: no cover - replaced by the overload below
-    """2^x, real; for float32 a polynomial that LLVM vectorises, 3 ulp (libm's scalar call is 8x slower)."""
-    raise NotImplementedError
-
-
-@overload(_power, inline="always")
-def _power_overload(x):
-    if x == types.float32:
-        return _power_float32
-    return lambda x: np.exp2(x)
-
-
-def _power_float32(x):
-    # 2^x = 2^n 2^r, |r| <= 1/2, and 2^r by a series to degree 6, its coefficients fitted to that range.
-    x = min(max(x, np.float32(-126.0)), np.float32(126.0))
-    n = np.floor(x + np.float32(0.5))
-    r = x - n
-    p = np.float32(1.535336188319500e-4)
-    p = p * r + np.float32(1.339887440266574e-3)
-    p = p * r + np.float32(9.618437357674640e-3)
-    p = p * r + np.float32(5.550332471162809e-2)
-    p = p * r + np.float32(2.402264791363012e-1)
-    p = p * r + np.float32(6.931472028550421e-1)
-    p = p * r + np.float32(1.0)
-    return p * (np.int32((np.int32(n) + np.int32(127)) << np.int32(23))).view(np.float32)
-
-
-def _phase(x):  # pragma: no cover - replaced by the overload below
-    """2^ix as (real, imaginary), x real; for float32 by polynomials that LLVM vectorises, to 2e-7."""
-    raise NotImplementedError
-
-
-@overload(_phase, inline="always")
-def _phase_overload(x):
-    if x == types.float32:
-        return _phase_float32
-    return lambda x: (math.cos(math.log(2.0) * x), math.sin(math.log(2.0) * x))
-
-
-def _phase_float32(x):
-    # In turns, to the nearest half turn, |r| <= 1/4, and two series in r² fitted to that range.
-    t = np.float32(0.1103178000763258) * x
-    half = np.floor(np.float32(2.0) * t + np.float32(0.5))
-    r = t - np.float32(0.5) * half
-    sign = np.float32(1.0) - np.float32(2.0) * np.float32(np.int32(half) & np.int32(1))
-    y = r * r
-    c = np.float32(-24.981836318969727)
-    c = c * y + np.float32(60.143951416015625)
-    c = c * y + np.float32(-85.45356750488281)
-    c = c * y + np.float32(64.93934631347656)
-    c = c * y + np.float32(-19.739208221435547)
-    c = c * y + np.float32(1.0)
-    s = np.float32(39.76072311401367)
-    s = s * y + np.float32(-76.58128356933594)
-    s = s * y + np.float32(81.60247802734375)
-    s = s * y + np.float32(-41.34168243408203)
-    s = s * y + np.float32(6.2831854820251465)
-    return sign * c, sign * s * r
-
-
-def _share(x, one):  # pragma: no cover - replaced by the overload below
-    """``1 / (1 + 2^x)``, real or complex, without branches; ``one`` is of the real type."""
-    raise NotImplementedError
-
-
-@overload(_share, inline="always")
-def _share_overload(x, one):
-    if isinstance(x, types.Complex):
-        return _share_complex
-    return lambda x, one: one / (one + _power(x))
-
-
-def _share_complex(x, one):
-    # Capped where 1 + 2^x is all 2^x: beyond, its square would overflow. NaN itself passes.
-    a, most = x.real, one * np.float32(60.0)
-    e = _power(most if a > most else a)
-    c, s = _phase(x.imag)
-    re, im = one + e * c, e * s
-    inverse = one / (re * re + im * im)
-    return complex(re * inverse, -im * inverse)
-
-
-@compiled(inline="always")
-def _softplus(u):
-    """log(1 + exp(u)) without overflow, real or complex."""
-    if u.real > 0.0:
-        return u + np.log(1.0 + np.exp(-u))
-    return np.log(1.0 + np.exp(u))
 
 
 @compiled(fastmath=FAST)
@@ -138,12 +52,12 @@ def activate(nodes, injected, rows, first, last, law, resistance, limits, gain, 
         if law == LOGISTIC:
             for i in range(v.shape[0]):
                 v[i] = (v[i] + bias[i]) * r[i]
-                s[i] = low + swing * _share(slope * amp[i] * (v[i] - mid[i]), one)
+                s[i] = low + swing * share(slope * amp[i] * (v[i] - mid[i]), one)
         elif law == SOFTPLUS:
             for i in range(v.shape[0]):
                 v[i] = (v[i] + bias[i]) * r[i]
                 u = (v[i] - mid[i]) / knee
-                s[i] = low + amp[i] * knee * (_softplus(u) - _softplus(u - swing / (amp[i] * knee)))
+                s[i] = low + amp[i] * knee * (softplus(u) - softplus(u - swing / (amp[i] * knee)))
         else:
             for i in range(v.shape[0]):
                 v[i] = (v[i] + bias[i]) * r[i]
@@ -312,51 +226,272 @@ def anderson(
     return packed
 
 
+# -- a whole relaxation ------------------------------------------------------------------------------
+
+
+class Blocks(NamedTuple):
+    """A circuit of N nodes: its ``layers``, colour after colour, each a row of its first and last node, the
+    first and last port that drive it, where in ``weights`` its block begins, and whether its colour ends.
+
+    A block's columns follow one another: ``weights[at + n j + i]`` is what port j drives into node i of n.
+    ``limits`` holds low, swing and knee; ``law``, ``gain`` and ``offset`` are the neurons', ``first`` is the
+    first node of the iterate.
+    """
+
+    layers: Array
+    weights: Array
+    law: int
+    limits: Array
+    gain: Array
+    offset: Array
+    first: int
+
+
+class Push(NamedTuple):
+    """A nudge of a batch, ``-beta ∂L/∂s`` [A] into the output nodes, as its sources deliver it: times
+    ``gain`` and plus ``offset`` (n_out,) [A].
+
+    ``L`` is that of sample ``row mod samples``: half the squared distance of ``s / swing`` from ``targets``
+    (samples, n_out) (``law == SQUARED``), or the cross-entropy of ``softmax(weight s / swing + bias)`` to
+    ``targets`` (samples, classes) (``SOFTMAX``). ``law == GIVEN``: the current is in the state's ``push``.
+    """
+
+    law: int
+    beta: Array
+    targets: Array
+    weight: Array
+    bias: Array
+    swing: Any
+    gain: Any = 1.0
+    offset: Any = 0.0
+
+
+class State(NamedTuple):
+    """Of the active samples, packed: ``ports``, ``nodes`` (m, N), their ``rows`` in the batch, and room for
+    the ``push`` (m, n_out) and, if they are complex, for ``planes`` (4 m, N) of real and imaginary parts.
+    """
+
+    ports: Array
+    nodes: Array
+    rows: Array
+    push: Array
+    planes: Array
+
+
+class History(NamedTuple):
+    """Of every sample: its last ``residuals`` and ``images`` (kept, batch, n), and the residuals' ``gram``
+    matrix (batch, kept, kept); see :func:`anderson`.
+    """
+
+    residuals: Array
+    images: Array
+    gram: Array
+
+
+class Found(NamedTuple):
+    """Results of every sample: ``voltages``, ``ports`` (batch, N), how many ``sweeps``, and ``status``."""
+
+    voltages: Array
+    ports: Array
+    sweeps: Array
+    status: Array
+
+
+def _blas(kind, letter):
+    """BLAS's ``?gemm`` as numba binds it: kind, two transpositions, m, n, k, α, A, lda, B, ldb, β, C, ldc."""
+    sizes, array = [types.intp] * 3, [types.CPointer(kind), types.intp]
+    arguments = [types.char] * 3 + sizes + array[:1] + array + array + array[:1] + array
+    gemm, kind_code, plain = (
+        types.ExternalFunction("numba_xxgemm", types.intc(*arguments)),
+        ord(letter),
+        ord("n"),
+    )
+
+    def product(drivers, weights, lead, scalars, out):
+        item = drivers.itemsize
+        return gemm(
+            kind_code, plain, plain, out.shape[1], out.shape[0], drivers.shape[1],
+            scalars.ctypes, weights.ctypes, lead, drivers.ctypes, drivers.strides[0] // item,
+            scalars[1:].ctypes, out.ctypes, out.strides[0] // item,
+        )  # fmt: skip
+
+    return product
+
+
+_BLAS = {types.float32: _blas(types.float32, "s"), types.float64: _blas(types.float64, "d")}
+
+
+def _gemm(drivers, weights, lead, scalars, out):  # pragma: no cover - replaced by the overload below
+    """``out = drivers @ weights``, rows in one piece each, those of the weights ``lead`` numbers apart.
+
+    ``scalars`` are 1, what the product counts, and 0, what ``out`` counts.
+    """
+    raise NotImplementedError
+
+
+@overload(_gemm)
+def _gemm_overload(drivers, weights, lead, scalars, out):
+    return _BLAS[drivers.dtype]
+
+
+def _multiply(drivers, weights, out, planes):  # pragma: no cover - replaced by the overload below
+    """``out (m, n) = drivers (m, k) @ weights (k n)``, the weights real, flat, row after row."""
+    raise NotImplementedError
+
+
+@overload(_multiply)
+def _multiply_overload(drivers, weights, out, planes):
+    return _multiply_complex if isinstance(drivers.dtype, types.Complex) else _multiply_real
+
+
 @compiled()
-def transpose(source, target):
-    """``target = source^T``, by 16 rows of the source at a time, which the cache holds."""
-    rows, columns = source.shape
-    whole = rows - rows % 16
-    for first in range(0, whole, 16):
-        for j in range(columns):
-            out = target[j]
-            for i in range(16):
-                out[first + i] = source[first + i, j]
-    for i in range(whole, rows):
-        for j in range(columns):
-            target[j, i] = source[i, j]
+def strip(rows, depth):
+    """How many columns at a time a product of (rows, depth) with weights is to be made.
+
+    OpenBLAS copies both factors of a product before it multiplies, unless it is a small one: a batch of 50
+    has too few rows to pay for that (256 x 256: 62 instead of 73 µs).
+    """
+    return max(UNCOPIED // max(rows * depth * ALIGNED, 1), 1) * ALIGNED
+
+
+def _multiply_real(drivers, weights, out, planes):
+    (rows, depth), width = drivers.shape, out.shape[1]
+    if depth == 0:
+        out[:] = 0
+        return
+    step = strip(rows, depth)
+    scalars = np.zeros(2, weights.dtype)
+    scalars[0] = 1
+    for first in range(0, width, step):
+        _gemm(drivers, weights[first:], width, scalars, out[:, first : min(first + step, width)])
+
+
+def _multiply_complex(drivers, weights, out, planes):
+    """As two real batches: BLAS's complex product would carry the weights' zeros along, at twice the work."""
+    (rows, depth), width = drivers.shape, out.shape[1]
+    split, product = planes[: 2 * rows, :depth], planes[2 * rows :, :width]
+    for a in range(rows):
+        for j in range(depth):
+            split[a, j] = drivers[a, j].real
+            split[rows + a, j] = drivers[a, j].imag
+    _multiply(split, weights, product[: 2 * rows], planes)
+    for a in range(rows):
+        for i in range(width):
+            out[a, i] = complex(product[a, i], product[rows + a, i])
 
 
 @compiled(fastmath=FAST)
-def descend(momentum, gradient, keep, unit, rate, change):
-    """``m = keep m + unit gradient`` in place, and ``change = -rate unit m``; all flat."""
-    for i in range(momentum.shape[0]):
-        m = keep * momentum[i] + unit * gradient[i]
-        momentum[i] = m
-        change[i] = -rate * (unit * m)
+def _slopes(nudge, ports, target, p, out):
+    """``swing ∂L/∂s`` of one sample into ``out`` (n_out,); ``p`` (classes,) is scratch."""
+    if nudge.law == SQUARED:
+        for i in range(out.shape[0]):
+            out[i] = ports[i] / nudge.swing - target[i]
+        return
+    most = -np.inf
+    for c in range(p.shape[0]):
+        logit = out.dtype.type(0)
+        for i in range(out.shape[0]):
+            logit += nudge.weight[c, i] * ports[i]
+        p[c] = logit / nudge.swing + nudge.bias[c]
+        most = max(most, p[c].real)
+    total = out.dtype.type(0)
+    for c in range(p.shape[0]):
+        p[c] = np.exp(p[c] - nudge.bias.dtype.type(most))
+        total += p[c]
+    out[:] = 0
+    for c in range(p.shape[0]):
+        error = p[c] / total - target[c]
+        for i in range(out.shape[0]):
+            out[i] += error * nudge.weight[c, i]
+
+
+@compiled(fastmath=FAST)
+def deliver(nudge, ports, rows, push):
+    """The nudge's current ``push`` (m, n_out) [A] at output ``ports`` (m, n_out) of the samples ``rows``."""
+    samples, p = nudge.targets.shape[0], np.empty(nudge.bias.shape[0], push.dtype)
+    for a in range(rows.shape[0]):
+        row, current = rows[a], push[a]
+        _slopes(nudge, ports[a], nudge.targets[row % samples], p, current)
+        strength = -nudge.beta[row] / nudge.swing
+        for i in range(current.shape[0]):
+            current[i] = nudge.gain[i] * (strength * current[i]) + nudge.offset[i]
 
 
 @compiled()
-def program_pairs(target, actual, deviation, step, change, g_min, g_max, weight):
-    """Move differential pairs by ``change`` [S] and refresh ``weight = g+ - g-``, device by device.
+def _sweep(blocks, nudge, injected, resistance, state, since):
+    """Settle the layers from ``since`` on, one colour after the other."""
+    ports, nodes, rows, push, planes = state
+    begun = blocks.layers[since, 0]
+    for k in range(since, blocks.layers.shape[0]):
+        first, last, lo, hi, at, ends = blocks.layers[k]
+        column = nodes[:, first:last]
+        _multiply(ports[:, lo:hi], blocks.weights[at:], column, planes)
+        if nudge.law != NONE and k == blocks.layers.shape[0] - 1:  # the output's, which its own ports nudge
+            if nudge.law != GIVEN:
+                deliver(nudge, ports[:, first:last], rows, push)
+            for a in range(rows.shape[0]):
+                for i in range(last - first):
+                    column[a, i] += push[a, i]
+        if ends:
+            activate(
+                nodes, injected, rows, begun, last, blocks.law, resistance, blocks.limits, blocks.gain,
+                blocks.offset, ports,
+            )  # fmt: skip
+            begun = last
 
-    Pair coding: the weight sits on one device, the other rests at ``g_min``. A write moves the actual
-    conductance by ``step`` times the commanded change; limits are each device's own, ``deviation``
-    times the nominal ones.
+
+@compiled()
+def begin(blocks, nudge, injected, resistance, undriven, state, residuals):
+    """The first iterate: of the injected currents alone where a state is ``undriven``; else the state's own,
+    of which a nudge moves the output layer, and at first nothing else.
     """
-    zero = g_min - g_min
-    for i in range(change.shape[0]):  # views of rows, for an index with a plane in it does not vectorise
-        want, got = (target[0, i], target[1, i]), (actual[0, i], actual[1, i])
-        gain, pace = (deviation[0, i], deviation[1, i]), (step[0, i], step[1, i])
-        moved, out = change[i], weight[i]
-        for j in range(moved.shape[0]):
-            w = want[0][j] - want[1][j] + moved[j]
-            plus = min(g_min + max(w, zero), g_max)
-            minus = min(g_min + max(-w, zero), g_max)
-            g = got[0][j] + pace[0][j] * (plus - want[0][j])
-            got[0][j] = min(max(g, gain[0][j] * g_min), gain[0][j] * g_max)
-            g = got[1][j] + pace[1][j] * (minus - want[1][j])
-            got[1][j] = min(max(g, gain[1][j] * g_min), gain[1][j] * g_max)
-            want[0][j] = plus
-            want[1][j] = minus
-            out[j] = got[0][j] - got[1][j]
+    ports, nodes, rows = state.ports, state.nodes, state.rows
+    if undriven:
+        nodes[:, blocks.first :] = 0
+        activate(
+            nodes, injected, rows, blocks.first, ports.shape[1], blocks.law, resistance, blocks.limits,
+            blocks.gain, blocks.offset, ports,
+        )  # fmt: skip
+    elif nudge.law != NONE:
+        _sweep(blocks, nudge, injected, resistance, state, blocks.layers.shape[0] - 1)
+    for a in range(rows.shape[0]):
+        _copy(ports[a, blocks.first :], residuals[0, rows[a]])
+
+
+@compiled()
+def relax(blocks, nudge, injected, resistance, scale, tolerance, most, sweeps, active, state, history, found):
+    """At most ``sweeps`` sweeps of the ``active`` first samples of a ``state``; returns how many stay so.
+
+    A sample is done when it has settled, or has had its ``most`` sweeps; see :func:`anderson`. ``injected``
+    [A] and ``resistance`` [1/S] are as for :func:`activate`.
+    """
+    kept = history.gram.shape[1]
+    work = np.empty((kept + 1, kept), history.gram.dtype)
+    shares = np.empty(kept, history.gram.dtype)
+    while active and sweeps:
+        rows = state.rows[:active]
+        now = State(state.ports[:active], state.nodes[:active], rows, state.push[:active], state.planes)
+        _sweep(blocks, nudge, injected, resistance, now, 0)
+        active = anderson(
+            state.ports, state.nodes, rows, blocks.first, scale, tolerance, most, found.ports, found.voltages,
+            found.sweeps, found.status, history.residuals, history.images, history.gram, work, shares,
+        )  # fmt: skip
+        sweeps -= 1
+    return active
+
+
+@parallel
+def relax_shared(
+    threads, blocks, nudge, injected, resistance, undriven, scale, tolerance, most, state, history, found
+):  # fmt: skip
+    """A whole relaxation, each thread having its share of the batch."""
+    batch = state.rows.shape[0]
+    for k in prange(threads):
+        a, b = batch * k // threads, batch * (k + 1) // threads
+        part = State(
+            state.ports[a:b], state.nodes[a:b], state.rows[a:b], state.push[a:b], state.planes[4 * a : 4 * b]
+        )
+        begin(blocks, nudge, injected, resistance, undriven, part, history.residuals)
+        relax(
+            blocks, nudge, injected, resistance, scale, tolerance, most, most, b - a, part, history, found
+        )  # fmt: skip

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from . import kernels, neurons
-from .blocks import Array, BlockCircuit, multiply, strips
+from .blocks import Array, BlockCircuit
 
 WINDOW = 3  # differences kept by Anderson's acceleration, two at first: more gains nothing on these circuits
 NudgeCurrent = Callable[[Array, Array], Array]
 """(ports of the output layer (m, n_out) [V], their rows in the batch (m,)) -> current (m, n_out) [A]."""
+Nudge = NudgeCurrent | kernels.Push
+"""A current that is asked for once a sweep, or one that the kernels know."""
 
 
 @dataclass
@@ -39,7 +41,7 @@ def relax(
     injected: Array,
     *,
     start: Array | None = None,
-    nudge: NudgeCurrent | None = None,
+    nudge: Nudge | None = None,
     tolerance: float = 1e-5,
     max_sweeps: int = 200,
     window: int = WINDOW,
@@ -124,103 +126,77 @@ def _iterate(
     law: int,
     load: Array,
     scale: Array,
-    nudge: NudgeCurrent | None,
+    nudge: Nudge | None,
     tolerance: float,
     max_sweeps: int,
     window: int,
 ) -> Relaxed:
-    batch, size = injected.shape
-    dtype = np.result_type(injected, circuit.dtype)
-    first = circuit.derived  # the iterate's first node
-    voltages, settled_ports = np.empty((batch, size), dtype), np.empty((batch, size), dtype)
-    count, status, rows = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.arange(batch)
-    ports, nodes, *history = _workspace(circuit, (batch, size, size - first, window), dtype)
-    sweep = _Sweep(circuit, injected, law, 1 / load, nudge)
-    if start is None:
-        sweep.undriven(ports, rows, first, nodes)
-    else:
-        ports[...] = start
-        if nudge is not None:
-            sweep.output(ports, rows, nodes)
-    history[0][0] = ports[:, first:]  # the iterate
+    (batch, size), dtype = injected.shape, np.result_type(injected, circuit.dtype)
+    real = np.zeros(0, dtype).real.dtype
+    state, history = _workspace(circuit, batch, window, dtype)
+    state.rows[:] = np.arange(batch)
+    if start is not None:
+        state.ports[...] = start
+    (voltages, ports), (sweeps, status) = np.empty((2, batch, size), dtype), np.zeros((2, batch), np.int64)
+    found = kernels.Found(voltages, ports, sweeps, status)
+    problem = (
+        _circuit(circuit, law, real), _known(nudge, state.push.shape[1], dtype),
+        np.ascontiguousarray(injected, dtype), np.asarray(1 / load, np.result_type(real, load)),
+    )  # fmt: skip
+    limits = scale.astype(real, copy=False), real.type(tolerance), max_sweeps
 
+    if circuit.threads > 1 and not callable(nudge):
+        kernels.relax_shared(circuit.threads, *problem, start is None, *limits, state, history, found)
+        return Relaxed(voltages, ports, sweeps, status == 1)
+    asked, at_once = (nudge, 1) if callable(nudge) else (None, max_sweeps)
+    if asked and start is not None:
+        state.push[...] = asked(state.ports[:, circuit.output], state.rows)
+    kernels.begin(*problem, start is None, state, history.residuals)
     active = batch
     while active:
-        sweep(ports[:active], rows[:active], nodes)
-        active = kernels.anderson(
-            ports, nodes, rows[:active], first, scale, tolerance, max_sweeps, settled_ports, voltages,
-            count, status, *history,
-        )  # fmt: skip
-    return Relaxed(voltages, settled_ports, count, status == 1)
+        if asked:  # sweep by sweep, a current that the kernels do not know
+            state.push[:active] = asked(state.ports[:active, circuit.output], state.rows[:active])
+        active = kernels.relax(*problem, *limits, at_once, active, state, history, found)
+    return Relaxed(voltages, ports, sweeps, status == 1)
 
 
-def _workspace(circuit: BlockCircuit, shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> list[Array]:
-    """Scratch arrays of a relaxation, kept with the circuit: fresh ones would cost more than they hold."""
-    key = (*shape, dtype)
+def _circuit(circuit: BlockCircuit, law: int, real: np.dtype[Any]) -> kernels.Blocks:
+    """``circuit`` as the kernels see it, in one precision."""
+    limits = np.array([circuit.low, circuit.swing, circuit.knee], real)
+    weights, gain, offset = (
+        a.astype(real, copy=False) for a in (circuit.weights, circuit.gain, circuit.offset)
+    )
+    return kernels.Blocks(circuit.layers, weights, law, limits, gain, offset, circuit.derived)
+
+
+def _known(nudge: Nudge | None, outputs: int, dtype: np.dtype[Any]) -> kernels.Push:
+    """What the kernels know of a nudge, in one precision."""
+    real = np.zeros(0, dtype).real.dtype
+    if not isinstance(nudge, kernels.Push):
+        law = kernels.GIVEN if nudge else kernels.NONE
+        none = np.zeros((1, 0), real)
+        return kernels.Push(law, none[0].astype(dtype), none, none, none[0], real.type(1), none[0], none[0])
+    targets, weight, bias = (np.ascontiguousarray(a, real) for a in (nudge.targets, nudge.weight, nudge.bias))
+    gain, offset = (np.full(outputs, source, real) for source in (nudge.gain, nudge.offset))
+    beta = np.ascontiguousarray(nudge.beta, dtype)
+    return kernels.Push(nudge.law, beta, targets, weight, bias, real.type(nudge.swing), gain, offset)
+
+
+def _workspace(
+    circuit: BlockCircuit, batch: int, window: int, dtype: np.dtype[Any]
+) -> tuple[kernels.State, kernels.History]:
+    """Room for a relaxation, kept with the circuit: fresh arrays would cost more than they hold."""
+    key = batch, window, dtype
     if key not in circuit.scratch:
-        batch, size, width, window = shape
-        exact = np.promote_types(dtype, np.float64)
-        kept = window + 1
-        shapes = [*[(batch, size)] * 2, *[(kept, batch, width)] * 2]
-        small = [(batch, kept, kept), (kept + 1, kept), (kept,)]
+        size, kept, outputs = circuit.size, window + 1, circuit.output.stop - circuit.output.start
+        exact, real = np.promote_types(dtype, np.float64), np.zeros(0, dtype).real.dtype
+        planes = np.empty((4 * batch if dtype.kind == "c" else 0, size), real)
+        ports, nodes = np.empty((2, batch, size), dtype)
+        push, rows = np.empty((batch, outputs), dtype), np.empty(batch, np.int64)
+        residuals, images = np.empty((2, kept, batch, size - circuit.derived), dtype)
+        history = kernels.History(residuals, images, np.empty((batch, kept, kept), exact))
         if len(circuit.scratch) >= 4:
             circuit.scratch.clear()
-        circuit.scratch[key] = [np.empty(s, dtype) for s in shapes] + [np.empty(s, exact) for s in small]
-    return circuit.scratch[key]
-
-
-class _Sweep:
-    """One pass over all colours for the active samples."""
-
-    def __init__(
-        self, circuit: BlockCircuit, injected: Array, law: int, resistance: Array,
-        nudge: NudgeCurrent | None,
-    ) -> None:  # fmt: skip
-        self.circuit, self.injected, self.nudge = circuit, injected, nudge
-        limits = np.array([circuit.low, circuit.swing, circuit.knee], circuit.dtype)
-        self.curve = (law, resistance, limits, circuit.gain, circuit.offset)
-        self.product = multiply if np.iscomplexobj(injected) else np.matmul
-        self.active = -1
-
-    def _bind(self, ports: Array, nodes: Array) -> None:
-        """Views of the active samples for every product, made anew only when samples have left."""
-        circuit, self.active = self.circuit, len(ports)
-        nodes = nodes[: self.active]
-        self.nodes, self.colours = nodes, []
-        for members in circuit.colours:
-            products = []
-            for k in members:
-                fan, where = circuit.fan_in[k], circuit.slices[k]
-                drivers, column, weight = ports[:, fan.lo : fan.hi], nodes[:, where], fan.weight.T
-                # a complex product is two real ones, made from a copy: once, not once a strip
-                several = strips(self.active, *weight.shape) if self.product is np.matmul else [slice(None)]
-                cut = [(drivers, weight[:, s], column[:, s]) for s in several]
-                nudged = self.nudge is not None and where == circuit.output
-                products.append((cut, column, ports[:, where] if nudged else None))
-            first, last = circuit.slices[members[0]].start, circuit.slices[members[-1]].stop
-            self.colours.append((products, first, last))
-
-    def undriven(self, ports: Array, rows: Array, first: int, nodes: Array) -> None:
-        """Settle the nodes from ``first`` on, those of the iterate, on their injected currents alone."""
-        nodes[:, first:] = 0
-        kernels.activate(nodes, self.injected, rows, first, ports.shape[1], *self.curve, ports)
-
-    def output(self, ports: Array, rows: Array, nodes: Array) -> None:
-        """Settle the output layer alone: all that a first sweep under a nudge moves, from an equilibrium."""
-        fan, where = self.circuit.fan_in[len(self.circuit.sizes) - 1], self.circuit.output
-        self.product(ports[:, fan.lo : fan.hi], fan.weight.T, nodes[:, where])
-        assert self.nudge is not None
-        nodes[:, where] += self.nudge(ports[:, where], rows)
-        kernels.activate(nodes, self.injected, rows, where.start, where.stop, *self.curve, ports)
-
-    def __call__(self, ports: Array, rows: Array, nodes: Array) -> None:
-        """``nodes`` (m, N) takes the synapses' currents [A], and then the voltages."""
-        if len(rows) != self.active:
-            self._bind(ports, nodes)
-        for products, first, last in self.colours:
-            for cut, column, outputs in products:
-                for factors in cut:
-                    self.product(*factors)
-                if outputs is not None and self.nudge is not None:
-                    column += self.nudge(outputs, rows)
-            kernels.activate(self.nodes, self.injected, rows, first, last, *self.curve, ports)
+        circuit.scratch[key] = kernels.State(ports, nodes, rows, push, planes), history
+    found: tuple[kernels.State, kernels.History] = circuit.scratch[key]
+    return found

@@ -7,7 +7,11 @@ import pytest
 from scipy.special import log_softmax
 
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.periphery import IDEAL, Periphery
 from ohmostat.learning.nudges import CrossEntropy, Nudge, SquaredError, beta_in_watts
+from ohmostat.simulator import kernels
+from ohmostat.simulator.blocks import BlockCircuit
+from ohmostat.simulator.relaxation import _known, relax
 
 SAMPLES, OUTPUTS, CLASSES = 5, 4, 3
 ROWS = np.array([3, 0, 4])  # a compacted batch: samples in another order, some gone
@@ -115,3 +119,58 @@ def test_a_beta_of_one_is_a_leak_to_the_target(low: float, high: float) -> None:
     targets, ports = np.array([[0.2, -0.4]]), np.array([[0.5, 0.1]])
     nudge = Nudge(SquaredError(targets, design.neuron.swing), np.array([beta]), 1)
     np.testing.assert_allclose(nudge.current(ports, np.array([0])), 0.3 * 4e-6 * (targets - ports))
+
+
+# -- what relaxation knows of a nudge ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cost", [squared(), entropy()], ids=["squared", "entropy"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+@pytest.mark.parametrize("ideal", [True, False], ids=["ideal", "delivered"])
+def test_the_kernels_push_is_the_nudges_current(
+    cost: SquaredError | CrossEntropy, dtype: type, ideal: bool
+) -> None:
+    """Also of a batch that holds the samples twice, packed in another order, and from scratch that is NaN."""
+    rng = np.random.default_rng(4)
+    rows = np.array([7, 0, 9, 4, 2])
+    ports = rng.normal(size=(len(rows), OUTPUTS)).astype(dtype)
+    beta = rng.normal(size=2 * SAMPLES).astype(dtype)
+    if np.iscomplexobj(ports):
+        ports, beta = ports + ports.dtype.type(0.1j), beta * beta.dtype.type(1 + 0.5j)
+    sources = IDEAL if ideal else Periphery(1 + 0.1 * rng.normal(size=OUTPUTS), rng.normal(size=OUTPUTS))
+    nudge = sources.deliver(Nudge(cost, beta, SAMPLES))
+    known, push = _known(nudge.push, OUTPUTS, np.dtype(dtype)), np.full_like(ports, np.nan)
+    kernels.deliver(known, ports, rows, push)
+    digits = 1e-5 if push.itemsize // (2 if np.iscomplexobj(push) else 1) == 4 else 1e-13
+    np.testing.assert_allclose(push, nudge.current(ports, rows), rtol=digits, atol=digits)
+
+
+def test_the_kernels_push_stays_finite_where_a_sample_is_hopeless() -> None:
+    cost = CrossEntropy(np.eye(2) * 5000, np.zeros(2), np.array([1]), 1.0)
+    known, push = _known(cost.push(np.ones(1)), 2, np.dtype(float)), np.full((1, 2), np.nan)
+    kernels.deliver(known, np.array([[1.0, 0.0]]), np.zeros(1, np.int64), push)
+    np.testing.assert_allclose(push, [[-5000, 5000]])
+
+
+@pytest.mark.parametrize("cost", [squared(1.0), entropy(1.0)], ids=["squared", "entropy"])
+@pytest.mark.parametrize("beta", [0.3, 0.2 + 0.2j])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_relaxation_finds_the_same_whether_it_asks_or_knows(
+    cost: SquaredError | CrossEntropy, beta: complex, threads: int
+) -> None:
+    rng = np.random.default_rng(5)
+    circuit = BlockCircuit((6, 5, OUTPUTS), [(1, 0), (0, 1), (2, 1), (1, 2)], threads=threads)
+    for pair in circuit.couplings:
+        circuit.weight(*pair)[...] = 0.4 * rng.normal(size=circuit.weight(*pair).shape)
+    nudge = Nudge(cost, np.full(2 * SAMPLES, beta), SAMPLES)
+    injected = rng.normal(size=(2 * SAMPLES, circuit.size)).astype(np.result_type(beta))
+    start = relax(circuit, injected, tolerance=1e-12).ports
+    for begin in (None, start):
+        found = [
+            relax(circuit, injected, start=begin, nudge=push, tolerance=1e-12)
+            for push in (nudge.current, nudge.push)
+        ]
+        assert all(one.settled.all() for one in found)
+        np.testing.assert_allclose(found[0].ports, found[1].ports, atol=1e-11)
+        np.testing.assert_array_equal(found[0].sweeps, found[1].sweeps)
+    assert np.abs(found[0].ports - start).max() > 1e-3  # it does push

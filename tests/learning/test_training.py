@@ -22,6 +22,7 @@ from ohmostat.learning.nudges import CrossEntropy, SquaredError, beta_in_watts
 from ohmostat.learning.rules import Adjoint, EquilibriumPropagation, Update, gradients
 from ohmostat.learning.training import Tally, Trainer, initialise, make_homeostat, run_seed
 from ohmostat.learning.trim import DriverTrim
+from ohmostat.simulator import device_kernels
 
 TRAIN, TEST, BATCH = 120, 60, 20
 STEPS = TRAIN // BATCH
@@ -83,6 +84,18 @@ def test_same_seed_same_bits(digits: Dataset, scheme: str) -> None:
     assert_same(*runs)
     other = trainer(digits, {**changes, "task.seed": 1}, chip=4)
     assert (other.chip.weight("forward0") != trainer(digits, changes, chip=4).chip.weight("forward0")).any()
+
+
+def test_threads_give_the_same_bits_again_and_what_one_gives_to_rounding(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_kernels, "WORTH_SHARING", 0)
+    one, *two = (trainer(digits, {"learning.threads": n, "homeostat.mode": "off"}) for n in (1, 2, 2))
+    for each in (one, *two):
+        each.fit(1)
+    assert_same(*two)
+    for name, devices in one.chip.devices.items():
+        np.testing.assert_allclose(two[0].chip.devices[name].actual, devices.actual, rtol=1e-3, err_msg=name)
 
 
 def test_arms_share_chip_weights_and_data_order(digits: Dataset) -> None:

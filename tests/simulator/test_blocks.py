@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohmostat.simulator.blocks import UNCOPIED, BlockCircuit, strips
+from ohmostat.simulator.blocks import BlockCircuit
 
 LOOP = [(1, 0), (2, 1), (0, 2), (0, 1)]
 NETWORKS = {
@@ -134,12 +134,3 @@ def test_float32_stays_float32(network: Callable) -> None:
     assert circuit.dense().dtype == circuit.current(v, v).dtype == np.float32
     assert circuit.jacobian(v[0]).dtype == circuit.transposed().dense().dtype == np.float32
     assert circuit.swing == 2.0 and circuit.layer(v, 2).shape == (2, 4)
-
-
-@given(st.integers(0, 300), st.integers(0, 900), st.integers(0, 600))
-def test_strips_cover_every_column_once_and_are_small(batch: int, fan_in: int, width: int) -> None:
-    cut = strips(batch, fan_in, width)
-    columns = np.concatenate([np.arange(width)[s] for s in cut]) if cut else np.arange(0)
-    np.testing.assert_array_equal(columns, np.arange(width))
-    for s in cut:
-        assert s.stop - s.start <= 32 or batch * fan_in * (s.stop - s.start) <= UNCOPIED

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numba import njit
 
-from ohmostat.simulator import kernels, neurons
-from ohmostat.simulator.kernels import _power
+from ohmostat.simulator import device_kernels, kernels, neurons
+from ohmostat.simulator.exponentials import power
 
 Array = np.ndarray[Any, Any]
 KERNEL = {"logistic": kernels.LOGISTIC, "tanh": kernels.LOGISTIC, "softplus": kernels.SOFTPLUS}
@@ -48,19 +50,19 @@ def transfer(law: str, v: Array, low: float, high: float, gain: float, offset: f
 
 def test_float32_power_is_good_to_three_ulp_and_never_overflows() -> None:
     @njit(error_model="numpy")
-    def power(x: Array, out: Array) -> None:
+    def powers(x: Array, out: Array) -> None:
         for i in range(x.shape[0]):
-            out[i] = _power(x[i])
+            out[i] = power(x[i])
 
     x = np.linspace(-126, 126, 200_001).astype(np.float32)
     out = np.empty_like(x)
-    power(x, out)
+    powers(x, out)
     true = np.exp2(x.astype(np.float64))
     ulp = np.spacing(true.astype(np.float32)).astype(np.float64)
     assert np.max(np.abs(out - true) / ulp) <= 3.0
     edge = np.array([-np.inf, -1e9, -126, 0, 126, 1e9, np.inf, np.nan], np.float32)
     out = np.empty_like(edge)
-    power(edge, out)
+    powers(edge, out)
     assert out[3] == 1.0 and np.isnan(out[7]) and np.isfinite(out[:7]).all()
     assert np.all(out[:3] < 2e-38) and np.all(out[4:7] > 1e37)
 
@@ -131,6 +133,42 @@ def test_solve_is_numpys_and_refuses_what_is_not_positive_definite(dtype: type) 
         matrix[n - 1, n - 1] -= 2 * matrix[n - 1, n - 1]
         assert not kernels._solve(matrix, rhs, n)
     assert not kernels._solve(np.full((3, 3), np.nan, dtype), np.ones(3, dtype), 3)
+
+
+def blas_free(drivers: Array, weights: Array) -> Array:
+    """``drivers @ weights`` without BLAS, in double precision."""
+    exact = np.promote_types(drivers.dtype, np.float64)
+    product: Array = (drivers.astype(exact)[:, :, None] * weights.astype(np.float64)[None]).sum(axis=1)
+    return product
+
+
+@njit
+def multiply(drivers: Array, weights: Array, out: Array, planes: Array) -> None:
+    kernels._multiply(drivers, weights, out, planes)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 0, 3), (3, 7, 40), (50, 266, 70), (7, 33, 16)])
+def test_products_of_a_part_of_the_state(shape: tuple[int, int, int], dtype: type) -> None:
+    """Whole or in strips, between columns of wider arrays, and nothing else is written."""
+    (m, depth, width), rng, r = shape, np.random.default_rng(4), real(dtype)
+    wide = rng.standard_normal((m, depth + 3)).astype(dtype)
+    if np.iscomplexobj(wide):
+        wide.imag = rng.standard_normal(wide.shape)
+    weights = rng.standard_normal((depth, width)).astype(r)
+    out, planes = np.full((m, width + 2), 9, dtype), np.empty((4 * m, max(depth, width)), r)
+    multiply(wide[:, 2 : 2 + depth], weights.reshape(-1), out[:, 1 : 1 + width], planes)
+    want = blas_free(wide[:, 2 : 2 + depth], weights)
+    tolerance = 4 * float(np.finfo(r).eps) * (depth + 1)
+    assert out[:, 1 : 1 + width] == pytest.approx(want, rel=tolerance, abs=tolerance)
+    assert np.all(out[:, [0, -1]] == 9)
+
+
+@given(st.integers(0, 300), st.integers(0, 900))
+def test_strips_are_whole_vectors_and_small(rows: int, depth: int) -> None:
+    step = kernels.strip(rows, depth)
+    assert step > 0 and step % kernels.ALIGNED == 0
+    assert step == kernels.ALIGNED or rows * depth * step <= kernels.UNCOPIED
 
 
 class Batch:
@@ -277,8 +315,12 @@ def test_the_survivors_are_packed_and_the_rest_flagged(window: int) -> None:
 # -- programming -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_program_pairs_moves_device_by_device(dtype: type) -> None:
+def test_programming_moves_device_by_device(
+    dtype: type, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_kernels, "WORTH_SHARING", 0)
     rng, shape, g_min, g_max = np.random.default_rng(6), (4, 3), 0.1, 1.0
     w = rng.uniform(-0.7, 0.7, shape)
     target = np.clip(g_min + np.maximum([w, -w], 0), g_min, g_max).astype(dtype)
@@ -297,7 +339,10 @@ def test_program_pairs_moves_device_by_device(dtype: type) -> None:
                     moved = want[p, i, j] + float(step[p, i, j]) * (new - want_target[p, i, j])
                     want[p, i, j] = min(max(moved, low), high)
                     want_target[p, i, j] = new
-        kernels.program_pairs(target, actual, deviation, step, change, dtype(g_min), dtype(g_max), weight)
+        pairs = (field.reshape(2, -1) for field in (target, actual, deviation, step))
+        device_kernels.program(
+            threads, *pairs, change.reshape(-1), dtype(g_min), dtype(g_max), weight.reshape(-1)
+        )
         eps = 100 * EPS[dtype]
         assert target == pytest.approx(want_target, abs=eps) and actual == pytest.approx(
             want, rel=eps, abs=eps
@@ -309,6 +354,6 @@ def test_program_pairs_moves_device_by_device(dtype: type) -> None:
 def test_transpose(shape: tuple[int, int]) -> None:
     source = np.random.default_rng(0).random(shape)
     room = np.full((shape[1] + 2, shape[0]), np.nan)
-    kernels.transpose(source, room[1:-1])
+    device_kernels.transpose(source, room[1:-1])
     np.testing.assert_array_equal(room[1:-1], source.T)
     assert np.isnan(room[[0, -1]]).all()

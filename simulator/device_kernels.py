@@ -1,0 +1,80 @@
+"""Compiled inner loops over devices: programming, descent, and copies. They check nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import prange
+
+from .exponentials import compiled
+from .kernels import FAST, Array, parallel
+
+WORTH_SHARING = 10_000  # pairs: fewer are programmed before another thread has begun
+
+
+@compiled()
+def transpose(source, target):
+    """``target = source^T``, by 16 rows of the source at a time, which the cache holds."""
+    rows, columns = source.shape
+    whole = rows - rows % 16
+    for first in range(0, whole, 16):
+        for j in range(columns):
+            out = target[j]
+            for i in range(16):
+                out[first + i] = source[first + i, j]
+    for i in range(whole, rows):
+        for j in range(columns):
+            target[j, i] = source[i, j]
+
+
+@compiled(fastmath=FAST)
+def descend(momentum, gradient, keep, unit, rate, change):
+    """``m = keep m + unit gradient`` in place, and ``change = -rate unit m``; all flat."""
+    for i in range(momentum.shape[0]):
+        m = keep * momentum[i] + unit * gradient[i]
+        momentum[i] = m
+        change[i] = -rate * (unit * m)
+
+
+def program(
+    threads: int, target: Array, actual: Array, deviation: Array, step: Array, change: Array,
+    g_min: Any, g_max: Any, weight: Array,
+) -> None:  # fmt: skip
+    """Move differential pairs by ``change`` [S] and refresh ``weight = g+ - g-``; (2, n), and (n,).
+
+    Pair coding: the weight sits on one device, the other rests at ``g_min``. A write moves the actual
+    conductance by ``step`` times the commanded change; limits are each device's own, ``deviation``
+    times the nominal ones.
+    """
+    arrays = target, actual, deviation, step, change, g_min, g_max, weight
+    if threads > 1 and change.size > WORTH_SHARING:
+        _program_shared(threads, *arrays)
+    else:
+        _program(0, change.size, *arrays)
+
+
+@parallel
+def _program_shared(threads, target, actual, deviation, step, change, g_min, g_max, weight):
+    for k in prange(threads):
+        first, last = change.shape[0] * k // threads, change.shape[0] * (k + 1) // threads
+        _program(first, last, target, actual, deviation, step, change, g_min, g_max, weight)
+
+
+@compiled()
+def _program(first, last, target, actual, deviation, step, change, g_min, g_max, weight):
+    zero = g_min - g_min
+    part = slice(first, last)
+    want, got = (target[0, part], target[1, part]), (actual[0, part], actual[1, part])
+    gain, pace = (deviation[0, part], deviation[1, part]), (step[0, part], step[1, part])
+    change, weight = change[part], weight[part]
+    for j in range(change.shape[0]):
+        w = want[0][j] - want[1][j] + change[j]
+        plus = min(g_min + max(w, zero), g_max)
+        minus = min(g_min + max(-w, zero), g_max)
+        g = got[0][j] + pace[0][j] * (plus - want[0][j])
+        got[0][j] = min(max(g, gain[0][j] * g_min), gain[0][j] * g_max)
+        g = got[1][j] + pace[1][j] * (minus - want[1][j])
+        got[1][j] = min(max(g, gain[1][j] * g_min), gain[1][j] * g_max)
+        want[0][j] = plus
+        want[1][j] = minus
+        weight[j] = got[0][j] - got[1][j]
