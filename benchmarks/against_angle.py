@@ -2,7 +2,8 @@
 
 The published network (Laborieux and Zenke, ICLR 2024) as a `twin` chip without mismatch: 784-256-256-10 and a
 10→10 digital readout, σ(u) = 1/(1+e^(2-4u)), whole Fashion-MNIST, batch 50, Adam at 1e-4, 10 epochs, limits
-that are never hit. Feedback weights start at α = 0 to 90° from the transpose. EP's response is the exact one
+that are never hit. Feedback weights start as cos α Wᵀ + sin α W', α = 0 to 90°, W' with standard deviation
+1/√fan-in of its own (`learning.feedback_spread`), as in the authors' program. EP's response is the exact one
 (β → 0): what is compared is asymmetry, not the nudge. Both EP and the adjoint run without and with the
 homeostat: 256 probes a batch, its gain found by itself.
 
@@ -41,7 +42,8 @@ def design(epochs: int, train: int | None) -> Design:
             "device.g_max": 1e-2, "mismatch.conductance": 0.0, "homeostat.schedule": "auto",
             "learning.estimator": "exact", "learning.optimizer": "adam", "learning.rate": 1e-4,
             "learning.schedule": "constant", "learning.epochs": epochs, "learning.init_scale": 1.0,
-            "learning.input_scale": 1.0, "learning.readout_scale": 1.0, "task.train": train,
+            "learning.input_scale": 1.0, "learning.readout_scale": 1.0, "learning.feedback_spread": "fan-in",
+            "task.train": train,
         }
     )  # fmt: skip
 
@@ -100,6 +102,7 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--angles", type=float, nargs="+", default=ANGLES, help="default: all")
     parser.add_argument("--train", type=int, help="images, for a trial (default: all)")
     parser.add_argument("--figure", type=Path, default=FIGURE)
     parser.add_argument("--report", action="store_true")
@@ -107,7 +110,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     if not arguments.report:
         base = design(arguments.epochs, arguments.train)
-        for angle in ANGLES:
+        for angle in arguments.angles:
             sweep = Sweep(base, (0.0,), (angle,), 1, ARMS)
             run_sweep(
                 sweep, file(arguments.out, angle), workers=arguments.workers, data_dir=arguments.data_dir,

@@ -223,6 +223,8 @@ class LearningSpec(Spec):
     angle: float = key(0.0,
         Number("twin family only: at the start, between forward and feedback weights",
             Range(0.0, 90.0), "deg", bare=True))
+    feedback_spread: str = _choice("angle above 0: spread of what turns the feedback, docs/physics.md",
+        "forward", "fan-in")
     init_scale: float = _number(0.3, "", positive(100.0),
         "starting weights between neurons, over 1/sqrt(fan-in)")
     input_scale: float = _number(1.5, "", positive(100.0),

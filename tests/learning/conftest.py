@@ -28,7 +28,7 @@ def _make_chip(
     design = Design().replace(SMALL | dict(changes or {}))
     chip = Circuit(design).fabricate(seed=chip_seed)
     start = design.learning
-    initialise(chip, weight_seed, start.init_scale, start.angle, start.input_scale)
+    initialise(chip, weight_seed, start.init_scale, start.angle, start.input_scale, start.feedback_spread)
     return chip
 
 

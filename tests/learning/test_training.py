@@ -260,11 +260,13 @@ def test_homeostat_acts_at_every_nth_batch(digits: Dataset, every: int) -> None:
 # -- starting weights ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("spread", ["forward", "fan-in"])
 @pytest.mark.parametrize("angle", [0.0, 45.0, 90.0])
-def test_initial_weights(make_chip: Callable[..., Chip], angle: float) -> None:
+def test_initial_weights(make_chip: Callable[..., Chip], angle: float, spread: str) -> None:
     chip = make_chip(
         {"chip.layers": [64, 60, 40, 10], "learning.angle": angle, "learning.init_scale": 0.5,
-         "learning.input_scale": 0.8, "device.g_min": 0.0}
+         "learning.input_scale": 0.8, "device.g_min": 0.0, "device.g_max": 1e-3,
+         "learning.feedback_spread": spread}
     )  # fmt: skip
     leak = chip.circuit.design.neuron.leak
     for (forward, backward), found in zip(
@@ -273,8 +275,11 @@ def test_initial_weights(make_chip: Callable[..., Chip], angle: float) -> None:
         wf, wb = chip.weight(forward.array), chip.weight(backward.array)
         expected = 0.5 * leak / np.sqrt(wf.shape[1])
         assert wf.std() == pytest.approx(expected, rel=0.1)
-        assert wb.std() == pytest.approx(expected, rel=0.1)
-        assert found == pytest.approx(angle, abs=1e-4 if angle == 0 else 7)
+        a = np.radians(angle)
+        own = expected if spread == "forward" else 0.5 * leak / np.sqrt(wb.shape[1])
+        assert wb.std() == pytest.approx(np.hypot(np.cos(a) * expected, np.sin(a) * own), rel=0.1)
+        between = np.degrees(np.arctan2(np.sin(a) * own, np.cos(a) * expected))
+        assert found == pytest.approx(between, abs=1e-4 if angle == 0 else 7)
     assert chip.weight("forward0").std() == pytest.approx(0.8 * leak / 8, rel=0.05)
     assert not chip.weight("bias0").any()
 
