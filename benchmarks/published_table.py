@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--cells", nargs="+", help="names, such as exact-beta0.5-seed1 (default: all)")
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -134,6 +135,7 @@ def main() -> None:
             jobs = [
                 pool.submit(run, cell, arguments.epochs, arguments.out, arguments.data_dir)
                 for cell in cells()
+                if arguments.cells is None or cell.name in arguments.cells
             ]
             for job in jobs:
                 job.result()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,9 @@ class Chip:
         self.input_weight = np.zeros((circuit.sizes[0], circuit.inputs), self.dtype)
         self.bias = np.zeros(self.blocks.size, self.dtype)
         self._weights = {a.name: np.zeros(a.shape[1:], self.dtype) for a in circuit.arrays}
+        self._banks = {
+            a.name: [bank for bank in circuit.banks if bank.array == a.name] for a in circuit.arrays
+        }
         self.refresh()
 
     @classmethod
@@ -154,7 +157,8 @@ class Chip:
             device_kernels.program(
                 self.blocks.threads, target, actual, deviation, step, moved, g_min, g_max, weight
             )
-        self._refresh(changes)
+            self._refresh_blocks(name)  # at once, while the cache holds its weights
+        self._refresh_loads()
 
     def trim(self, factors: Mapping[str, ArrayLike]) -> None:
         """Multiply the gains of driven banks' port drivers by ``factors`` (n_pre,), by bank name."""
@@ -171,7 +175,7 @@ class Chip:
                 )
             trimmed[name] = self.drivers[name] * factor
         self.drivers = trimmed
-        self._refresh({bank.array: None for bank in self.circuit.banks if bank.name in factors})
+        self._refresh({bank.array for bank in self.circuit.banks if bank.name in factors})
 
     def _checked(self, values: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """What is to be written, all of it checked before any device moves: the kernels check nothing."""
@@ -193,12 +197,15 @@ class Chip:
             self._weights[name][...] = array.weight
         self._refresh(self.devices)
 
-    def _refresh(self, arrays: Mapping[str, object]) -> None:
+    def _refresh(self, arrays: Iterable[str]) -> None:
         """Bring the engine's blocks and loads up to date with the devices of ``arrays``."""
-        for bank in self.circuit.banks:
-            if bank.array not in arrays:
-                continue
-            weight = self._weights[bank.array]
+        for name in arrays:
+            self._refresh_blocks(name)
+        self._refresh_loads()
+
+    def _refresh_blocks(self, array: str) -> None:
+        weight = self._weights[array]
+        for bank in self._banks[array]:
             if bank.pre == INPUT:
                 self.input_weight = weight
             elif bank.pre == BIAS:
@@ -211,6 +218,8 @@ class Chip:
                     device_kernels.transpose(weight, block.T)
                 if bank.driven:
                     block *= self.drivers[bank.name]
+
+    def _refresh_loads(self) -> None:
         kappa, leak = self.circuit.kappa, self.circuit.design.neuron.leak
         self.blocks.load[:] = leak
         if kappa:

@@ -59,17 +59,21 @@ class Periphery:
 
     def at(self, step: int) -> Periphery:
         """The same, its readings having the noise of training step ``step``."""
-        return replace(self, step=step)
+        return replace(self, step=step) if self.noise else self
 
     @cached_property
     def reads_truly(self) -> bool:
         """Whether readings are the voltages themselves."""
         return not (np.any(self.sense_gain != 1) or np.any(self.sense_offset) or self.noise)
 
+    @cached_property
+    def delivers_truly(self) -> bool:
+        """Whether the sources deliver what they are asked for."""
+        return not (np.any(self.nudge_gain != 1) or np.any(self.nudge_offset))
+
     def deliver(self, nudge: Nudge) -> Nudge:
         """What the sources make of a nudge."""
-        ideal = not (np.any(self.nudge_gain != 1) or np.any(self.nudge_offset))
-        return nudge if ideal else Delivered(nudge, self)
+        return nudge if self.delivers_truly else Delivered(nudge, self)
 
     def read(self, volts: Array, first: int = 0, quantity: str = "port") -> Array:
         """Readings [V] of ``volts`` (m, N), real or complex; ``first`` is the address of the first of them.

@@ -140,22 +140,25 @@ def as_read(state: Equilibrium, first: int = 0) -> Equilibrium:
 def gradients(chip: Chip, inputs: Array, free: Equilibrium, epsilon: Array) -> dict[str, PairGradient]:
     """Contract a response ``epsilon`` (batch, N) [V/W] into the batch's mean gradient of every array."""
     total: dict[str, PairGradient] = {}
+    descent = epsilon * epsilon.dtype.type(-1.0 / len(epsilon))
     for bank in chip.circuit.banks:
-        part = _bank_gradient(chip, bank, inputs, free, epsilon)
+        part = _bank_gradient(chip, bank, inputs, free, descent)
         known = total.get(bank.array)
         total[bank.array] = part if known is None else _sum(known, part)
     return total
 
 
-def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, epsilon: Array) -> PairGradient:
-    """One bank's part: the current into node i is ``g+ (s_j - κ v_i) + g- (-s_j - κ v_i)``."""
+def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, descent: Array) -> PairGradient:
+    """One bank's part, by ``descent``, -ε over the batch's size.
+
+    The current into node i is ``g+ (s_j - κ v_i) + g- (-s_j - κ v_i)``.
+    """
     nodes = chip.blocks.slices[bank.post]
-    scaled = epsilon[:, nodes] * epsilon.dtype.type(-1.0 / len(epsilon))
-    differential = scaled.T @ drive_voltages(chip, bank, inputs, free)
+    differential = descent[:, nodes].T @ drive_voltages(chip, bank, inputs, free)
     common: Array | float = 0.0
     if chip.circuit.kappa:
-        kappa = epsilon.dtype.type(chip.circuit.kappa)
-        common = -kappa * np.sum(scaled * free.voltages[:, nodes], axis=0)[:, None]
+        kappa = descent.dtype.type(chip.circuit.kappa)
+        common = -kappa * np.sum(descent[:, nodes] * free.voltages[:, nodes], axis=0)[:, None]
     gradient = PairGradient(differential, common)
     return gradient.transposed() if bank.transposed else gradient
 

@@ -196,7 +196,8 @@ def test_every_training_step_has_noise_of_its_own() -> None:
             seen.append(free.periphery.step)
             return super().update(chip, inputs, free, *rest)  # type: ignore[arg-type]
 
-    trainer = Trainer.from_design(Design.named("digits"), load("digits"))
+    noisy = Design.named("digits").replace("learning.read_noise", "1uV")
+    trainer = Trainer.from_design(noisy, load("digits"))
     trainer.rule, trainer.steps = Recorder(), 7
     for _ in range(2):
         trainer.step(trainer.data.train_x[:50], trainer.data.train_y[:50])
