@@ -140,7 +140,7 @@ def _iterate(
     (voltages, ports), (sweeps, status) = np.empty((2, batch, size), dtype), np.zeros((2, batch), np.int64)
     found = kernels.Found(voltages, ports, sweeps, status)
     problem = (
-        _circuit(circuit, law, real), _known(nudge, state.push.shape[1], dtype),
+        _circuit(circuit, law, real), _known(nudge, state.push.shape, dtype),
         np.ascontiguousarray(injected, dtype), np.asarray(1 / load, np.result_type(real, load)),
     )  # fmt: skip
     limits = scale.astype(real, copy=False), real.type(tolerance), max_sweeps
@@ -169,17 +169,39 @@ def _circuit(circuit: BlockCircuit, law: int, real: np.dtype[Any]) -> kernels.Bl
     return kernels.Blocks(circuit.layers, weights, law, limits, gain, offset, circuit.derived)
 
 
-def _known(nudge: Nudge | None, outputs: int, dtype: np.dtype[Any]) -> kernels.Push:
-    """What the kernels know of a nudge, in one precision."""
+def _known(nudge: Nudge | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> kernels.Push:
+    """What the kernels know of a nudge of currents (batch, n_out), in one precision."""
     real = np.zeros(0, dtype).real.dtype
     if not isinstance(nudge, kernels.Push):
         law = kernels.GIVEN if nudge else kernels.NONE
         none = np.zeros((1, 0), real)
         return kernels.Push(law, none[0].astype(dtype), none, none, none[0], real.type(1), none[0], none[0])
+    _check_push(nudge, *shape)
     targets, weight, bias = (np.ascontiguousarray(a, real) for a in (nudge.targets, nudge.weight, nudge.bias))
-    gain, offset = (np.full(outputs, source, real) for source in (nudge.gain, nudge.offset))
+    gain, offset = (np.full(shape[1], source, real) for source in (nudge.gain, nudge.offset))
     beta = np.ascontiguousarray(nudge.beta, dtype)
     return kernels.Push(nudge.law, beta, targets, weight, bias, real.type(nudge.swing), gain, offset)
+
+
+def _check_push(nudge: kernels.Push, batch: int, outputs: int) -> None:
+    """The shapes that the kernels take for granted."""
+    width = outputs
+    if nudge.law == kernels.SOFTMAX:
+        width = len(nudge.bias)
+        if np.shape(nudge.weight) != (width, outputs):
+            raise ValueError(
+                f"the nudge's readout has shape {np.shape(nudge.weight)}; with {width} classes and {outputs} "
+                f"outputs it must be ({width}, {outputs})"
+            )
+    if np.shape(nudge.beta) != (batch,):
+        raise ValueError(
+            f"the nudge has strengths of shape {np.shape(nudge.beta)}; it must have one for each of the "
+            f"batch's {batch} samples"
+        )
+    if np.ndim(nudge.targets) != 2 or np.shape(nudge.targets)[1] != width or not len(nudge.targets):
+        raise ValueError(
+            f"the nudge has targets of shape {np.shape(nudge.targets)}; they must be (samples, {width})"
+        )
 
 
 def _workspace(

@@ -139,7 +139,8 @@ def test_the_kernels_push_is_the_nudges_current(
         ports, beta = ports + ports.dtype.type(0.1j), beta * beta.dtype.type(1 + 0.5j)
     sources = IDEAL if ideal else Periphery(1 + 0.1 * rng.normal(size=OUTPUTS), rng.normal(size=OUTPUTS))
     nudge = sources.deliver(Nudge(cost, beta, SAMPLES))
-    known, push = _known(nudge.push, OUTPUTS, np.dtype(dtype)), np.full_like(ports, np.nan)
+    shape = 2 * SAMPLES, OUTPUTS
+    known, push = _known(nudge.push, shape, np.dtype(dtype)), np.full_like(ports, np.nan)
     kernels.deliver(known, ports, rows, push)
     digits = 1e-5 if push.itemsize // (2 if np.iscomplexobj(push) else 1) == 4 else 1e-13
     np.testing.assert_allclose(push, nudge.current(ports, rows), rtol=digits, atol=digits)
@@ -147,7 +148,7 @@ def test_the_kernels_push_is_the_nudges_current(
 
 def test_the_kernels_push_stays_finite_where_a_sample_is_hopeless() -> None:
     cost = CrossEntropy(np.eye(2) * 5000, np.zeros(2), np.array([1]), 1.0)
-    known, push = _known(cost.push(np.ones(1)), 2, np.dtype(float)), np.full((1, 2), np.nan)
+    known, push = _known(cost.push(np.ones(1)), (1, 2), np.dtype(float)), np.full((1, 2), np.nan)
     kernels.deliver(known, np.array([[1.0, 0.0]]), np.zeros(1, np.int64), push)
     np.testing.assert_allclose(push, [[-5000, 5000]])
 
@@ -174,3 +175,29 @@ def test_relaxation_finds_the_same_whether_it_asks_or_knows(
         np.testing.assert_allclose(found[0].ports, found[1].ports, atol=1e-11)
         np.testing.assert_array_equal(found[0].sweeps, found[1].sweeps)
     assert np.abs(found[0].ports - start).max() > 1e-3  # it does push
+
+
+@pytest.mark.parametrize(
+    ("cost", "beta", "message"),
+    [
+        (squared(), np.ones(4), r"strengths of shape \(4,\).*batch's 5 samples"),
+        (SquaredError(np.zeros((5, 3)), 1.0), np.ones(5), r"targets of shape \(5, 3\).*\(samples, 4\)"),
+        (SquaredError(np.zeros((0, 4)), 1.0), np.ones(5), r"targets of shape \(0, 4\)"),
+        (
+            CrossEntropy(np.zeros((3, 5)), np.zeros(3), np.zeros(5, int), 1.0),
+            np.ones(5),
+            r"readout.*\(3, 4\)",
+        ),
+        (
+            CrossEntropy(np.zeros((3, 4)), np.zeros(2), np.zeros(5, int), 1.0),
+            np.ones(5),
+            r"readout.*\(2, 4\)",
+        ),
+    ],
+)
+def test_relaxation_refuses_a_nudge_of_another_shape(
+    cost: SquaredError | CrossEntropy, beta: np.ndarray, message: str
+) -> None:
+    circuit = BlockCircuit((6, OUTPUTS), [(1, 0), (0, 1)])
+    with pytest.raises(ValueError, match=message):
+        relax(circuit, np.zeros((5, circuit.size)), nudge=Nudge(cost, beta, 5).push)
