@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from ..simulator import device_kernels, kernels, ode
 from ..simulator.blocks import Array, BlockCircuit
 from . import mismatch as draws
-from .circuit import BIAS, INPUT, Bank, Circuit
+from .circuit import BIAS, INPUT, Bank, Circuit, CrossbarArray
 from .equilibrium import Equilibrium, Nudge, certified, continued, settle
 from .periphery import Periphery
-from .specs import MismatchSpec
+from .specs import DeviceSpec, MismatchSpec
 
 
 @dataclass
@@ -23,13 +23,35 @@ class DeviceArray:
 
     ``actual`` [S] is what conducts; ``target`` [S] is what the programmer believes it wrote. A write of
     ``d`` moves the actual conductance by ``step * d`` (``step`` = ``deviation`` times the device's
-    programming gain), within ``deviation * [g_min, g_max]``.
+    programming gain), within ``deviation * [g_min, g_max]``. A device without a step is stuck where it is.
     """
 
     target: Array
     actual: Array
     deviation: Array
     step: Array
+
+    @classmethod
+    def fabricate(
+        cls, array: CrossbarArray, device: DeviceSpec, mismatch: MismatchSpec, seed: int, dtype: np.dtype
+    ) -> DeviceArray:
+        """Those of chip ``seed``, resting at ``g_min``. Both of a pair lie at one place, for what depends on
+        it; stuck ones have no step, and open ones no conductance.
+        """
+        name, shape, place = array.name, array.shape, array.shape[1:]
+        deviation = draws.conductance_gain(
+            seed, f"{name}/conductance", shape, mismatch.conductance, mismatch.distribution
+        )
+        deviation *= draws.gradient(seed, f"{name}/gradient", place, mismatch.gradient)
+        if mismatch.correlated:
+            shared = draws.correlated_normals(seed, f"{name}/correlated", place, mismatch.correlation_length)
+            deviation *= np.exp(mismatch.correlated * shared)
+        step = deviation * draws.conductance_gain(seed, f"{name}/programming", shape, mismatch.programming)
+        opened, closed = draws.stuck(seed, f"{name}/stuck", shape, mismatch.stuck_open, mismatch.stuck_closed)
+        deviation[opened] = step[opened | closed] = 0
+        rest = np.full(shape, device.g_min)
+        actual = deviation * np.where(closed, device.g_max, rest)
+        return cls(*(field.astype(dtype) for field in (rest, actual, deviation, step)))
 
     @property
     def weight(self) -> Array:
@@ -80,18 +102,11 @@ class Chip:
     @classmethod
     def fabricate(cls, circuit: Circuit, mismatch: MismatchSpec, seed: int) -> Chip:
         """Draw every deviation of chip ``seed``; see :meth:`Circuit.fabricate`."""
-        dtype = circuit.design.learning.dtype
-        devices = {}
-        for array in circuit.arrays:
-            deviation = draws.conductance_gain(
-                seed, f"{array.name}/conductance", array.shape, mismatch.conductance, mismatch.distribution
-            )  # fmt: skip
-            step = deviation * draws.conductance_gain(
-                seed, f"{array.name}/programming", array.shape, mismatch.programming
-            )
-            rest = np.full(array.shape, circuit.design.device.g_min)
-            fields = (rest, rest * deviation, deviation, step)
-            devices[array.name] = DeviceArray(*(f.astype(dtype) for f in fields))
+        dtype, device = np.dtype(circuit.design.learning.dtype), circuit.design.device
+        devices = {
+            array.name: DeviceArray.fabricate(array, device, mismatch, seed, dtype)
+            for array in circuit.arrays
+        }
         widths = dict(enumerate(circuit.sizes))
         drivers = {}
         for bank in circuit.banks:
@@ -128,14 +143,15 @@ class Chip:
 
     def write(self, weights: Mapping[str, Array]) -> None:
         """Write arrays from scratch to differential targets [S]: one device carries the weight, the
-        other rests at ``g_min``. The actual conductances then differ by each device's deviation.
+        other rests at ``g_min``. The actual conductances then differ by each device's deviation; stuck ones
+        stay as they are.
         """
         g_min, g_max = self.limits
         for name, weight in self._checked(weights).items():
             array = self.devices[name]
             array.target[0] = np.clip(g_min + np.maximum(weight, 0), g_min, g_max)
             array.target[1] = np.clip(g_min + np.maximum(-weight, 0), g_min, g_max)
-            np.multiply(array.deviation, array.target, out=array.actual)
+            np.multiply(array.deviation, array.target, out=array.actual, where=array.step != 0)
             self._weights[name][...] = array.weight
         self._refresh(weights)
 

@@ -183,6 +183,12 @@ class MismatchSpec(Spec):
     conductance: float = _number(0.0, "", _SIGMA,
         "of a device: sd of ln g (lognormal) or relative sd")
     distribution: str = _choice("of the devices' conductances", "lognormal", "gaussian")
+    gradient: float = _number(0.0, "", _SHARE,
+        "of conductance: relative sd of the change from one edge of an array to the other")
+    correlated: float = _number(0.0, "", _SIGMA, "of conductance: sd of what neighbours share of ln g")
+    correlation_length: float = _number(16.0, "", Range(0.5, 1e6), "of that part, in devices")
+    stuck_open: float = _number(0.0, "", _SHARE, "share of devices that conduct nothing")
+    stuck_closed: float = _number(0.0, "", _SHARE, "share of devices that stay at their g_max")
     programming: float = _number(0.0, "", _SIGMA, "sd of ln of a device's programming-step gain")
     amplifier_gain: float = _number(0.0, "", _SHARE, "relative sd of a neuron's gain")
     amplifier_offset: float = _number(0.0, "V", Range(0.0, 10.0), "sd of a neuron's offset")
@@ -193,6 +199,11 @@ class MismatchSpec(Spec):
     nudge_offset: float = _number(0.0, "A", _CURRENT, "sd of a nudge source's offset while it is on")
     sense_gain: float = _number(0.0, "", _SHARE, "relative sd of a port's sense amplifier's gain")
     sense_offset: float = _number(0.0, "V", Range(0.0, 10.0), "sd of a sense amplifier's offset")
+
+    def _check_together(self) -> None:
+        if self.stuck_open + self.stuck_closed > 1:
+            problem = f"and {self.stuck_closed:g} stuck closed are more than all devices; make one smaller"
+            refuse("mismatch.stuck_open", self.stuck_open, problem, "mismatch.stuck_closed")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
+from ohmostat.circuits import mismatch as draws
+from ohmostat.circuits.archive import load_chip, save_chip
 from ohmostat.circuits.chip import Chip
 
 Array = np.ndarray[Any, Any]
@@ -155,6 +158,53 @@ def test_an_unwritten_chip_rests_at_g_min(chip_of: Callable) -> None:
     g_min, _ = chip.limits
     for array in chip.devices.values():
         assert np.all(array.target == g_min) and np.array_equal(array.actual, g_min * array.deviation)
+
+
+@families
+def test_what_lies_in_an_array_is_common_to_a_pair_and_multiplies_the_rest(
+    chip_of: Callable, family: str
+) -> None:
+    drawn = {"mismatch__gradient": 0.2, "mismatch__correlated": 0.4, "mismatch__correlation_length": 3.0}
+    plain, chip = chip_of(family, seed=4), chip_of(family, seed=4, **drawn)
+    for a in chip.circuit.arrays:
+        common = chip.devices[a.name].deviation / plain.devices[a.name].deviation
+        place = a.shape[1:]
+        expected = np.exp(0.4 * draws.correlated_normals(4, f"{a.name}/correlated", place, 3.0))
+        expected *= draws.gradient(4, f"{a.name}/gradient", place, 0.2)
+        np.testing.assert_allclose(common, np.broadcast_to(expected, a.shape), rtol=1e-6)
+        np.testing.assert_allclose(
+            chip.devices[a.name].step / plain.devices[a.name].step, common, rtol=1e-6
+        )  # a larger device takes larger steps
+
+
+@dtypes
+def test_stuck_devices_stay_whatever_is_written_or_programmed(
+    chip_of: Callable, dtype: str, tmp_path: Path
+) -> None:
+    faults = {"mismatch__stuck_open": 0.2, "mismatch__stuck_closed": 0.1}
+    plain, chip = chip_of(seed=4, dtype=dtype), chip_of(seed=4, dtype=dtype, **faults)
+    g_max, rng = chip.limits[1], np.random.default_rng(0)
+    for turn in range(3):
+        for c in (plain, chip):
+            c.write({"forward0": np.full(c.weight("forward0").shape, (turn - 1) * g_max / 3)})
+        changes = {name: rng.normal(0, g_max, array.weight.shape) for name, array in chip.devices.items()}
+        for c in (plain, chip):
+            c.program(changes)
+        for a in chip.circuit.arrays:
+            opened, closed = draws.stuck(4, f"{a.name}/stuck", a.shape, 0.2, 0.1)
+            found, sound = chip.devices[a.name], plain.devices[a.name]
+            assert np.all(found.actual[opened] == 0)
+            np.testing.assert_allclose(found.actual[closed], g_max * sound.deviation[closed], rtol=1e-6)
+            rest = ~(opened | closed)
+            np.testing.assert_array_equal(found.actual[rest], sound.actual[rest])
+            np.testing.assert_array_equal(found.target, sound.target)  # the programmer does not know
+            np.testing.assert_array_equal(chip.weight(a.name), found.actual[0] - found.actual[1])
+    save_chip(tmp_path / "chip.h5", chip)
+    again = load_chip(tmp_path / "chip.h5")
+    for c in (again, chip):
+        c.program(changes)
+    for name, array in chip.devices.items():
+        np.testing.assert_array_equal(again.devices[name].actual, array.actual)
 
 
 # -- writing and programming --------------------------------------------------------------------------

@@ -57,6 +57,7 @@ def designs(draw: st.DrawFn) -> Design:
     if new["learning.tolerance"] < 1e-6:
         new["learning.dtype"] = "float64"
     new["learning.nudges"] += new["learning.nudges"] % 2
+    new["mismatch.stuck_closed"] = min(new["mismatch.stuck_closed"], 1 - new["mismatch.stuck_open"])
     of_family = {"twin": "learning.angle", "shared": "mismatch.driver_gain"}
     new |= {key: 0.0 for family, key in of_family.items() if family != new["chip.family"]}
     return Design().replace(new)
@@ -235,6 +236,12 @@ BAD = [  # text, line, key, what the message must hold
         2,
         "task.test",
         "is text, and a whole number is needed; allowed: 1 to",
+    ),
+    (
+        "[mismatch]\nstuck_closed = 0.5\nstuck_open = 0.6",
+        3,
+        "mismatch.stuck_open",
+        "0.5 stuck closed are more than all devices; make one smaller",
     ),
     ("[mismatch]\ndriver_gain = 0.1", 2, "mismatch.driver_gain", "a twin chip has no shared read"),
     (

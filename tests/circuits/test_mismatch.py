@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ohmostat.circuits import mismatch
-from ohmostat.circuits.mismatch import conductance_gain, generator, relative, standard_normals
+from ohmostat.circuits.mismatch import (
+    conductance_gain,
+    correlated_normals,
+    generator,
+    gradient,
+    relative,
+    standard_normals,
+    stuck,
+)
 
 SAMPLES = 40_000
 
@@ -111,3 +119,49 @@ def test_sigma_zero_is_the_identity() -> None:
 def test_generators_are_keyed_by_seed_and_purpose() -> None:
     assert generator(1, "a", "b").random() == generator(1, "a", "b").random()
     assert len({generator(s, *p).random() for s in (1, 2) for p in (("a",), ("b",), ("a", "b"))}) == 6
+
+
+# -- over an array ---------------------------------------------------------------------------------
+
+
+def test_a_gradient_is_linear_with_the_spread_asked_for() -> None:
+    found = np.array([gradient(seed, "a", (9, 5), 0.1) for seed in range(2000)])
+    np.testing.assert_allclose(np.diff(found, 2, axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(np.diff(found, 2, axis=2), 0, atol=1e-12)
+    np.testing.assert_allclose(found[:, 4, 2], 1)
+    down, across = found[:, -1, 2] - found[:, 0, 2], found[:, 4, -1] - found[:, 4, 0]
+    for change in (down, across):
+        assert change.std() == pytest.approx(0.1, rel=4 / np.sqrt(2 * len(change)))
+        assert abs(change.mean()) < 4 * 0.1 / np.sqrt(len(change))
+    assert abs(np.corrcoef(down, across)[0, 1]) < 4 / np.sqrt(len(down))
+    assert np.all(gradient(1, "a", (4, 3), 0.0) == 1) and np.all(gradient(1, "a", (1, 1), 0.5) == 1)
+    assert min(gradient(seed, "a", (4, 3), 1.0).min() for seed in range(50)) == 0.05
+
+
+@pytest.mark.parametrize("length", [0.5, 3.0, 100.0])
+def test_a_correlated_field_has_the_moments_it_says(length: float) -> None:
+    """Over chips, at fixed places: normal, of variance 1, correlated by their distance alone."""
+    found = np.array([correlated_normals(seed, "a", (8, 6), length) for seed in range(2000)])
+    assert stats.kstest(found[:, 3, 2], "norm").pvalue > 1e-3
+    assert found.std(axis=0) == pytest.approx(np.ones((8, 6)), abs=0.08)
+    for place in ((3, 2), (4, 2), (3, 5), (7, 5), (0, 0)):
+        distance = np.hypot(place[0] - 3, place[1] - 2)
+        expected = np.exp(-((distance / length) ** 2) / 2)
+        assert np.mean(found[:, 3, 2] * found[:, *place]) == pytest.approx(expected, abs=0.12)
+
+
+def test_a_correlated_field_is_addressed_by_place() -> None:
+    wide = correlated_normals(3, "a", (20, 30), 4.0)
+    np.testing.assert_allclose(correlated_normals(3, "a", (5, 7), 4.0), wide[:5, :7], atol=1e-12)
+    assert np.abs(correlated_normals(4, "a", (5, 7), 4.0) - wide[:5, :7]).max() > 0.1
+
+
+def test_stuck_devices_are_the_share_asked_for_and_a_larger_share_holds_a_smaller() -> None:
+    opened, closed = stuck(5, "a", (200, 200), 0.1, 0.03)
+    assert not (opened & closed).any()
+    for mask, share in ((opened, 0.1), (closed, 0.03)):
+        assert mask.mean() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / mask.size))
+    more_open, more_closed = stuck(5, "a", (200, 200), 0.3, 0.2)
+    assert np.all(more_open[opened]) and np.all(more_closed[closed])
+    assert not any(mask.any() for mask in stuck(5, "a", (200, 200), 0.0, 0.0))
+    assert stuck(5, "a", (9,), 1.0, 0.0)[0].all() and stuck(5, "a", (9,), 0.0, 1.0)[1].all()
