@@ -24,6 +24,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -155,6 +156,10 @@ def measured(trainer: Trainer, plain: PlainNumpy, batches: list[tuple[Array, Arr
         ("plain NumPy", [partial(plain.step, *batch) for batch in batches], 2),
     ):  # fmt: skip
         saved = {key: (a.target.copy(), a.actual.copy()) for key, a in chip.devices.items()}
+        readout, momentum = (
+            replace(trainer.readout),
+            {k: m.copy() for k, m in trainer.optimizer.state.items()},
+        )
         chip.blocks.threads = threads
         time.sleep(0.1)  # by then, threads that wait for more have let go of their cores
         with threadpool_limits(threads if name == "plain NumPy" else 1, user_api="blas"):
@@ -162,7 +167,7 @@ def measured(trainer: Trainer, plain: PlainNumpy, batches: list[tuple[Array, Arr
         for key, (target, actual) in saved.items():
             chip.devices[key].target[...], chip.devices[key].actual[...] = target, actual
         chip.refresh()
-        chip.blocks.threads = 1
+        chip.blocks.threads, trainer.readout, trainer.optimizer.state = 1, readout, momentum
     return {**found, "free sweeps": np.array(sweeps)}
 
 

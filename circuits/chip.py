@@ -31,6 +31,14 @@ class DeviceArray:
     deviation: Array
     step: Array
 
+    def __post_init__(self) -> None:
+        self.lie_flat()
+
+    def lie_flat(self) -> None:
+        """Bring every field into row-major order, as programming needs them."""
+        for name, field in vars(self).items():
+            setattr(self, name, np.ascontiguousarray(field))
+
     @classmethod
     def fabricate(
         cls, array: CrossbarArray, device: DeviceSpec, mismatch: MismatchSpec, seed: int, dtype: np.dtype
@@ -210,6 +218,7 @@ class Chip:
     def refresh(self) -> None:
         """Bring everything up to date with ``devices``, after these were changed from outside."""
         for name, array in self.devices.items():
+            array.lie_flat()
             self._weights[name][...] = array.weight
         self._refresh(self.devices)
 
@@ -295,7 +304,7 @@ class Chip:
         """Let the chip settle on ``inputs`` (batch, n_in) [V], under a nudge if given.
 
         Args:
-            nudge: its ``current`` is re-evaluated as the circuit moves.
+            nudge: its current is re-evaluated as the circuit moves.
             start: the equilibrium to start from. Default: relaxation starts every node where its
                 injected current alone would take it, a transient at 0 V. Nudged phases start from the
                 free state; when certified, a jump to another branch is flagged.

@@ -17,6 +17,7 @@ BRANCH_MARGIN = 100.0  # states further apart than this many tolerances are two 
 class Nudge(Protocol):
     """What pushes current into the output layer (see :mod:`ohmostat.learning.nudges`).
 
+    One with a ``push`` of constants that relaxation knows (:class:`.kernels.Push`) relaxes faster.
     A complex ``beta`` makes the chip's analytic continuation settle.
     """
 
@@ -29,10 +30,6 @@ class Nudge(Protocol):
 
     def slope(self, ports: Array, row: int) -> Array:
         """Its Jacobian ``∂I/∂s`` [S] (n_out, n_out) for one sample."""
-
-    @property
-    def push(self) -> relaxation.Nudge:
-        """What relaxation takes: its constants, where the kernels know its law, or else ``current``."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +126,18 @@ def settle(
     injected = continued(injected, nudge)
     found = relaxation.relax(
         circuit, injected, start=None if start is None else start.ports,
-        nudge=None if nudge is None else nudge.push, tolerance=tolerance, **options,
+        nudge=push_of(nudge), tolerance=tolerance, **options,
     )  # fmt: skip
     return Equilibrium(
         circuit, found.voltages, found.ports, injected, found.settled, tolerance, found.sweeps,
         periphery=periphery,
     )  # fmt: skip
+
+
+def push_of(nudge: Nudge | None) -> relaxation.Nudge | None:
+    """What relaxation takes of a nudge: constants that it knows, or else the current itself."""
+    push: relaxation.Nudge | None = None if nudge is None else getattr(nudge, "push", nudge.current)
+    return push
 
 
 def continued(injected: Array, nudge: Nudge | None) -> Array:

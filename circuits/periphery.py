@@ -135,10 +135,12 @@ class Delivered:
     @property
     def push(self) -> Push | Callable[[Array, Array], Array]:
         """For relaxation: the constants of the nudge asked for, with these sources."""
-        asked, ours = self.asked.push, self.periphery
+        asked, ours = getattr(self.asked, "push", self.asked.current), self.periphery
         if callable(asked):
             return self.current
-        return asked._replace(gain=ours.nudge_gain, offset=ours.nudge_offset)
+        offset = ours.nudge_gain * asked.offset + ours.nudge_offset
+        delivered: Push = asked._replace(gain=ours.nudge_gain * asked.gain, offset=offset)
+        return delivered
 
 
 IDEAL = Periphery()

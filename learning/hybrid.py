@@ -50,9 +50,6 @@ class LinearCost:
     def hessian(self, ports: Array, row: int) -> Array:
         return np.zeros((len(ports), len(ports)))
 
-    def push(self, beta: Array) -> None:
-        return None
-
 
 class DigitalLayer(Protocol):
     """Digital arithmetic between a block's output ports and the next block's input voltages."""

@@ -29,9 +29,6 @@ class Cost(Protocol):
     def hessian(self, ports: Array, row: int) -> Array:
         """``∂²L/∂s_out²`` (n_out, n_out) [1/V²] of one sample at ``ports`` (n_out,)."""
 
-    def push(self, beta: Array) -> Push | None:
-        """The constants of its nudge of strengths ``beta`` (batch,) [W], where relaxation knows its law."""
-
 
 @dataclass(frozen=True)
 class SquaredError:
@@ -52,7 +49,10 @@ class SquaredError:
     def hessian(self, ports: Array, row: int) -> Array:
         return np.eye(len(ports)) / self.swing**2
 
-    def push(self, beta: Array) -> Push:
+    def push(self, beta: Array) -> Push | None:
+        """The constants of its nudge of strengths ``beta`` (batch,) [W], for relaxation."""
+        if type(self).gradient is not SquaredError.gradient:
+            return None
         return Push(SQUARED, beta, self.targets / self.swing, np.zeros((0, 0)), np.zeros(0), self.swing)
 
 
@@ -102,9 +102,11 @@ class CrossEntropy:
         hessian: Array = scaled.T @ (np.diag(p) - np.outer(p, p)) @ scaled
         return hessian
 
-    def push(self, beta: Array) -> Push:
-        right = self.labels[:, None] == np.arange(len(self.bias))
-        return Push(SOFTMAX, beta, right, self.weight, self.bias, self.swing)
+    def push(self, beta: Array) -> Push | None:
+        """The constants of its nudge of strengths ``beta`` (batch,) [W], for relaxation."""
+        if type(self).gradient is not CrossEntropy.gradient:
+            return None
+        return Push(SOFTMAX, beta, np.eye(len(self.bias))[self.labels], self.weight, self.bias, self.swing)
 
     def readout_gradients(self, ports: Array, valid: Array | None = None) -> tuple[Array, Array]:
         """Exact gradient of the batch's mean cost in R and c, at ``ports`` (batch, n_out).
@@ -142,7 +144,11 @@ class Nudge:
     @property
     def push(self) -> Push | Callable[[Array, Array], Array]:
         """For relaxation: the constants of its law, or, where the kernels do not know it, ``current``."""
-        return self.cost.push(self.beta) or self.current
+        constants = getattr(self.cost, "push", None)
+        known: Push | None = constants(self.beta) if constants else None
+        if known is None or len(known.targets) < self.samples or type(self).current is not Nudge.current:
+            return self.current
+        return known._replace(targets=known.targets[: self.samples])
 
 
 def beta_in_watts(design: Design, beta: float) -> float:

@@ -145,7 +145,7 @@ class BlockSteps:
         past = self.per_step * (2 * end.voltages - before.voltages / 2)
         found = relaxation.relax(
             self.circuit, end.injected + past, start=2 * end.ports - before.ports,
-            nudge=nudge.push, tolerance=end.tolerance,
+            nudge=equilibrium.push_of(nudge), tolerance=end.tolerance,
         )  # fmt: skip
         self.before, sweeps = end, end.sweeps + found.sweeps
         self.end = replace(end, voltages=found.voltages, ports=found.ports, sweeps=sweeps)

@@ -15,7 +15,7 @@ settle together (even-odd relaxation is the case of two colours). Use :meth:`Blo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +27,12 @@ from . import neurons
 Array = NDArray[Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class FanIn:
     """What drives one layer: ports ``lo : hi`` of the state, through ``weight`` (n, hi - lo) [S].
 
-    A view of the circuit's ``weights``, where its columns follow one another from ``at`` on, so that the
-    products ``ports @ weight.T`` read them as they lie.
+    A view of the circuit's ``weights``, which relaxation reads: there its columns follow one another, from
+    ``at`` on.
     """
 
     lo: int
@@ -70,7 +70,8 @@ class BlockCircuit:
         self.colours = _colour(len(self.sizes), self.couplings)
         self.slices = _places(self.sizes, self.colours)
         self.size = sum(self.sizes)
-        self.fan_in = self._fan_ins()
+        self.weights = np.zeros(sum(n * (hi - lo) for n, (lo, hi) in self._driven()), self.dtype)
+        self.fan_in = self._views()
         self.layers = np.array(
             [
                 (self.slices[k].start, self.slices[k].stop, fan.lo, fan.hi, fan.at, k == members[-1])
@@ -85,17 +86,31 @@ class BlockCircuit:
         self.gain = np.ones(self.size, self.dtype)
         self.offset = np.zeros(self.size, self.dtype)
 
-    def _fan_ins(self) -> dict[int, FanIn]:
-        """Every layer's, in one array of ``weights``."""
-        drivers = {k: [self.slices[pre] for post, pre in self.couplings if post == k] for k in self.slices}
-        lo = {k: min((s.start for s in all_of_them), default=0) for k, all_of_them in drivers.items()}
-        hi = {k: max((s.stop for s in all_of_them), default=0) for k, all_of_them in drivers.items()}
-        ends = np.cumsum([0, *(n * (hi[k] - lo[k]) for k, n in enumerate(self.sizes))])
-        self.weights = np.zeros(ends[-1], self.dtype)
-        return {
-            k: FanIn(lo[k], hi[k], int(ends[k]), self.weights[ends[k] : ends[k + 1]].reshape(-1, n).T)
-            for k, n in enumerate(self.sizes)
-        }
+    def _driven(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Size of every layer, and the first and last port that drive it."""
+        for k, n in enumerate(self.sizes):
+            drivers = [self.slices[pre] for post, pre in self.couplings if post == k]
+            ends = min((s.start for s in drivers), default=0), max((s.stop for s in drivers), default=0)
+            yield n, ends
+
+    def _views(self) -> dict[int, FanIn]:
+        """Every layer's part of the ``weights``."""
+        found, at = {}, 0
+        for k, (n, (lo, hi)) in enumerate(self._driven()):
+            end = at + n * (hi - lo)
+            found[k] = FanIn(lo, hi, at, self.weights[at:end].reshape(hi - lo, n).T)
+            at = end
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is made of the rest: views, which a copy would turn into arrays of their own, and
+        scratch.
+        """
+        return {name: value for name, value in vars(self).items() if name not in ("fan_in", "scratch")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.fan_in, self.scratch = self._views(), {}
 
     @property
     def derived(self) -> int:

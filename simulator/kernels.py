@@ -1,8 +1,8 @@
 """Compiled inner loops: flat arrays in, filled arrays out, no exceptions.
 
-All jitted functions that call each other live in this one file, because numba's cache does not see
-an edit in a callee in another file. Every kernel is generic over float32, float64, complex64 and complex128.
-The public functions around them (`relaxation`, `ode`, `blocks`) validate and allocate.
+All jitted functions that call each other live in this one file (and `exponentials`), because numba's cache
+does not see an edit in a callee in another file. Every kernel is generic over float32, float64, complex64 and
+complex128. The functions around them (`relaxation`, `chip`) validate and allocate all that is large.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange, types
 from numba.extending import overload
+from numba.np.linalg import ensure_blas
 from numpy.typing import NDArray
 
 from .exponentials import compiled, share, softplus
@@ -24,7 +25,7 @@ NONE, GIVEN, SQUARED, SOFTMAX = 0, 1, 2, 3  # laws of nudges
 UNCOPIED = 100**3  # multiplications in a product that OpenBLAS makes from its factors as they lie
 ALIGNED = 16  # columns of a strip, or a multiple of it: whole vectors of a kernel
 
-# For a caller who asks for several threads; a forked child of a process that had them is ended by GNU OpenMP.
+# For a caller who asks for several threads. GNU OpenMP ends a forked child of a process that had them.
 parallel = compiled(parallel=True)
 FAST = {"contract", "reassoc", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
 SOON, FEW = 16, 3  # sweeps in which most samples settle, and how many are kept till then: they fit the cache
@@ -295,6 +296,9 @@ class Found(NamedTuple):
     ports: Array
     sweeps: Array
     status: Array
+
+
+ensure_blas()  # of integers as numba takes them; and loaded from now on, for whoever limits its threads
 
 
 def _blas(kind, letter):

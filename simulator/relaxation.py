@@ -17,6 +17,7 @@ import numpy as np
 from . import kernels, neurons
 from .blocks import Array, BlockCircuit
 
+KEPT = 4  # workspaces, of several batches
 WINDOW = 3  # differences kept by Anderson's acceleration, two at first: more gains nothing on these circuits
 NudgeCurrent = Callable[[Array, Array], Array]
 """(ports of the output layer (m, n_out) [V], their rows in the batch (m,)) -> current (m, n_out) [A]."""
@@ -133,7 +134,8 @@ def _iterate(
 ) -> Relaxed:
     (batch, size), dtype = injected.shape, np.result_type(injected, circuit.dtype)
     real = np.zeros(0, dtype).real.dtype
-    state, history = _workspace(circuit, batch, window, dtype)
+    key = batch, window, dtype  # taken out, since a nudge's own current may relax the circuit once more
+    state, history = circuit.scratch.pop(key, None) or _workspace(circuit, *key)
     state.rows[:] = np.arange(batch)
     if start is not None:
         state.ports[...] = start
@@ -141,45 +143,72 @@ def _iterate(
     found = kernels.Found(voltages, ports, sweeps, status)
     problem = (
         _circuit(circuit, law, real), _known(nudge, state.push.shape, dtype),
-        np.ascontiguousarray(injected, dtype), np.asarray(1 / load, np.result_type(real, load)),
+        _fixed(injected, dtype), _fixed(1 / load, np.result_type(real, load)),
     )  # fmt: skip
     limits = scale.astype(real, copy=False), real.type(tolerance), max_sweeps
 
-    if circuit.threads > 1 and not callable(nudge):
-        kernels.relax_shared(circuit.threads, *problem, start is None, *limits, state, history, found)
-        return Relaxed(voltages, ports, sweeps, status == 1)
-    asked, at_once = (nudge, 1) if callable(nudge) else (None, max_sweeps)
-    if asked and start is not None:
-        state.push[...] = asked(state.ports[:, circuit.output], state.rows)
-    kernels.begin(*problem, start is None, state, history.residuals)
-    active = batch
-    while active:
-        if asked:  # sweep by sweep, a current that the kernels do not know
-            state.push[:active] = asked(state.ports[:active, circuit.output], state.rows[:active])
-        active = kernels.relax(*problem, *limits, at_once, active, state, history, found)
+    arrays = state, history, found
+    if callable(nudge):
+        _sweep_asking(nudge, circuit.output, start is None, problem, limits, *arrays)
+    elif circuit.threads > 1:
+        kernels.relax_shared(circuit.threads, *problem, start is None, *limits, *arrays)
+    else:
+        kernels.begin(*problem, start is None, state, history.residuals)
+        kernels.relax(*problem, *limits, max_sweeps, batch, *arrays)
+    if len(circuit.scratch) >= KEPT:
+        circuit.scratch.clear()
+    circuit.scratch[key] = state, history
     return Relaxed(voltages, ports, sweeps, status == 1)
+
+
+def _sweep_asking(
+    nudge: NudgeCurrent, output: slice, undriven: bool, problem: tuple[Any, ...], limits: tuple[Any, ...],
+    state: kernels.State, history: kernels.History, found: kernels.Found,
+) -> None:  # fmt: skip
+    """Sweep by sweep, under a current that the kernels do not know."""
+    active = len(state.rows)
+
+    def ask() -> None:
+        np.copyto(state.push[:active], nudge(state.ports[:active, output], state.rows[:active]))
+
+    if not undriven:
+        ask()
+    kernels.begin(*problem, undriven, state, history.residuals)
+    while active:
+        ask()
+        active = kernels.relax(*problem, *limits, 1, active, state, history, found)
 
 
 def _circuit(circuit: BlockCircuit, law: int, real: np.dtype[Any]) -> kernels.Blocks:
     """``circuit`` as the kernels see it, in one precision."""
     limits = np.array([circuit.low, circuit.swing, circuit.knee], real)
-    weights, gain, offset = (
-        a.astype(real, copy=False) for a in (circuit.weights, circuit.gain, circuit.offset)
-    )
+    weights, gain, offset = (_fixed(a, real) for a in (circuit.weights, circuit.gain, circuit.offset))
     return kernels.Blocks(circuit.layers, weights, law, limits, gain, offset, circuit.derived)
+
+
+def _fixed(array: Array, dtype: np.dtype[Any]) -> Array:
+    """In the one layout that the kernels are compiled for; a complex number is not made a real one."""
+    return np.require(
+        np.asarray(array).astype(dtype, casting="same_kind", copy=False), requirements=["C", "W"]
+    )
 
 
 def _known(nudge: Nudge | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> kernels.Push:
     """What the kernels know of a nudge of currents (batch, n_out), in one precision."""
     real = np.zeros(0, dtype).real.dtype
-    if not isinstance(nudge, kernels.Push):
-        law = kernels.GIVEN if nudge else kernels.NONE
+    if nudge is None or callable(nudge):
+        law = kernels.NONE if nudge is None else kernels.GIVEN
         none = np.zeros((1, 0), real)
         return kernels.Push(law, none[0].astype(dtype), none, none, none[0], real.type(1), none[0], none[0])
+    if getattr(nudge, "law", None) not in (kernels.SQUARED, kernels.SOFTMAX):
+        raise TypeError(
+            f"nudge is {nudge!r}; it must be a function of (ports, rows), or a Push of a law that is known: "
+            "of a Nudge, pass its push"
+        )
     _check_push(nudge, *shape)
-    targets, weight, bias = (np.ascontiguousarray(a, real) for a in (nudge.targets, nudge.weight, nudge.bias))
+    targets, weight, bias = (_fixed(a, real) for a in (nudge.targets, nudge.weight, nudge.bias))
     gain, offset = (np.full(shape[1], source, real) for source in (nudge.gain, nudge.offset))
-    beta = np.ascontiguousarray(nudge.beta, dtype)
+    beta = _fixed(nudge.beta, dtype)
     return kernels.Push(nudge.law, beta, targets, weight, bias, real.type(nudge.swing), gain, offset)
 
 
@@ -207,18 +236,12 @@ def _check_push(nudge: kernels.Push, batch: int, outputs: int) -> None:
 def _workspace(
     circuit: BlockCircuit, batch: int, window: int, dtype: np.dtype[Any]
 ) -> tuple[kernels.State, kernels.History]:
-    """Room for a relaxation, kept with the circuit: fresh arrays would cost more than they hold."""
-    key = batch, window, dtype
-    if key not in circuit.scratch:
-        size, kept, outputs = circuit.size, window + 1, circuit.output.stop - circuit.output.start
-        exact, real = np.promote_types(dtype, np.float64), np.zeros(0, dtype).real.dtype
-        planes = np.empty((4 * batch if dtype.kind == "c" else 0, size), real)
-        ports, nodes = np.empty((2, batch, size), dtype)
-        push, rows = np.empty((batch, outputs), dtype), np.empty(batch, np.int64)
-        residuals, images = np.empty((2, kept, batch, size - circuit.derived), dtype)
-        history = kernels.History(residuals, images, np.empty((batch, kept, kept), exact))
-        if len(circuit.scratch) >= 4:
-            circuit.scratch.clear()
-        circuit.scratch[key] = kernels.State(ports, nodes, rows, push, planes), history
-    found: tuple[kernels.State, kernels.History] = circuit.scratch[key]
-    return found
+    """Room for a relaxation, to be kept with the circuit: fresh arrays would cost more than they hold."""
+    size, kept, outputs = circuit.size, window + 1, circuit.output.stop - circuit.output.start
+    exact, real = np.promote_types(dtype, np.float64), np.zeros(0, dtype).real.dtype
+    planes = np.empty((4 * batch if dtype.kind == "c" else 0, size), real)
+    ports, nodes = np.empty((2, batch, size), dtype)
+    push, rows = np.empty((batch, outputs), dtype), np.empty(batch, np.int64)
+    residuals, images = np.empty((2, kept, batch, size - circuit.derived), dtype)
+    history = kernels.History(residuals, images, np.empty((batch, kept, kept), exact))
+    return kernels.State(ports, nodes, rows, push, planes), history

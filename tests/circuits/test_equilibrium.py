@@ -34,10 +34,6 @@ class Pull:
     def slope(self, ports: Array, row: int) -> Array:
         return -self.beta[row] * np.eye(len(ports))
 
-    @property
-    def push(self) -> Callable[[Array, Array], Array]:
-        return self.current
-
 
 @pytest.fixture(scope="module")
 def oscillator(chip_of: Callable) -> Chip:

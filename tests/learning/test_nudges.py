@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
 from ohmostat.circuits.design import Design
-from ohmostat.circuits.periphery import IDEAL, Periphery
+from ohmostat.circuits.equilibrium import push_of
+from ohmostat.circuits.periphery import Periphery
 from ohmostat.learning.nudges import CrossEntropy, Nudge, SquaredError, beta_in_watts
 from ohmostat.simulator import kernels
 from ohmostat.simulator.blocks import BlockCircuit
@@ -127,18 +130,23 @@ def test_a_beta_of_one_is_a_leak_to_the_target(low: float, high: float) -> None:
 @pytest.mark.parametrize("cost", [squared(), entropy()], ids=["squared", "entropy"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
 @pytest.mark.parametrize("ideal", [True, False], ids=["ideal", "delivered"])
+@pytest.mark.parametrize("samples", [SAMPLES, SAMPLES - 1])
 def test_the_kernels_push_is_the_nudges_current(
-    cost: SquaredError | CrossEntropy, dtype: type, ideal: bool
+    cost: SquaredError | CrossEntropy, dtype: type, ideal: bool, samples: int
 ) -> None:
-    """Also of a batch that holds the samples twice, packed in another order, and from scratch that is NaN."""
+    """Also of a batch that holds the samples twice (some of the cost's, or all), packed in another order, and
+    from scratch that is NaN.
+    """
     rng = np.random.default_rng(4)
     rows = np.array([7, 0, 9, 4, 2])
     ports = rng.normal(size=(len(rows), OUTPUTS)).astype(dtype)
     beta = rng.normal(size=2 * SAMPLES).astype(dtype)
     if np.iscomplexobj(ports):
         ports, beta = ports + ports.dtype.type(0.1j), beta * beta.dtype.type(1 + 0.5j)
-    sources = IDEAL if ideal else Periphery(1 + 0.1 * rng.normal(size=OUTPUTS), rng.normal(size=OUTPUTS))
-    nudge = sources.deliver(Nudge(cost, beta, SAMPLES))
+    nudge: Any = Nudge(cost, beta, samples)
+    for _ in range(0 if ideal else 2):  # sources behind sources
+        bench = Periphery(1 + 0.1 * rng.normal(size=OUTPUTS), rng.normal(size=OUTPUTS))
+        nudge = bench.deliver(nudge)
     shape = 2 * SAMPLES, OUTPUTS
     known, push = _known(nudge.push, shape, np.dtype(dtype)), np.full_like(ports, np.nan)
     kernels.deliver(known, ports, rows, push)
@@ -182,7 +190,6 @@ def test_relaxation_finds_the_same_whether_it_asks_or_knows(
     [
         (squared(), np.ones(4), r"strengths of shape \(4,\).*batch's 5 samples"),
         (SquaredError(np.zeros((5, 3)), 1.0), np.ones(5), r"targets of shape \(5, 3\).*\(samples, 4\)"),
-        (SquaredError(np.zeros((0, 4)), 1.0), np.ones(5), r"targets of shape \(0, 4\)"),
         (
             CrossEntropy(np.zeros((3, 5)), np.zeros(3), np.zeros(5, int), 1.0),
             np.ones(5),
@@ -201,3 +208,29 @@ def test_relaxation_refuses_a_nudge_of_another_shape(
     circuit = BlockCircuit((6, OUTPUTS), [(1, 0), (0, 1)])
     with pytest.raises(ValueError, match=message):
         relax(circuit, np.zeros((5, circuit.size)), nudge=Nudge(cost, beta, 5).push)
+
+
+def test_relaxation_asks_a_nudge_whose_law_it_does_not_know() -> None:
+    """Of another class, of a cost that changes the gradient, of fewer targets than samples."""
+
+    class Clipped(SquaredError):
+        def gradient(self, ports: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            return np.clip(super().gradient(ports, rows), -0.1, 0.1)
+
+    class Bare:
+        beta = np.ones(SAMPLES)
+
+        def current(self, ports: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            return ports
+
+        def slope(self, ports: np.ndarray, row: int) -> np.ndarray:
+            return np.eye(len(ports))
+
+    strength, bare = np.ones(SAMPLES), Bare()
+    clipped = Nudge(Clipped(squared().targets, 2.0), strength, SAMPLES)
+    assert push_of(clipped) == clipped.current and push_of(bare) == bare.current and push_of(None) is None
+    short = Nudge(squared(), np.ones(2 * SAMPLES), 2 * SAMPLES)
+    assert push_of(short) == short.current  # which raises an IndexError
+    beyond = CrossEntropy(np.eye(CLASSES, OUTPUTS), np.zeros(CLASSES), np.array([0, CLASSES]), 1.0)
+    with pytest.raises(IndexError):
+        push_of(Nudge(beyond, np.ones(2), 2))

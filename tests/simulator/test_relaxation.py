@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohmostat.simulator.relaxation import Relaxed, relax, solve_linear
+from ohmostat.simulator.relaxation import Relaxed, _known, relax, solve_linear
 
 Array = np.ndarray[Any, Any]
 LOOP = ((6, 5, 4), [(1, 0), (2, 1), (0, 2), (0, 1)])
@@ -228,6 +230,40 @@ def test_nothing_of_one_relaxation_is_left_in_the_next(network: Callable) -> Non
         a, b = relax(used, injected[rows], tolerance=1e-9), relax(fresh, injected[rows], tolerance=1e-9)
         assert np.array_equal(a.ports, b.ports) and np.array_equal(a.voltages, b.voltages)
         assert np.array_equal(a.sweeps, b.sweeps)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))])
+def test_a_copy_relaxes_with_the_weights_it_shows(network: Callable, copied: Callable) -> None:
+    circuit, _ = network(9)
+    injected = currents(circuit.size, 4, np.float64)
+    first = relax(circuit, injected, tolerance=1e-12)
+    other = copied(circuit)
+    for pair in other.couplings:
+        other.weight(*pair)[...] *= 0.5
+    found = relax(other, injected, tolerance=1e-12)
+    assert np.abs(other.current(found.voltages, injected)).max() < 1e-10
+    assert np.abs(found.voltages - first.voltages).max() > 1e-2
+    with pytest.raises(AttributeError):  # relaxation would not see it
+        circuit.fan_in[0].weight = 2 * circuit.fan_in[0].weight
+
+
+def test_a_nudge_may_relax_its_own_circuit(network: Callable) -> None:
+    circuit, _ = network(9)
+    injected, plain = currents(circuit.size, 4, np.float64), Push(0.3, 0.5)
+
+    def nosy(ports: Array, rows: Array) -> Array:
+        relax(circuit, 3 * injected, nudge=plain)
+        return plain(ports, rows)
+
+    a, b = (relax(circuit, injected, nudge=push, tolerance=1e-9) for push in (nosy, plain))
+    assert np.array_equal(a.ports, b.ports) and np.array_equal(a.sweeps, b.sweeps)
+
+
+@pytest.mark.parametrize("nudge", [3.0, np.ones(4), _known(None, (4, 4), np.dtype(float))])
+def test_what_is_no_nudge_is_refused(network: Callable, nudge: object) -> None:
+    circuit, _ = network(9)
+    with pytest.raises(TypeError, match=r"must be a function of \(ports, rows\), or a Push"):
+        relax(circuit, currents(circuit.size, 4, np.float64), nudge=nudge)
 
 
 def test_overflow_is_flagged(network: Callable) -> None:
