@@ -167,7 +167,9 @@ def measured(trainer: Trainer, plain: PlainNumpy, batches: list[tuple[Array, Arr
         for key, (target, actual) in saved.items():
             chip.devices[key].target[...], chip.devices[key].actual[...] = target, actual
         chip.refresh()
-        chip.blocks.threads, trainer.readout, trainer.optimizer.state = 1, readout, momentum
+        for key, kept in momentum.items():
+            trainer.optimizer.state[key][...] = kept
+        chip.blocks.threads, trainer.readout = 1, readout
     return {**found, "free sweeps": np.array(sweeps)}
 
 

@@ -35,9 +35,9 @@ class DeviceArray:
         self.lie_flat()
 
     def lie_flat(self) -> None:
-        """Bring every field into row-major order, as programming needs them."""
-        for name, field in vars(self).items():
-            setattr(self, name, np.ascontiguousarray(field))
+        """Bring every field into the order, and to the place in memory, where programming is fast."""
+        for place, (name, field) in enumerate(vars(self).items()):
+            setattr(self, name, device_kernels.placed(field, place))
 
     @classmethod
     def fabricate(

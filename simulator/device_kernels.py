@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import prange
 
 from .exponentials import compiled
 from .kernels import FAST, Array, parallel
 
+PAGE = 4096  # bytes
 WORTH_SHARING = 10_000  # pairs: fewer are programmed before another thread has begun
+
+
+def placed(array: Array, place: int) -> Array:
+    """``array`` in row-major order, beginning ``place`` strides of five cache lines into a page of memory.
+
+    Large arrays begin a page each, and what lies alike in its page competes for the same few lines of a
+    cache: a dozen of them, streamed together, take a third longer than when each begins elsewhere.
+    """
+    offset = place * 320
+    if array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % PAGE == offset:
+        return array
+    room = np.empty(array.nbytes + 2 * PAGE, np.uint8)
+    first = (offset - room.ctypes.data) % PAGE
+    found: Array = room[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    found[...] = array
+    return found
 
 
 @compiled()

@@ -357,3 +357,16 @@ def test_transpose(shape: tuple[int, int]) -> None:
     device_kernels.transpose(source, room[1:-1])
     np.testing.assert_array_equal(room[1:-1], source.T)
     assert np.isnan(room[[0, -1]]).all()
+
+
+@pytest.mark.parametrize("array", [np.arange(24.0), np.arange(24.0).reshape(2, 3, 4).T, np.zeros((0, 3))])
+def test_placed_arrays_are_the_same_numbers_where_they_were_asked_for(array: Array) -> None:
+    read_only = array.copy()
+    read_only.setflags(write=False)
+    for place in (0, 3):
+        for source in (array, read_only):
+            found = device_kernels.placed(source, place)
+            np.testing.assert_array_equal(found, source)
+            assert found.flags.c_contiguous and found.flags.writeable and found.dtype == array.dtype
+            assert not array.size or found.ctypes.data % device_kernels.PAGE == 320 * place
+            assert device_kernels.placed(found, place) is found or not array.size
