@@ -48,7 +48,7 @@ class DeviceArray:
         """
         name, shape, place = array.name, array.shape, array.shape[1:]
         deviation = draws.conductance_gain(
-            seed, f"{name}/conductance", shape, mismatch.conductance, mismatch.distribution
+            seed, f"{name}/conductance", shape, mismatch.conductance_sd, mismatch.distribution
         )
         deviation *= draws.gradient(seed, f"{name}/gradient", place, mismatch.gradient)
         if mismatch.correlated:
@@ -129,12 +129,12 @@ class Chip:
         """Amplifiers and capacitors, addressed by layer: the order in the state is the solver's affair."""
         spec, mismatch, seed = self.circuit.design.neuron, self.mismatch, self.seed
         for k, n in enumerate(self.circuit.sizes):
-            gains = draws.relative(seed, f"amplifier{k}/gain", (n,), mismatch.amplifier_gain)
+            gains = draws.relative(seed, f"amplifier{k}/gain", (n,), mismatch.amplifier_gain_sd)
             offsets = draws.standard_normals(seed, f"amplifier{k}/offset", (n,))
             capacitors = draws.relative(seed, f"node{k}/capacitance", (n,), mismatch.capacitance)
             where = self.blocks.slices[k]
             self.blocks.gain[where] = spec.gain * gains
-            self.blocks.offset[where] = spec.offset + mismatch.amplifier_offset * offsets
+            self.blocks.offset[where] = spec.offset + mismatch.amplifier_offset_sd * offsets
             self.blocks.capacitance[where] = spec.capacitance * capacitors
 
     # -- conductances ---------------------------------------------------------------------------

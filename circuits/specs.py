@@ -7,6 +7,7 @@ in degrees); in Python a quantity may be an SI number or text with a unit (``Dev
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
@@ -195,6 +196,16 @@ class MismatchSpec(Spec):
     capacitance: float = _number(0.0, "", _SHARE, "relative sd of a node's capacitance")
     driver_gain: float = _number(0.0, "", _SHARE,
         "shared family only: relative sd of a read driver's gain")
+    vt_coefficient: float = _number(0.0, "Vm", Range(0.0, 1e-6),
+        "Pelgrom: a transistor's sd of threshold, times sqrt(width length); 3.5nVm is 3.5 mV um")
+    beta_coefficient: float = _number(0.0, "m", Range(0.0, 1e-5),
+        "Pelgrom: its relative sd of gain factor, times sqrt(width length); 10nm is 1 % um")
+    amplifier_width: float = _number(1e-6, "m", positive(1e-2), "of a neuron's input transistor")
+    amplifier_length: float = _number(1e-6, "m", positive(1e-2), "of a neuron's input transistor")
+    device_width: float = _number(1e-6, "m", positive(1e-2), "of a device that is a transistor")
+    device_length: float = _number(1e-6, "m", positive(1e-2), "of a device that is a transistor")
+    device_overdrive: float = _number(0.0, "V", Range(0.0, 100.0),
+        "of its gate, above the threshold; 0: devices are no transistors")
     nudge_gain: float = _number(0.0, "", _SHARE, "relative sd of a nudge source's gain")
     nudge_offset: float = _number(0.0, "A", _CURRENT, "sd of a nudge source's offset while it is on")
     sense_gain: float = _number(0.0, "", _SHARE, "relative sd of a port's sense amplifier's gain")
@@ -204,6 +215,29 @@ class MismatchSpec(Spec):
         if self.stuck_open + self.stuck_closed > 1:
             problem = f"and {self.stuck_closed:g} stuck closed are more than all devices; make one smaller"
             refuse("mismatch.stuck_open", self.stuck_open, problem, "mismatch.stuck_closed")
+
+    # What all of a part's causes come to: they are independent.
+
+    @property
+    def conductance_sd(self) -> float:
+        """Of ln g, or relative. A transistor in triode has ``g = β (V_gs - V_t)``."""
+        if not self.device_overdrive:
+            return self.conductance
+        size = math.sqrt(self.device_width * self.device_length)
+        threshold = self.vt_coefficient / size / self.device_overdrive
+        return math.hypot(self.conductance, threshold, self.beta_coefficient / size)
+
+    @property
+    def amplifier_offset_sd(self) -> float:
+        """[V]"""
+        size = math.sqrt(self.amplifier_width * self.amplifier_length)
+        return math.hypot(self.amplifier_offset, self.vt_coefficient / size)
+
+    @property
+    def amplifier_gain_sd(self) -> float:
+        """Relative."""
+        size = math.sqrt(self.amplifier_width * self.amplifier_length)
+        return math.hypot(self.amplifier_gain, self.beta_coefficient / size)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 #: Units that a design may use, with their names.
-UNITS = {"V": "volts", "S": "siemens", "F": "farads", "A": "amperes", "deg": "degrees"}
+UNITS = {
+    "V": "volts", "S": "siemens", "F": "farads", "A": "amperes", "deg": "degrees", "m": "metres",
+    "Vm": "volt metres",
+}  # fmt: skip
 # Named only to explain what was written in place of the right one.
 _OTHER_UNITS = {
     "s": "seconds", "H": "henries", "Hz": "hertz", "W": "watts", "J": "joules", "C": "coulombs",
@@ -70,7 +73,8 @@ def format_quantity(value: float, unit: str) -> str:
     """Write ``value`` [SI] with its unit so that :func:`parse_quantity` gives back the same bits.
 
     An SI prefix is used where one fits (``2.5e-06`` S is ``"2.5uS"``), else a power of ten.
-    An empty ``unit`` gives the shortest plain number; degrees take no prefix.
+    An empty ``unit`` gives the shortest plain number; degrees take no prefix, and whole metres a power of
+    ten (``"2e0m"``), since ``"2m"`` reads as 2 milli of nothing.
     """
     value = float(value)
     if not unit or not math.isfinite(value):
@@ -79,7 +83,8 @@ def format_quantity(value: float, unit: str) -> str:
     power = exact.adjusted() // 3 * 3 if value else 0
     if unit == "deg" or power not in _PREFIXES:
         return f"{_trim(repr(value))}{unit}"
-    return f"{_trim(format(exact.scaleb(-power), 'f'))}{_PREFIXES[power]}{unit}"
+    prefix = "e0" if unit == "m" and power == 0 else _PREFIXES[power]
+    return f"{_trim(format(exact.scaleb(-power), 'f'))}{prefix}{unit}"
 
 
 def _trim(digits: str) -> str:
@@ -87,7 +92,16 @@ def _trim(digits: str) -> str:
 
 
 def _example(unit: str) -> str:
-    return {"V": "50mV", "S": "2.5uS", "F": "1pF", "A": "10nA", "deg": "90deg"}[unit]
+    examples = {
+        "V": "50mV",
+        "S": "2.5uS",
+        "F": "1pF",
+        "A": "10nA",
+        "deg": "90deg",
+        "m": "1um",
+        "Vm": "3.5nVm",
+    }
+    return examples[unit]
 
 
 @dataclass(frozen=True)

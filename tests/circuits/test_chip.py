@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,30 @@ def test_an_unwritten_chip_rests_at_g_min(chip_of: Callable) -> None:
     g_min, _ = chip.limits
     for array in chip.devices.values():
         assert np.all(array.target == g_min) and np.array_equal(array.actual, g_min * array.deviation)
+
+
+def test_transistors_spread_by_pelgroms_law(chip_of: Callable) -> None:
+    """``σ(V_t) = A_Vt / √(W L)``, ``σ(β)/β = A_β / √(W L)``; beside other causes, by the root of squares."""
+    sizes = {"width": "2um", "length": "500nm"}  # √(W L) = 1 µm
+    keys = {f"mismatch__{part}_{k}": v for part in ("amplifier", "device") for k, v in sizes.items()}
+    keys |= {"mismatch__vt_coefficient": "3nVm", "mismatch__beta_coefficient": "10nm"}
+    found = chip_of(chip__layers=[64, 600, 4], mismatch__device_overdrive="50mV", mismatch__conductance=0.08,
+                    mismatch__amplifier_offset="4mV", mismatch__amplifier_gain=0.0, **keys)  # fmt: skip
+    m = found.mismatch
+    assert m.conductance_sd == pytest.approx(np.sqrt(0.08**2 + (3 / 50) ** 2 + 0.01**2))
+    assert m.amplifier_offset_sd == pytest.approx(5e-3) and m.amplifier_gain_sd == pytest.approx(0.01)
+    spec, where = found.circuit.design.neuron, found.blocks.slices[0]
+    for measured, sd in (
+        (np.log(found.devices["forward0"].deviation), m.conductance_sd),
+        (found.blocks.offset[where] - spec.offset, 5e-3),
+        (found.blocks.gain[where] / spec.gain - 1, 0.01),
+    ):
+        assert measured.std() == pytest.approx(sd, rel=4 / np.sqrt(2 * measured.size))
+    large = replace(m, amplifier_width=2e-4)  # a hundred times the area, a tenth of the spread
+    assert large.amplifier_gain_sd == pytest.approx(1e-3)
+    none = replace(m, vt_coefficient=0.0, beta_coefficient=0.0)
+    assert (none.conductance_sd, none.amplifier_offset_sd, none.amplifier_gain_sd) == (0.08, 4e-3, 0.0)
+    assert replace(m, device_overdrive=0.0).conductance_sd == 0.08
 
 
 @families

@@ -59,6 +59,8 @@ def test_reads(text: str, unit: str, value: float) -> None:
         ("3 furlong", "V", 'has the unknown unit "furlong"'),
         ("2.5", "V", r"has no unit; volts \(V\) are needed"),
         ("2m", "V", "has no unit"),
+        ("2m", "m", r"has no unit; metres \(m\) are needed, as in \"1um\""),
+        ("3.5mVum", "Vm", "unknown unit"),
         ("1,5V", "V", "is not a number with a unit"),  # quantiphy alone reads fifteen volts
         ("x = 5V", "V", "is not a number with a unit"),
         ("5V -- rail", "V", "is not a number with a unit"),
@@ -91,6 +93,9 @@ def test_refuses(text: str, unit: str, reason: str) -> None:
         (1e-30, "A", "1e-30A"),
         (12.5, "deg", "12.5deg"),
         (0.001, "deg", "0.001deg"),
+        (3.5e-9, "Vm", "3.5nVm"),
+        (2.5e-7, "m", "250nm"),
+        (2.0, "m", "2e0m"),  # "2m" would be 2 milli
         (0.3, "", "0.3"),
         (math.inf, "V", "inf"),
     ],
