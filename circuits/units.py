@@ -81,10 +81,12 @@ def format_quantity(value: float, unit: str) -> str:
         return repr(value)
     exact = Decimal(repr(value))
     power = exact.adjusted() // 3 * 3 if value else 0
-    if unit == "deg" or power not in _PREFIXES:
-        return f"{_trim(repr(value))}{unit}"
-    prefix = "e0" if unit == "m" and power == 0 else _PREFIXES[power]
-    return f"{_trim(format(exact.scaleb(-power), 'f'))}{prefix}{unit}"
+    digits, prefix = _trim(repr(value)), ""
+    if unit != "deg" and power in _PREFIXES:
+        digits, prefix = _trim(format(exact.scaleb(-power), "f")), _PREFIXES[power]
+    if unit == "m" and not prefix and "e" not in digits:
+        prefix = "e0"
+    return f"{digits}{prefix}{unit}"
 
 
 def _trim(digits: str) -> str:
