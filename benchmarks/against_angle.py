@@ -105,12 +105,15 @@ def main() -> None:
     parser.add_argument("--angles", type=float, nargs="+", default=ANGLES, help="default: all")
     parser.add_argument("--train", type=int, help="images, for a trial (default: all)")
     parser.add_argument("--spread", choices=("fan-in", "forward"), default="fan-in")
+    parser.add_argument("--gain", type=float, help="a constant one of the homeostat's (default: automatic)")
     parser.add_argument("--figure", type=Path, default=FIGURE)
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if not arguments.report:
         base = design(arguments.epochs, arguments.train, arguments.spread)
+        if arguments.gain:
+            base = base.replace({"homeostat.schedule": "constant", "homeostat.gain": arguments.gain})
         for angle in arguments.angles:
             sweep = Sweep(base, (0.0,), (angle,), 1, ARMS)
             run_sweep(
