@@ -174,10 +174,8 @@ class Chip:
             target, actual, deviation, step = (
                 field.reshape(2, -1) for field in (a.target, a.actual, a.deviation, a.step)
             )
-            moved, weight = (
-                np.ascontiguousarray(change, self.dtype).reshape(-1),
-                self._weights[name].reshape(-1),
-            )
+            moved = np.ascontiguousarray(change, self.dtype).reshape(-1)
+            weight = self._weights[name].reshape(-1)
             device_kernels.program(
                 self.blocks.threads, target, actual, deviation, step, moved, g_min, g_max, weight
             )

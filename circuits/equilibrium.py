@@ -9,7 +9,7 @@ import numpy as np
 
 from ..simulator import relaxation, stability
 from ..simulator.blocks import Array, BlockCircuit
-from .periphery import IDEAL, Periphery
+from .periphery import IDEAL, Periphery, push_of
 
 BRANCH_MARGIN = 100.0  # states further apart than this many tolerances are two equilibria, not one
 
@@ -132,12 +132,6 @@ def settle(
         circuit, found.voltages, found.ports, injected, found.settled, tolerance, found.sweeps,
         periphery=periphery,
     )  # fmt: skip
-
-
-def push_of(nudge: Nudge | None) -> relaxation.Nudge | None:
-    """What relaxation takes of a nudge: constants that it knows, or else the current itself."""
-    push: relaxation.Nudge | None = None if nudge is None else getattr(nudge, "push", nudge.current)
-    return push
 
 
 def continued(injected: Array, nudge: Nudge | None) -> Array:

@@ -135,12 +135,18 @@ class Delivered:
     @property
     def push(self) -> Push | Callable[[Array, Array], Array]:
         """For relaxation: the constants of the nudge asked for, with these sources."""
-        asked, ours = getattr(self.asked, "push", self.asked.current), self.periphery
-        if callable(asked):
+        asked, ours = push_of(self.asked), self.periphery
+        if asked is None or callable(asked):
             return self.current
         offset = ours.nudge_gain * asked.offset + ours.nudge_offset
-        delivered: Push = asked._replace(gain=ours.nudge_gain * asked.gain, offset=offset)
-        return delivered
+        return asked._replace(gain=ours.nudge_gain * asked.gain, offset=offset)
+
+
+def push_of(nudge: Nudge | None) -> Push | Callable[[Array, Array], Array] | None:
+    """What relaxation takes of a nudge: constants that it knows, or else the current itself."""
+    push: Push | Callable[[Array, Array], Array] | None
+    push = None if nudge is None else getattr(nudge, "push", nudge.current)
+    return push
 
 
 IDEAL = Periphery()

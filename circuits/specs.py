@@ -223,21 +223,23 @@ class MismatchSpec(Spec):
         """Of ln g, or relative. A transistor in triode has ``g = β (V_gs - V_t)``."""
         if not self.device_overdrive:
             return self.conductance
-        size = math.sqrt(self.device_width * self.device_length)
-        threshold = self.vt_coefficient / size / self.device_overdrive
-        return math.hypot(self.conductance, threshold, self.beta_coefficient / size)
+        threshold = self._pelgrom(self.vt_coefficient, "device") / self.device_overdrive
+        return math.hypot(self.conductance, threshold, self._pelgrom(self.beta_coefficient, "device"))
 
     @property
     def amplifier_offset_sd(self) -> float:
         """[V]"""
-        size = math.sqrt(self.amplifier_width * self.amplifier_length)
-        return math.hypot(self.amplifier_offset, self.vt_coefficient / size)
+        return math.hypot(self.amplifier_offset, self._pelgrom(self.vt_coefficient, "amplifier"))
 
     @property
     def amplifier_gain_sd(self) -> float:
         """Relative."""
-        size = math.sqrt(self.amplifier_width * self.amplifier_length)
-        return math.hypot(self.amplifier_gain, self.beta_coefficient / size)
+        return math.hypot(self.amplifier_gain, self._pelgrom(self.beta_coefficient, "amplifier"))
+
+    def _pelgrom(self, coefficient: float, part: str) -> float:
+        """``A / √(W L)`` (Pelgrom et al. 1989) of a part's transistor."""
+        width, length = getattr(self, f"{part}_width"), getattr(self, f"{part}_length")
+        return coefficient / math.sqrt(width * length)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..circuits import equilibrium
 from ..circuits.equilibrium import Equilibrium, on_another_branch
+from ..circuits.periphery import push_of
 from ..simulator import relaxation
 from ..simulator.blocks import Array
 from .estimators import (
@@ -145,7 +146,7 @@ class BlockSteps:
         past = self.per_step * (2 * end.voltages - before.voltages / 2)
         found = relaxation.relax(
             self.circuit, end.injected + past, start=2 * end.ports - before.ports,
-            nudge=equilibrium.push_of(nudge), tolerance=end.tolerance,
+            nudge=push_of(nudge), tolerance=end.tolerance,
         )  # fmt: skip
         self.before, sweeps = end, end.sweeps + found.sweeps
         self.end = replace(end, voltages=found.voltages, ports=found.ports, sweeps=sweeps)

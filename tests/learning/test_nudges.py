@@ -9,8 +9,7 @@ import pytest
 from scipy.special import log_softmax
 
 from ohmostat.circuits.design import Design
-from ohmostat.circuits.equilibrium import push_of
-from ohmostat.circuits.periphery import Periphery
+from ohmostat.circuits.periphery import Periphery, push_of
 from ohmostat.learning.nudges import CrossEntropy, Nudge, SquaredError, beta_in_watts
 from ohmostat.simulator import kernels
 from ohmostat.simulator.blocks import BlockCircuit
