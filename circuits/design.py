@@ -28,6 +28,7 @@ from .specs import (
     LearningSpec,
     MismatchSpec,
     NeuronSpec,
+    ProgrammingSpec,
     TaskSpec,
     check_fields,
     key,
@@ -59,6 +60,7 @@ class Design:
     chip: ChipSpec = field(default=ChipSpec())
     neuron: NeuronSpec = field(default=NeuronSpec())
     device: DeviceSpec = field(default=DeviceSpec())
+    programming: ProgrammingSpec = field(default=ProgrammingSpec())
     mismatch: MismatchSpec = field(default=MismatchSpec())
     learning: LearningSpec = field(default=LearningSpec())
     homeostat: HomeostatSpec = field(default=HomeostatSpec())

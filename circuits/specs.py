@@ -178,6 +178,35 @@ class DeviceSpec(Spec):
 
 
 @dataclass(frozen=True)
+class ProgrammingSpec(Spec):
+    """How a change of conductance is written to the devices: docs/programming.md."""
+
+    mode: str = _choice("ideal: any change; pulses: as many as it takes, unread; sign: one; "
+        "write-verify: pulse and read until it fits", "ideal", "pulses", "sign", "write-verify")
+    rounding: str = _choice("of a change to whole pulses or levels", "stochastic", "nearest")
+    levels: int = integer(0, 0, 65_536, "ideal and write-verify: evenly spaced conductances; 0: any")
+    pulse: float = _number(0.002, "", Range(0.0, 0.5, open_low=True),
+        "share of g_max - g_min by which a pulse moves a device in mid-range")
+    nonlinearity: float = _number(0.0, "", Range(0.0, 2.0),
+        "soft bounds: how much of that step is lost from one limit to the other; 2: all at the limit")
+    asymmetry: float = _number(0.0, "", Range(-0.95, 0.95),
+        "what a pulse up moves more, and a pulse down less, relative")
+    cycle: float = _number(0.0, "", _SIGMA, "cycle to cycle: sd of a pulse's step, relative")
+    tolerance: float = _number(0.01, "", Range(0.0, 0.5, open_low=True),
+        "write-verify: of the conductance read, share of g_max - g_min")
+    read_noise: float = _number(0.0, "", _SHARE, "write-verify: rms of that reading, as the same share")
+    most_pulses: int = integer(100, 1, 100_000, "write-verify: after so many a device is left as it is")
+
+    def _check_together(self) -> None:
+        if self.levels == 1:
+            refuse("programming.levels", 1, "is no choice; write 0 for any conductance, or 2 and more")
+        if self.levels and self.mode in ("pulses", "sign"):
+            fault = f"{self.mode} have no levels but those that pulses make"
+            remedy = 'set it to 0 or write programming.mode = "write-verify"'
+            refuse("programming.levels", self.levels, f"{fault}; {remedy}", "programming.mode")
+
+
+@dataclass(frozen=True)
 class MismatchSpec(Spec):
     """The spread of a chip's parts, drawn once for each chip from its seed."""
 
@@ -191,6 +220,8 @@ class MismatchSpec(Spec):
     stuck_open: float = _number(0.0, "", _SHARE, "share of devices that conduct nothing")
     stuck_closed: float = _number(0.0, "", _SHARE, "share of devices that stay at their g_max")
     programming: float = _number(0.0, "", _SIGMA, "sd of ln of a device's programming-step gain")
+    programming_bias: float = _number(0.0, "", _SHARE,
+        "sd over devices of programming.asymmetry")
     amplifier_gain: float = _number(0.0, "", _SHARE, "relative sd of a neuron's gain")
     amplifier_offset: float = _number(0.0, "V", Range(0.0, 10.0), "sd of a neuron's offset")
     capacitance: float = _number(0.0, "", _SHARE, "relative sd of a node's capacitance")
@@ -330,7 +361,7 @@ class TaskSpec(Spec):
 SECTIONS: dict[str, type[Spec]] = {
     spec.section(): spec
     for spec in (
-        ChipSpec, NeuronSpec, DeviceSpec, MismatchSpec, LearningSpec, HomeostatSpec, TaskSpec,
+        ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, MismatchSpec, LearningSpec, HomeostatSpec, TaskSpec,
     )
 }  # fmt: skip
 

@@ -58,6 +58,8 @@ def designs(draw: st.DrawFn) -> Design:
         new["learning.dtype"] = "float64"
     new["learning.nudges"] += new["learning.nudges"] % 2
     new["mismatch.stuck_closed"] = min(new["mismatch.stuck_closed"], 1 - new["mismatch.stuck_open"])
+    if new["programming.mode"] in ("pulses", "sign") or new["programming.levels"] == 1:
+        new["programming.levels"] = 0
     of_family = {"twin": "learning.angle", "shared": "mismatch.driver_gain"}
     new |= {key: 0.0 for family, key in of_family.items() if family != new["chip.family"]}
     return Design().replace(new)
@@ -242,6 +244,13 @@ BAD = [  # text, line, key, what the message must hold
         3,
         "mismatch.stuck_open",
         "0.5 stuck closed are more than all devices; make one smaller",
+    ),
+    ("[programming]\nlevels = 1", 2, "programming.levels", "is no choice; write 0 for any conductance"),
+    (
+        '[programming]\nlevels = 16\nmode = "pulses"',
+        2,
+        "programming.levels",
+        'pulses have no levels but those that pulses make; set it to 0 or write programming.mode = "write',
     ),
     ("[mismatch]\ndriver_gain = 0.1", 2, "mismatch.driver_gain", "a twin chip has no shared read"),
     (
