@@ -152,17 +152,27 @@ def _add_init(commands: Any) -> None:
         "--from", dest="source", metavar="NAME", default="fashion-6k",
         help="shipped design to start from (default: fashion-6k)",
     )  # fmt: skip
+    parser.add_argument(
+        "--preset", metavar="NAME", help="device that was measured: sets its keys, and the leak to go with them"
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="list designs and presets, and write nothing")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 def _init(arguments: Any) -> None:
-    from .circuits.design import Design, template
+    from .circuits.design import Design, named_designs, template
+    from .circuits.presets import listing, with_preset
 
+    if arguments.list:
+        print(f"designs (--from): {', '.join(named_designs())}\n\npresets (--preset):\n{listing()}")
+        return
     if arguments.path.exists() and not arguments.force:
         raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
     _writable(arguments.path)
-    text = template(Design.named(arguments.source))
-    arguments.path.write_text(text, encoding="utf-8")
+    design = Design.named(arguments.source)
+    if arguments.preset:
+        design = with_preset(design, arguments.preset)
+    arguments.path.write_text(template(design), encoding="utf-8")
     print(f"wrote {arguments.path}; next: ohmostat train {arguments.path}")
 
 
