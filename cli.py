@@ -23,6 +23,7 @@ EPILOG = """examples:
   ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5
   ohmostat export run.h5 --out chip.h5           every physical device, to program or to check
   ohmostat simulate amplifier.cir --plot waves.png --against ngspice
+  ohmostat fit measured.csv --out device.toml    a device's parameters from its measured curves
   ohmostat demo --out demo                       the main job on the embedded data, in minutes
 """
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_audit(commands)
     _add_simulate(commands)
+    _add_fit(commands)
     _add_demo(commands)
     return parser
 
@@ -153,7 +155,7 @@ def _add_init(commands: Any) -> None:
         help="shipped design to start from (default: fashion-6k)",
     )  # fmt: skip
     parser.add_argument(
-        "--preset", metavar="NAME", help="device that was measured: sets its keys, and the leak to go with them"
+        "--preset", metavar="NAME", help="a measured device: sets its keys, and the leak to go with them"
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="list designs and presets, and write nothing")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
@@ -441,7 +443,7 @@ def _export(arguments: Any) -> None:
     print(f"wrote {arguments.out}")
 
 
-# -- audit, simulate -------------------------------------------------------------------------------
+# -- audit, simulate, fit -------------------------------------------------------------------------------
 
 
 def _add_audit(commands: Any) -> None:
@@ -461,6 +463,14 @@ def _add_simulate(commands: Any) -> None:
         "ohmostat simulate amplifier.cir --out waves.h5 --plot waves.png --against ngspice",
     )  # fmt: skip
     simulate_command.add_arguments(parser)
+
+
+def _add_fit(commands: Any) -> None:
+    from .circuits import fit_command
+
+    fit_command.add_arguments(
+        _command(commands, "fit", fit_command.run, fit_command.ABOUT, fit_command.EXAMPLE)
+    )
 
 
 # -- demo ------------------------------------------------------------------------------------------

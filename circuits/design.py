@@ -244,8 +244,8 @@ def _arguments(data: Mapping[str, Any], in_file: bool) -> dict[str, Any]:
                 _check_entry(f"{name}.{leaf}", entry, in_file)
             found[name] = dict(value)
     preset = found.get("device", {}).get("preset")
-    for key, value in _preset_values(preset).items():
-        section, _, leaf = key.partition(".")
+    for dotted, value in _preset_values(preset).items():
+        section, _, leaf = dotted.partition(".")
         found.setdefault(section, {}).setdefault(leaf, value)
     return {name: SECTIONS[name](**value) if name in SECTIONS else value for name, value in found.items()}
 

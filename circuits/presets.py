@@ -1,8 +1,9 @@
 """Device presets: values measured on devices of the literature, each with its source (docs/devices.md).
 
-One TOML file a device in ``presets/``. ``[sources.NAME] text`` is a citation; ``[SECTION.KEY]`` gives a key of a design
-its ``value``, the NAME of its ``source``, the ``place`` there, perhaps how it was converted (``note``), and perhaps the
-range ``measured``, outside which a design that names the preset is refused. ``[drift.exponent]`` is told, not used.
+One TOML file a device in ``presets/``. ``[sources.NAME] text`` is a citation; ``[SECTION.KEY]`` gives a key
+of a design its ``value``, the NAME of its ``source``, the ``place`` there, perhaps how it was converted
+(``note``), and perhaps the range ``measured``, outside which a design that names the preset is refused.
+``[drift.exponent]`` is told, not used.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Preset:
-    """A device: dotted keys of a design, each with its measured value; ``told`` are those that no design has."""
+    """A device: dotted keys of a design, each with its measured value; ``told`` are those that no design
+    has.
+    """
 
     name: str
     about: str
@@ -73,7 +76,8 @@ def _measured(key: str, entry: dict[str, Any]) -> Measured:
     ends = entry.get("measured")
     span = None
     if ends and isinstance(kind, Number):  # an end may be one that the key itself leaves out, such as 0
-        span = Range(*(parse_quantity(end, kind.unit) if kind.unit else float(end) for end in ends))
+        low, high = (parse_quantity(end, kind.unit) if kind.unit else float(end) for end in ends)
+        span = Range(low, high)
     return Measured(kind.check(entry["value"]), entry["source"], entry["place"], entry.get("note", ""), span)
 
 
@@ -110,8 +114,8 @@ def listing() -> str:
 def with_preset(design: Design, name: str) -> Design:
     """The design with a preset's device, and the leak that makes its weights as large as before.
 
-    The largest weight is ``(g_max - g_min) / leak``, so the leak follows the range of the conductances; the node's
-    capacitance follows the leak, so that its pace stays.
+    The largest weight is ``(g_max - g_min) / leak``, so the leak follows the range of the conductances; the
+    node's capacitance follows the leak, so that its pace stays.
     """
     new = design.replace("device.preset", name)
     before, after = (d.device.g_max - d.device.g_min for d in (design, new))
