@@ -23,6 +23,7 @@ EPILOG = """examples:
   ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5
   ohmostat export run.h5 --out chip.h5           every physical device, to program or to check
   ohmostat simulate amplifier.cir --plot waves.png --against ngspice
+  ohmostat fit measured.csv --out device.toml    a device's parameters from its measured curves
   ohmostat demo --out demo                       the main job on the embedded data, in minutes
 """
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_audit(commands)
     _add_simulate(commands)
+    _add_fit(commands)
     _add_demo(commands)
     return parser
 
@@ -152,17 +154,27 @@ def _add_init(commands: Any) -> None:
         "--from", dest="source", metavar="NAME", default="fashion-6k",
         help="shipped design to start from (default: fashion-6k)",
     )  # fmt: skip
+    parser.add_argument(
+        "--preset", metavar="NAME", help="a measured device: sets its keys, and the leak to go with them"
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="list designs and presets, and write nothing")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 def _init(arguments: Any) -> None:
-    from .circuits.design import Design, template
+    from .circuits.design import Design, named_designs, template
+    from .circuits.presets import listing, with_preset
 
+    if arguments.list:
+        print(f"designs (--from): {', '.join(named_designs())}\n\npresets (--preset):\n{listing()}")
+        return
     if arguments.path.exists() and not arguments.force:
         raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
     _writable(arguments.path)
-    text = template(Design.named(arguments.source))
-    arguments.path.write_text(text, encoding="utf-8")
+    design = Design.named(arguments.source)
+    if arguments.preset:
+        design = with_preset(design, arguments.preset)
+    arguments.path.write_text(template(design), encoding="utf-8")
     print(f"wrote {arguments.path}; next: ohmostat train {arguments.path}")
 
 
@@ -461,7 +473,7 @@ def _export(arguments: Any) -> None:
     print(f"wrote {arguments.out}")
 
 
-# -- audit, simulate -------------------------------------------------------------------------------
+# -- audit, simulate, fit -------------------------------------------------------------------------------
 
 
 def _add_audit(commands: Any) -> None:
@@ -481,6 +493,14 @@ def _add_simulate(commands: Any) -> None:
         "ohmostat simulate amplifier.cir --out waves.h5 --plot waves.png --against ngspice",
     )  # fmt: skip
     simulate_command.add_arguments(parser)
+
+
+def _add_fit(commands: Any) -> None:
+    from .circuits import fit_command
+
+    fit_command.add_arguments(
+        _command(commands, "fit", fit_command.run, fit_command.ABOUT, fit_command.EXAMPLE)
+    )
 
 
 # -- demo ------------------------------------------------------------------------------------------

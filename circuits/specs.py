@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from .units import Choice, Integer, Kind, Layers, Number, Range, Text, positive
@@ -53,6 +54,9 @@ DATA = {
     "mnist": DataShape(784, 10, 60_000, 10_000),
     "fashion-mnist": DataShape(784, 10, 60_000, 10_000),
 }
+
+#: Devices whose values were measured: the files of :mod:`.presets`.
+PRESETS = tuple(sorted(path.stem for path in (Path(__file__).parent / "presets").glob("*.toml")))
 
 # -- the sections ----------------------------------------------------------------------------------
 
@@ -166,6 +170,8 @@ class NeuronSpec(Spec):
 class DeviceSpec(Spec):
     """The limits of every programmable conductance."""
 
+    preset: str = _choice("measured values for the keys that this file leaves out: docs/devices.md",
+        "none", *PRESETS)
     g_min: float = _number(1e-8, "S", Range(0.0, 1.0),
         "where a device that carries no weight rests")
     g_max: float = _number(2e-5, "S", positive(1.0), "over the leak, the largest weight")
