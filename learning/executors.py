@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 Place = AbstractContextManager[Executor]
 RETRIES = 5  # of a run whose worker was lost
+CONNECT = "10s"  # to wait for a scheduler
 
 
 class ClusterError(RuntimeError):
@@ -58,7 +59,7 @@ def cluster(address: str) -> Iterator[Executor]:
             "--scheduler needs Dask, which is not installed: pip install 'ohmostat[cluster]'"
         ) from None
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        client = Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at {address} ({error}): start one with 'dask scheduler', "

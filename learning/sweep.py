@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,21 +213,29 @@ def _work_off(
         done = total - len(todo)
         try:
             for future in as_completed(futures):
-                _stage(staging, futures.pop(future), future.result())
+                job = futures.pop(future)
+                _stage(staging, job, _content(future, job))
                 done += 1
                 report(done, total)
-        except CancelledError:
-            raise SweepError(
-                f"the scheduler gave up on the sweep; {done} of {total} runs are kept: see to the cluster, "
-                "and give the same command again"
-            ) from None
-        except (ArchiveError, OSError) as error:
-            raise SweepError(
-                f"{error}; {done} of {total} runs are kept: the same command goes on from there"
-            ) from error
+        except (SweepError, ArchiveError, OSError) as error:
+            kept = f"{done} of {total} runs are kept, and the same command goes on from there"
+            raise SweepError(f"{error}; {kept}") from error
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _content(future: Future[bytes], job: Job) -> bytes:
+    """What a run came to; SweepError, with a remedy, where it came to nothing."""
+    try:
+        return future.result()
+    except BrokenExecutor as error:
+        fault = "a worker process was killed, perhaps for want of memory: give fewer --workers"
+        raise SweepError(fault) from error
+    except CancelledError as error:
+        raise SweepError("the scheduler is lost, or gave the sweep up: see to the cluster") from error
+    except Exception as error:  # whatever a run's own computation raises
+        raise SweepError(f"run {job.key.name}: {error}") from error
 
 
 def perform(job: Job, data_dir: str | None) -> bytes:

@@ -37,7 +37,7 @@ class SweepResult:
     @property
     def chips(self) -> int:
         """Chips at every point."""
-        return next(iter(self.values["accuracy"].values())).shape[-1]
+        return int(next(iter(self.values["accuracy"].values())).shape[-1])
 
     def levels(self, key: str) -> tuple[Level, ...]:
         """The different values of a key, in the order of the points; empty where it was not given."""
