@@ -98,8 +98,9 @@ class Chip:
         )  # fmt: skip
         for name, values in neurons.items():
             getattr(self.blocks, name)[:] = values
-        noise = circuit.design.learning.read_noise
-        self.periphery = periphery or Periphery.drawn(self.blocks.slices, mismatch, noise, seed, self.dtype)
+        self.periphery = periphery or Periphery.drawn(
+            self.blocks.slices, mismatch, circuit.design, seed, self.dtype
+        )
         self.programmer = Programmer(circuit.design.programming, circuit.design.device, mismatch, seed)
         self.input_weight = np.zeros((circuit.sizes[0], circuit.inputs), self.dtype)
         self.bias = np.zeros(self.blocks.size, self.dtype)

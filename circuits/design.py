@@ -22,6 +22,7 @@ from .specs import (
     SCHEMA,
     SECTIONS,
     ChipSpec,
+    ConvertersSpec,
     DesignError,
     DeviceSpec,
     HomeostatSpec,
@@ -61,6 +62,7 @@ class Design:
     neuron: NeuronSpec = field(default=NeuronSpec())
     device: DeviceSpec = field(default=DeviceSpec())
     programming: ProgrammingSpec = field(default=ProgrammingSpec())
+    converters: ConvertersSpec = field(default=ConvertersSpec())
     mismatch: MismatchSpec = field(default=MismatchSpec())
     learning: LearningSpec = field(default=LearningSpec())
     homeostat: HomeostatSpec = field(default=HomeostatSpec())

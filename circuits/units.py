@@ -21,11 +21,11 @@ from typing import Any, NoReturn
 #: Units that a design may use, with their names.
 UNITS = {
     "V": "volts", "S": "siemens", "F": "farads", "A": "amperes", "deg": "degrees", "m": "metres",
-    "Vm": "volt metres",
+    "Vm": "volt metres", "s": "seconds", "J": "joules",
 }  # fmt: skip
 # Named only to explain what was written in place of the right one.
 _OTHER_UNITS = {
-    "s": "seconds", "H": "henries", "Hz": "hertz", "W": "watts", "J": "joules", "C": "coulombs",
+    "H": "henries", "Hz": "hertz", "W": "watts", "C": "coulombs",
     "Ω": "ohms", "Ohm": "ohms", "ohm": "ohms", "ohms": "ohms", "rad": "radians", "%": "per cent",
 }  # fmt: skip
 _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
@@ -102,6 +102,8 @@ def _example(unit: str) -> str:
         "deg": "90deg",
         "m": "1um",
         "Vm": "3.5nVm",
+        "s": "100ns",
+        "J": "1pJ",
     }
     return examples[unit]
 

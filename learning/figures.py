@@ -197,6 +197,7 @@ AUDIT_STYLES: dict[str, dict[str, Any]] = {
     "sense offset": {"facecolor": "#9BE0C8", "hatch": "xx"},
     "wires": {"facecolor": "#CC79A7", "hatch": "||"},
     "noise": {"facecolor": "#E0E0E0", "hatch": "oo"},
+    "conversion": {"facecolor": "#999999", "hatch": "++"},
     "interaction": {"facecolor": "white", "hatch": "---"},
 }
 SMALLEST = 0.005  # share of an error; parts that are less in every array are not drawn
