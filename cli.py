@@ -13,7 +13,7 @@ from . import __version__
 
 if TYPE_CHECKING:
     from .circuits.design import Design
-    from .learning.training import Epoch
+    from .learning.training import Epoch, Trainer
 
 EPILOG = """examples:
   ohmostat init my-chip.toml                     a commented design to start from
@@ -203,8 +203,7 @@ def _settle(arguments: Any) -> None:
     from .learning.training import initialise_from
 
     if Path(arguments.design).suffix in (".h5", ".hdf5"):
-        if arguments.changes or arguments.chip is not None:
-            raise ValueError("--set and --chip make another chip; a RUN.h5 holds the one that was trained")
+        _no_other_chip(arguments)
         chip = load_chip(arguments.design)
     else:
         design = _design(arguments)
@@ -227,7 +226,7 @@ def _add_train(commands: Any) -> None:
         commands, "train", _train, "fabricate one chip of a design and train it",
         "ohmostat train fashion-6k --set mismatch.conductance=0.5 --chip 1 --out run.h5",
     )  # fmt: skip
-    _design_arguments(parser)
+    _design_arguments(parser, "a TOML file, a shipped design, or the RUN.h5 of a chip that goes on learning")
     parser.add_argument("--chip", type=int, metavar="SEED", help="the chip's seed (default: task.seed)")
     parser.add_argument("--epochs", type=int, metavar="N", help="short for --set learning.epochs=N")
     parser.add_argument("--out", type=Path, default=Path("run.h5"), metavar="RUN.h5")
@@ -235,30 +234,43 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(arguments: Any) -> None:
-    design = _design(arguments)
-    if arguments.epochs is not None:
-        design = design.replace("learning.epochs", arguments.epochs)
-    for path in (arguments.out, *([arguments.plot] if arguments.plot else [])):
-        _writable(path)
-    train_to_file(design, arguments.out, arguments.chip, arguments.data_dir, arguments.quiet, arguments.plot)
-
-
-def train_to_file(
-    design: Design,
-    out: Path,
-    chip: int | None,
-    data_dir: str | None,
-    quiet: bool,
-    plot: Path | None,
-) -> None:
-    """Train one chip and write its run (and figure)."""
-    from .circuits.archive import Run, write_run
-    from .learning.data import load_task
     from .learning.training import Trainer
 
-    data = load_task(design.task, data_dir)
-    trainer = Trainer.from_design(design, data, chip)
-    with _bar(design.learning.epochs * trainer.steps_per_epoch, "step", quiet) as bar:
+    for path in (arguments.out, *([arguments.plot] if arguments.plot else [])):
+        _writable(path)
+    if Path(arguments.design).suffix in (".h5", ".hdf5"):
+        from .circuits.archive import read_run
+
+        _no_other_chip(arguments)
+        run = read_run(arguments.design)
+        data = _task_data(run.chip.circuit.design, arguments.data_dir)
+        trainer = Trainer.from_run(run, data)
+    else:
+        design = _design(arguments)
+        if arguments.epochs is not None:
+            design = design.replace("learning.epochs", arguments.epochs)
+        trainer = Trainer.from_design(design, _task_data(design, arguments.data_dir), arguments.chip)
+    train_to_file(trainer, arguments.out, arguments.epochs, arguments.quiet, arguments.plot)
+
+
+def _task_data(design: Design, data_dir: str | None) -> Any:
+    from .learning.data import load_task
+
+    return load_task(design.task, data_dir)
+
+
+def _no_other_chip(arguments: Any) -> None:
+    if arguments.changes or arguments.chip is not None:
+        raise ValueError("--set and --chip make another chip; a RUN.h5 holds the one that was trained")
+
+
+def train_to_file(trainer: Trainer, out: Path, epochs: int | None, quiet: bool, plot: Path | None) -> None:
+    """Train a chip and write its run (and figure)."""
+    from .circuits.archive import Run, write_run
+
+    design = trainer.design
+    total = design.learning.epochs if epochs is None else epochs
+    with _bar(total * trainer.steps_per_epoch, "step", quiet) as bar:
 
         def progress(epoch: Epoch | None) -> None:
             if epoch is None:
@@ -266,7 +278,7 @@ def train_to_file(
             else:
                 bar.write(epoch_line(epoch))
 
-        trainer.fit(progress=progress)
+        trainer.fit(epochs, progress)
     attributes = {"rule": trainer.rule.name, "homeostat": design.homeostat.mode}
     readout = (trainer.readout.weight, trainer.readout.bias)
     write_run(out, Run(trainer.chip, readout, trainer.history_arrays(), attributes))
@@ -425,52 +437,16 @@ def sweep_to_files(sweep: Any, out: Path, arguments: Any) -> None:
     print(f"wrote {plot}")
 
 
-# -- export ----------------------------------------------------------------------------------------
+# -- export, measured ------------------------------------------------------------------------------
 
 
 def _add_export(commands: Any) -> None:
-    parser = _command(
-        commands, "export", _export, "export a trained chip, device by device",
-        "ohmostat export run.h5 --out chip.csv --format csv",
-    )  # fmt: skip
-    parser.add_argument("run_file", metavar="RUN.h5", type=Path)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--format", choices=("hdf5", "csv", "spice"), help="default: by the suffix of --out")
-    parser.add_argument(
-        "--input", type=_numbers, metavar="VOLTS", help="spice: input voltages (default: all 0 V)"
-    )
+    from .circuits import export_command as export
 
-
-FORMATS = {
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".csv": "csv",
-    ".cir": "spice",
-    ".sp": "spice",
-    ".spice": "spice",
-}
-
-
-def _export(arguments: Any) -> None:
-    from .circuits import archive
-
-    kind = arguments.format or FORMATS.get(arguments.out.suffix.lower())
-    if kind is None:
-        raise ValueError(f"--out {arguments.out}: its suffix tells no format; pass --format hdf5|csv|spice")
-    run = archive.read_run(arguments.run_file)
-    if kind == "hdf5":
-        archive.write_run(arguments.out, run)
-    elif kind == "csv":
-        archive.export_csv(run.chip, arguments.out)
-    else:
-        from .circuits.files import atomic_write
-        from .circuits.flatten import flatten
-        from .simulator.spice import write_spice
-
-        inputs = arguments.input or (0.0,) * run.chip.circuit.inputs
-        with atomic_write(arguments.out) as path:
-            path.write_text(write_spice(flatten(run.chip, inputs)), encoding="utf-8")
-    print(f"wrote {arguments.out}")
+    parser = _command(commands, "export", export.run, export.ABOUT, export.EXAMPLE)
+    export.add_arguments(parser)
+    parser = _command(commands, "measured", export.run_measured, export.MEASURED, export.MEASURED_EXAMPLE)
+    export.add_measured_arguments(parser)
 
 
 # -- audit, simulate, fit -------------------------------------------------------------------------------
@@ -520,6 +496,7 @@ def _demo(arguments: Any) -> None:
     from .circuits import archive
     from .circuits.design import Design
     from .learning.sweep import Sweep
+    from .learning.training import Trainer
 
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
@@ -529,7 +506,8 @@ def _demo(arguments: Any) -> None:
     sweep_to_files(sweep, folder / "sweep.h5", arguments)
     print("2/3  train one chip")
     chosen = design.replace("mismatch.conductance", 0.5)
-    train_to_file(chosen, folder / "run.h5", 0, arguments.data_dir, arguments.quiet, folder / "run.png")
+    trainer = Trainer.from_design(chosen, _task_data(chosen, arguments.data_dir), 0)
+    train_to_file(trainer, folder / "run.h5", None, arguments.quiet, folder / "run.png")
     print("3/3  export its devices")
     archive.write_run(folder / "chip.h5", archive.read_run(folder / "run.h5"))
     print(f"wrote {folder / 'chip.h5'}")
