@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..simulator.arguments import check_writable, numbers
+
 ABOUT = "export a trained chip, device by device"
 EXAMPLE = "ohmostat export run.h5 --out chip.csv --format csv"
 MEASURED = "put conductances measured on a tester into a trained chip"
@@ -37,7 +39,7 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--tile", type=_tile, default=(128, 128), metavar="ROWSxCOLUMNS",
                         help="program: size of a tile (default 128x128)")  # fmt: skip
     parser.add_argument(
-        "--input", type=_volts, metavar="VOLTS", help="spice: input voltages (default: all 0 V)"
+        "--input", type=numbers, metavar="VOLTS", help="spice: input voltages (default: all 0 V)"
     )
 
 
@@ -70,13 +72,6 @@ def run(arguments: Any) -> None:
     print(f"wrote {arguments.out}")
 
 
-def _volts(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write numbers with commas, such as 0,0.5,1") from None
-
-
 def _tile(text: str) -> tuple[int, int]:
     rows, _, columns = text.partition("x")
     if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
@@ -98,7 +93,6 @@ def add_measured_arguments(parser: Any) -> None:
 
 def run_measured(arguments: Any) -> None:
     """Take the measurements over, and say how they differ from what the chip had."""
-    from ..simulator.simulate_command import check_writable
     from . import archive
     from .tester import take_measured
 
