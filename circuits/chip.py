@@ -14,16 +14,17 @@ from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit, CrossbarArray
 from .equilibrium import Equilibrium, Nudge, certified, continued, settle
 from .periphery import Periphery
-from .specs import DeviceSpec, MismatchSpec
+from .specs import CornerSpec, DeviceSpec, MismatchSpec
 
 
 @dataclass
 class DeviceArray:
     """The devices of one crossbar array; every field has shape (2, rows, columns), g+ first.
 
-    ``actual`` [S] is what conducts; ``target`` [S] is what the programmer believes it wrote. A write of
-    ``d`` moves the actual conductance by ``step * d`` (``step`` = ``deviation`` times the device's
-    programming gain), within ``deviation * [g_min, g_max]``. A device without a step is stuck where it is.
+    ``actual`` [S] is what conducts, at the nominal corner; ``target`` [S] is what the programmer believes it
+    wrote. A write of ``d`` moves the actual conductance by ``step * d`` (``step`` = ``deviation`` times the
+    device's programming gain), within ``deviation * [g_min, g_max]``. A device without a step is stuck where
+    it is.
     """
 
     target: Array
@@ -73,7 +74,8 @@ class Chip:
 
     Attributes: ``devices`` (by array name), ``drivers`` (gain of each driven bank's port drivers, by
     bank name), ``periphery`` (what nudges and reads it), ``blocks`` (the crossbar engine's view, kept up to
-    date), ``seed``, ``mismatch``.
+    date), ``seed``, ``mismatch``; ``neuron`` (nominal, but for the corner), ``conduction`` (what every device
+    conducts at the corner, over its ``actual``).
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Chip:
         self.circuit, self.mismatch, self.seed = circuit, mismatch, seed
         self.devices, self.drivers = devices, drivers
         self.dtype = np.dtype(circuit.design.learning.dtype)
-        spec = circuit.design.neuron
+        corner = circuit.design.corner
+        spec = self.neuron = corner.operated(circuit.design.neuron)
+        self.conduction = corner.conduction(transistors=mismatch.device_overdrive > 0)
         couplings = [(b.post, b.pre) for b in circuit.banks if b.pre >= 0]
         self.blocks = BlockCircuit(
             circuit.sizes, couplings, self.dtype, spec.law, spec.low, spec.high, spec.knee,
@@ -127,7 +131,7 @@ class Chip:
 
     def _draw_neurons(self) -> None:
         """Amplifiers and capacitors, addressed by layer: the order in the state is the solver's affair."""
-        spec, mismatch, seed = self.circuit.design.neuron, self.mismatch, self.seed
+        spec, mismatch, seed = self.neuron, self.mismatch, self.seed
         for k, n in enumerate(self.circuit.sizes):
             gains = draws.relative(seed, f"amplifier{k}/gain", (n,), mismatch.amplifier_gain_sd)
             offsets = draws.standard_normals(seed, f"amplifier{k}/offset", (n,))
@@ -137,6 +141,12 @@ class Chip:
             self.blocks.offset[where] = spec.offset + mismatch.amplifier_offset_sd * offsets
             self.blocks.capacitance[where] = spec.capacitance * capacitors
 
+    def at(self, corner: CornerSpec) -> Chip:
+        """A copy of the chip operated at ``corner``; see :func:`.conditions.at`."""
+        from .conditions import at
+
+        return at(self, corner)
+
     # -- conductances ---------------------------------------------------------------------------
 
     @property
@@ -144,6 +154,11 @@ class Chip:
         """Nominal conductance limits ``(g_min, g_max)`` [S] of every device."""
         spec = self.circuit.design.device
         return spec.g_min, spec.g_max
+
+    def conducting(self, array: str) -> Array:
+        """What the devices of an array conduct at the corner [S] (2, rows, columns); do not write to it."""
+        actual = self.devices[array].actual
+        return actual if self.conduction == 1 else actual * self.dtype.type(self.conduction)
 
     def weight(self, array: str) -> Array:
         """Actual differential conductance of an array [S] (rows, columns); do not write to it."""
@@ -228,6 +243,8 @@ class Chip:
 
     def _refresh_blocks(self, array: str) -> None:
         weight = self._weights[array]
+        if self.conduction != 1:
+            weight = weight * self.dtype.type(self.conduction)
         for bank in self._banks[array]:
             if bank.pre == INPUT:
                 self.input_weight = weight
@@ -243,7 +260,7 @@ class Chip:
                     block *= self.drivers[bank.name]
 
     def _refresh_loads(self) -> None:
-        kappa, leak = self.circuit.kappa, self.circuit.design.neuron.leak
+        kappa, leak = self.circuit.kappa, self.neuron.leak
         self.blocks.load[:] = leak
         if kappa:
             for bank in self.circuit.banks:
@@ -251,7 +268,7 @@ class Chip:
 
     def fan_in_load(self, bank: Bank) -> Array:
         """Total conductance ``Σ_j (g+ + g-)`` [S] (n_post,) of the devices that feed each node."""
-        total: Array = self.devices[bank.array].actual.sum(axis=(0, 1 if bank.transposed else 2))
+        total: Array = self.conducting(bank.array).sum(axis=(0, 1 if bank.transposed else 2))
         return total
 
     # -- settling -------------------------------------------------------------------------------
@@ -259,7 +276,7 @@ class Chip:
     @property
     def bias_voltage(self) -> float:
         """Voltage [V] of the constant port that drives the bias devices: the upper rail."""
-        return self.circuit.design.neuron.high
+        return self.neuron.high
 
     def injected(self, inputs: ArrayLike) -> Array:
         """Current [A] (batch, N) that inputs (batch, n_in) [V] and biases push into the nodes."""
@@ -352,13 +369,13 @@ class Chip:
         A device between driver and column dissipates ``g (±a s_j - κ v_i)²``; summed over a pair,
         ``(g+ + g-)(a² s² + κ² v²) - 2 κ (g+ - g-) a s v``. Amplifiers' own consumption is not included.
         """
-        kappa, leak, blocks = self.circuit.kappa, self.circuit.design.neuron.leak, self.blocks
+        kappa, leak, blocks = self.circuit.kappa, self.neuron.leak, self.blocks
         self._checked_inputs(inputs)
         x = np.atleast_2d(np.asarray(inputs, np.float64))
         fixed = np.zeros(len(x))
         per_port = np.zeros(blocks.size)
         for bank in self.circuit.banks:
-            fan_out = self.devices[bank.array].actual.sum(axis=(0, 2 if bank.transposed else 1))
+            fan_out = self.conducting(bank.array).sum(axis=(0, 2 if bank.transposed else 1))
             if bank.pre == INPUT:
                 fixed += x**2 @ fan_out
             elif bank.pre == BIAS:

@@ -22,6 +22,7 @@ from .specs import (
     SCHEMA,
     SECTIONS,
     ChipSpec,
+    CornerSpec,
     DesignError,
     DeviceSpec,
     HomeostatSpec,
@@ -62,6 +63,7 @@ class Design:
     device: DeviceSpec = field(default=DeviceSpec())
     programming: ProgrammingSpec = field(default=ProgrammingSpec())
     mismatch: MismatchSpec = field(default=MismatchSpec())
+    corner: CornerSpec = field(default=CornerSpec())
     learning: LearningSpec = field(default=LearningSpec())
     homeostat: HomeostatSpec = field(default=HomeostatSpec())
     task: TaskSpec = field(default=TaskSpec())

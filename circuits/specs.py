@@ -117,6 +117,10 @@ _VOLTAGE = Range(-100.0, 100.0)
 _CURRENT = Range(0.0, 1.0)
 _SIGMA = Range(0.0, 3.0)
 _SHARE = Range(0.0, 1.0)
+_TEMPCO = Range(-4e-3, 4e-3)  # so that no conductance vanishes between 200 and 500 K
+
+ROOM = 300.0
+"""Temperature [K] to which a design's values refer."""
 
 
 # A table: default, unit, range, and what it is for.
@@ -274,6 +278,42 @@ class MismatchSpec(Spec):
 
 
 @dataclass(frozen=True)
+class CornerSpec(Spec):
+    """Where the chip is operated: process, supply and temperature (docs/physics.md)."""
+
+    process: str = _choice("of the transistors' gain factor", "typical", "slow", "fast")
+    process_spread: float = _number(0.1, "", Range(0.0, 0.9),
+        "what a slow process takes from that factor, and a fast one adds, relative: an assumption")
+    voltage: float = _number(1.0, "", Range(0.5, 1.5),
+        "supply, relative to nominal: moves both rails about ground")
+    temperature: float = _number(ROOM, "K", Range(200.0, 500.0), "of the whole chip")
+    device_tempco: float = _number(0.0, "/K", _TEMPCO,
+        "relative change of a device's conductance, from 300 K on")
+    leak_tempco: float = _number(0.0, "/K", _TEMPCO, "the same of the leaks")
+    inversion: str = _choice("of the amplifiers' transistors; weak: gain goes as 300 K / temperature",
+        "strong", "weak")
+
+    @property
+    def gain_factor(self) -> float:
+        """Of the process, on every transistor."""
+        return 1 + {"typical": 0, "slow": -1, "fast": 1}[self.process] * self.process_spread
+
+    def operated(self, neuron: NeuronSpec) -> NeuronSpec:
+        """A nominal neuron as it is here."""
+        heat = ROOM / self.temperature if self.inversion == "weak" else 1.0
+        return dataclasses.replace(
+            neuron, low=neuron.low * self.voltage, high=neuron.high * self.voltage,
+            gain=neuron.gain * self.gain_factor * heat,
+            leak=neuron.leak * (1 + self.leak_tempco * (self.temperature - ROOM)),
+        )
+
+    def conduction(self, transistors: bool) -> float:
+        """What every device conducts here, over what it conducts nominally."""
+        heat = 1 + self.device_tempco * (self.temperature - ROOM)
+        return heat * self.gain_factor if transistors else heat
+
+
+@dataclass(frozen=True)
 class LearningSpec(Spec):
     """The rule, its nudge, and the optimiser that programs the devices."""
 
@@ -361,7 +401,8 @@ class TaskSpec(Spec):
 SECTIONS: dict[str, type[Spec]] = {
     spec.section(): spec
     for spec in (
-        ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, MismatchSpec, LearningSpec, HomeostatSpec, TaskSpec,
+        ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, MismatchSpec, CornerSpec, LearningSpec,
+        HomeostatSpec, TaskSpec,
     )
 }  # fmt: skip
 

@@ -124,6 +124,8 @@ class Homeostat:
         device (gain 0) is left alone. The gains are the chip's calibration on first use, taken as exact.
         """
         devices = chip.devices[array]
+        if chip.conduction != 1:  # a step gain as it would be calibrated at the corner
+            change = change / chip.dtype.type(chip.conduction)
         if array not in self._calibration:
             self.prober.calibrate(chip, array)
             live = devices.step > 0

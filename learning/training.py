@@ -222,7 +222,7 @@ class Trainer:
 
     def inputs(self, images: Array) -> Array:
         """Input voltages [V] of images in [0, 1]: 1 is the upper rail."""
-        volts: Array = np.multiply(images, self.design.neuron.high, dtype=self.chip.dtype)
+        volts: Array = np.multiply(images, self.chip.neuron.high, dtype=self.chip.dtype)
         return volts
 
     def cost(self, labels: Array) -> Cost:
