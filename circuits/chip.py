@@ -75,7 +75,7 @@ class Chip:
     Attributes: ``devices`` (by array name), ``drivers`` (gain of each driven bank's port drivers, by
     bank name), ``periphery`` (what nudges and reads it), ``blocks`` (the crossbar engine's view, kept up to
     date), ``seed``, ``mismatch``; ``neuron`` (nominal, but for the corner), ``conduction`` (what every device
-    conducts at the corner, over its ``actual``).
+    conducts at the corner, over its ``actual``), ``since_write`` [s] (how long it has aged).
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Chip:
         periphery: Periphery | None = None,
     ) -> None:
         self.circuit, self.mismatch, self.seed = circuit, mismatch, seed
-        self.devices, self.drivers = devices, drivers
+        self.devices, self.drivers, self.since_write = devices, drivers, 0.0
         self.dtype = np.dtype(circuit.design.learning.dtype)
         corner = circuit.design.corner
         spec = self.neuron = corner.operated(circuit.design.neuron)
@@ -147,6 +147,12 @@ class Chip:
 
         return at(self, corner)
 
+    def age(self, seconds: float) -> None:
+        """Let ``seconds`` [s] pass without a write: conductances drift; see :func:`.conditions.age`."""
+        from .conditions import age
+
+        age(self, seconds)
+
     # -- conductances ---------------------------------------------------------------------------
 
     @property
@@ -161,8 +167,9 @@ class Chip:
         return actual if self.conduction == 1 else actual * self.dtype.type(self.conduction)
 
     def weight(self, array: str) -> Array:
-        """Actual differential conductance of an array [S] (rows, columns); do not write to it."""
-        return self._weights[array]
+        """Differential conductance of an array at the corner [S] (rows, columns); do not write to it."""
+        weight = self._weights[array]
+        return weight if self.conduction == 1 else weight * self.dtype.type(self.conduction)
 
     def write(self, weights: Mapping[str, Array]) -> None:
         """Write arrays from scratch to differential targets [S]: one device carries the weight, the
@@ -226,6 +233,7 @@ class Chip:
             if not _finite(array):
                 raise ValueError(f"{name} is given NaN or infinity; every conductance must be finite [S]")
             checked[name] = array
+        self.since_write = 0.0  # what is written drifts anew
         return checked
 
     def refresh(self) -> None:
@@ -242,9 +250,7 @@ class Chip:
         self._refresh_loads()
 
     def _refresh_blocks(self, array: str) -> None:
-        weight = self._weights[array]
-        if self.conduction != 1:
-            weight = weight * self.dtype.type(self.conduction)
+        weight = self.weight(array)
         for bank in self._banks[array]:
             if bank.pre == INPUT:
                 self.input_weight = weight

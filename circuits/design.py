@@ -25,6 +25,7 @@ from .specs import (
     CornerSpec,
     DesignError,
     DeviceSpec,
+    DriftSpec,
     HomeostatSpec,
     LearningSpec,
     MismatchSpec,
@@ -64,6 +65,7 @@ class Design:
     programming: ProgrammingSpec = field(default=ProgrammingSpec())
     mismatch: MismatchSpec = field(default=MismatchSpec())
     corner: CornerSpec = field(default=CornerSpec())
+    drift: DriftSpec = field(default=DriftSpec())
     learning: LearningSpec = field(default=LearningSpec())
     homeostat: HomeostatSpec = field(default=HomeostatSpec())
     task: TaskSpec = field(default=TaskSpec())

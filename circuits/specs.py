@@ -314,6 +314,16 @@ class CornerSpec(Spec):
 
 
 @dataclass(frozen=True)
+class DriftSpec(Spec):
+    """What time does to conductances: ``g(t) = g0 (t / reference)^-exponent``."""
+
+    exponent: float = _number(0.0, "", Range(-0.5, 0.5), "mean over devices")
+    exponent_spread: float = _number(0.0, "", Range(0.0, 0.5), "sd over devices")
+    reference: float = _number(1.0, "s", positive(1e9),
+        "time after a write at which a device has the conductance that was written")
+
+
+@dataclass(frozen=True)
 class LearningSpec(Spec):
     """The rule, its nudge, and the optimiser that programs the devices."""
 
@@ -401,8 +411,8 @@ class TaskSpec(Spec):
 SECTIONS: dict[str, type[Spec]] = {
     spec.section(): spec
     for spec in (
-        ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, MismatchSpec, CornerSpec, LearningSpec,
-        HomeostatSpec, TaskSpec,
+        ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, MismatchSpec, CornerSpec, DriftSpec,
+        LearningSpec, HomeostatSpec, TaskSpec,
     )
 }  # fmt: skip
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ohmostat.circuits.archive import load_chip
+from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.specs import CornerSpec, DesignError
 from ohmostat.cli import main
 from ohmostat.learning import corners
 from ohmostat.learning.corners import CornerResult
 from ohmostat.learning.data import load
+from ohmostat.learning.gains import FixedGain
+from ohmostat.learning.homeostat import Homeostat
 from ohmostat.learning.training import Trainer
 
 
@@ -96,3 +101,17 @@ def test_what_cannot_be_tested(
 ) -> None:
     assert main(["corners", str(run_file), *arguments]) == 2
     assert fragment in capsys.readouterr().err
+
+
+def test_the_homeostat_mends_what_conducts_at_the_corner(make_chip: Callable[..., Chip]) -> None:
+    """Exact probes and half of the asymmetry either way: nothing is left after one cycle."""
+    chip = make_chip(
+        {"mismatch.conductance": 0.3, "learning.angle": 30.0, "learning.init_scale": 0.3,
+         "device.g_max": "1S", "device.g_min": "0S",
+         "corner.temperature": "400K", "corner.device_tempco": "-3m/K"}
+    )  # fmt: skip
+    assert chip.conduction == pytest.approx(0.7)
+    homeostat = Homeostat(FixedGain(0.5), probes=64)
+    before = np.linalg.norm(homeostat.asymmetry(chip)["forward1.forward"])
+    chip.program(homeostat.correct(chip))
+    assert np.linalg.norm(homeostat.asymmetry(chip)["forward1.forward"]) < 1e-9 * before
