@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,9 @@ from .circuit import BIAS, INPUT, Bank, Circuit, CrossbarArray
 from .equilibrium import Equilibrium, Nudge, certified, continued, settle
 from .periphery import Periphery
 from .specs import CornerSpec, DeviceSpec, MismatchSpec
+
+if TYPE_CHECKING:
+    from .fluctuation import Fluctuation
 
 
 @dataclass
@@ -90,6 +94,8 @@ class Chip:
     ) -> None:
         self.circuit, self.mismatch, self.seed = circuit, mismatch, seed
         self.devices, self.drivers, self.since_write = devices, drivers, 0.0
+        self.fluctuation: Fluctuation | None = None
+        self.factors: dict[str, Array] | None = None  # by which conductances fluctuate at present
         self.dtype = np.dtype(circuit.design.learning.dtype)
         corner = circuit.design.corner
         spec = self.neuron = corner.operated(circuit.design.neuron)
@@ -162,12 +168,19 @@ class Chip:
         return spec.g_min, spec.g_max
 
     def conducting(self, array: str) -> Array:
-        """What the devices of an array conduct at the corner [S] (2, rows, columns); do not write to it."""
+        """What the devices of an array conduct at present [S] (2, rows, columns), at the corner and with
+        their noise; do not write to it.
+        """
         actual = self.devices[array].actual
-        return actual if self.conduction == 1 else actual * self.dtype.type(self.conduction)
+        actual = actual if self.conduction == 1 else actual * self.dtype.type(self.conduction)
+        return actual if self.factors is None else actual * self.factors[array]
 
     def weight(self, array: str) -> Array:
-        """Differential conductance of an array at the corner [S] (rows, columns); do not write to it."""
+        """Differential conductance of an array at present [S] (rows, columns); do not write to it."""
+        if self.factors is not None:
+            plus, minus = self.conducting(array)
+            difference: Array = plus - minus
+            return difference
         weight = self._weights[array]
         return weight if self.conduction == 1 else weight * self.dtype.type(self.conduction)
 

@@ -30,6 +30,7 @@ from .specs import (
     LearningSpec,
     MismatchSpec,
     NeuronSpec,
+    NoiseSpec,
     ProgrammingSpec,
     TaskSpec,
     check_fields,
@@ -66,6 +67,7 @@ class Design:
     mismatch: MismatchSpec = field(default=MismatchSpec())
     corner: CornerSpec = field(default=CornerSpec())
     drift: DriftSpec = field(default=DriftSpec())
+    noise: NoiseSpec = field(default=NoiseSpec())
     learning: LearningSpec = field(default=LearningSpec())
     homeostat: HomeostatSpec = field(default=HomeostatSpec())
     task: TaskSpec = field(default=TaskSpec())

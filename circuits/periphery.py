@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class Periphery:
     """Errors of the nudge sources, ``nudge_gain`` [A/A] and ``nudge_offset`` [A] (n_out,), and of the sense
-    amplifiers, ``sense_gain`` [V/V] and ``sense_offset`` [V] (N,) in state order, ``noise`` [V] rms.
+    amplifiers, ``sense_gain`` [V/V] and ``sense_offset`` [V] (N,) in state order, ``noise`` [V] rms, of all
+    readings or of each sample's ports (batch, N).
 
     A scalar stands for equal ones; by default all are ideal. Noise is addressed: the reading of a state at
     training step ``step`` on chip ``seed`` is the same number whatever else was read.
@@ -37,7 +38,7 @@ class Periphery:
     nudge_offset: Array | float = 0.0
     sense_gain: Array | float = 1.0
     sense_offset: Array | float = 0.0
-    noise: float = 0.0
+    noise: Array | float = 0.0
     seed: int = 0
     step: int = 0
 
@@ -57,14 +58,17 @@ class Periphery:
             gains.astype(dtype), offsets.astype(dtype), noise, seed,
         )  # fmt: skip
 
-    def at(self, step: int) -> Periphery:
-        """The same, its readings having the noise of training step ``step``."""
-        return replace(self, step=step) if self.noise else self
+    def at(self, step: int, thermal: Array | float = 0.0) -> Periphery:
+        """The same, its readings having the noise of training step ``step``; ``thermal`` [V] rms (batch, N)
+        is that of the ports themselves, which adds in quadrature.
+        """
+        noise = np.hypot(self.noise, thermal) if np.any(thermal) else self.noise
+        return replace(self, step=step, noise=noise) if np.any(noise) else self
 
     @cached_property
     def reads_truly(self) -> bool:
         """Whether readings are the voltages themselves."""
-        return not (np.any(self.sense_gain != 1) or np.any(self.sense_offset) or self.noise)
+        return not (np.any(self.sense_gain != 1) or np.any(self.sense_offset) or np.any(self.noise))
 
     @cached_property
     def delivers_truly(self) -> bool:
@@ -83,8 +87,8 @@ class Periphery:
         if self.reads_truly:
             return volts
         read: Array = volts * self.sense_gain + self.sense_offset
-        if self.noise:
-            read += self.noise * self._normals(volts, first, quantity)
+        if np.any(self.noise):
+            read += np.resize(self.noise, volts.shape) * self._normals(volts, first, quantity)
         return read.astype(volts.dtype, copy=False)
 
     def read_shifts(self, shifts: Array, first: int) -> Array:
@@ -95,7 +99,7 @@ class Periphery:
         if self.reads_truly:
             return shifts
         read: Array = shifts * self.sense_gain
-        if self.noise:
+        if np.any(self.noise):
             noise = self._normals(shifts.reshape(-1, shifts.shape[2]), first, "port").reshape(shifts.shape)
             read += self.noise * (noise - self._normals(shifts[0].real, 0, "port"))
         return read.astype(shifts.dtype, copy=False)

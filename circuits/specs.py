@@ -324,6 +324,36 @@ class DriftSpec(Spec):
 
 
 @dataclass(frozen=True)
+class NoiseSpec(Spec):
+    """Noise of devices, from one training step to the next, and of readings (docs/physics.md)."""
+
+    flicker: float = _number(0.0, "", _SHARE,
+        "A of a device's spectrum A g^2 / f, over its conductance's square")
+    f_low: float = _number(1.0, "Hz", positive(1e12), "flicker: from here on, slower is drift")
+    f_high: float = _number(1e6, "Hz", positive(1e12), "flicker: to here; faster averages out")
+    telegraph_share: float = _number(0.0, "", _SHARE, "share of devices with a trap")
+    telegraph_amplitude: float = _number(0.1, "", Range(0.0, 2.0),
+        "relative step of conductance between full and empty")
+    telegraph_rate: float = _number(0.01, "", _SHARE, "probability to switch from one step to the next")
+    bandwidth: float = _number(0.0, "Hz", Range(0.0, 1e12), "of a reading, for thermal noise; 0: none")
+
+    def _check_together(self) -> None:
+        if self.f_high <= self.f_low:
+            low = f"noise.f_low = {KEYS['noise.f_low'].display(self.f_low)}"
+            refuse("noise.f_high", self.f_high, f"must be above {low}; part the two", "noise.f_low")
+
+    @property
+    def flicker_sd(self) -> float:
+        """Relative rms of a conductance, ``√(∫ A/f df) = √(A ln(f_high / f_low))``."""
+        return math.sqrt(self.flicker * math.log(self.f_high / self.f_low))
+
+    @property
+    def traps(self) -> bool:
+        """Whether any device has a trap that shows."""
+        return self.telegraph_share > 0 and self.telegraph_amplitude > 0
+
+
+@dataclass(frozen=True)
 class LearningSpec(Spec):
     """The rule, its nudge, and the optimiser that programs the devices."""
 
@@ -412,7 +442,7 @@ SECTIONS: dict[str, type[Spec]] = {
     spec.section(): spec
     for spec in (
         ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, MismatchSpec, CornerSpec, DriftSpec,
-        LearningSpec, HomeostatSpec, TaskSpec,
+        NoiseSpec, LearningSpec, HomeostatSpec, TaskSpec,
     )
 }  # fmt: skip
 
