@@ -24,6 +24,7 @@ EPILOG = """examples:
   ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5
   ohmostat export run.h5 --out chip.h5           every physical device, to program or to check
   ohmostat simulate amplifier.cir --plot waves.png --against ngspice
+  ohmostat fit measured.csv --out device.toml    a device's parameters from its measured curves
   ohmostat demo --out demo                       the main job on the embedded data, in minutes
 """
 
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_audit(commands)
     _add_corners(commands)
     _add_simulate(commands)
+    _add_fit(commands)
     _add_demo(commands)
     return parser
 
@@ -161,17 +163,27 @@ def _add_init(commands: Any) -> None:
         "--from", dest="source", metavar="NAME", default="fashion-6k",
         help="shipped design to start from (default: fashion-6k)",
     )  # fmt: skip
+    parser.add_argument(
+        "--preset", metavar="NAME", help="a measured device: sets its keys, and the leak to go with them"
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="list designs and presets, and write nothing")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 def _init(arguments: Any) -> None:
-    from .circuits.design import Design, template
+    from .circuits.design import Design, named_designs, template
+    from .circuits.presets import listing, with_preset
 
+    if arguments.list:
+        print(f"designs (--from): {', '.join(named_designs())}\n\npresets (--preset):\n{listing()}")
+        return
     if arguments.path.exists() and not arguments.force:
         raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
     _writable(arguments.path)
-    text = template(Design.named(arguments.source))
-    arguments.path.write_text(text, encoding="utf-8")
+    design = Design.named(arguments.source)
+    if arguments.preset:
+        design = with_preset(design, arguments.preset)
+    arguments.path.write_text(template(design), encoding="utf-8")
     print(f"wrote {arguments.path}; next: ohmostat train {arguments.path}")
 
 
@@ -311,6 +323,17 @@ def _add_sweep(commands: Any) -> None:
         "--angle", type=_numbers, metavar="LIST", help="starting angles [degrees] (default: the design's)"
     )  # fmt: skip
     parser.add_argument(
+        "--vary", action="append", default=[], metavar="KEY=LIST",
+        help="levels of any key of the design, such as neuron.leak=5uS,10uS; again for more keys. With "
+        "--method latin its range: mismatch.conductance=0..1, device.g_max=10uS..100uS:log",
+    )  # fmt: skip
+    parser.add_argument(
+        "--method", choices=("grid", "one-at-a-time", "latin"), default="grid",
+        help="grid: every combination of levels; one-at-a-time: each key alone, from the design; "
+        "latin: --points of a Latin hypercube over the ranges",
+    )  # fmt: skip
+    parser.add_argument("--points", type=_positive, default=32, metavar="N", help="latin only (default 32)")
+    parser.add_argument(
         "--chips", type=_positive, default=3, metavar="N", help="chips at each level (default 3)"
     )
     parser.add_argument(
@@ -323,6 +346,10 @@ def _add_sweep(commands: Any) -> None:
         "adjoint-homeostat",
     )  # fmt: skip
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: all cores)")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS",
+        help="of a Dask cluster, such as tcp://10.0.0.5:8786, whose workers take the runs: docs/cluster.md",
+    )  # fmt: skip
     parser.add_argument("--keep-chips", action="store_true", help="store every trained chip as well")
     parser.add_argument("--out", type=Path, default=Path("sweep.h5"), metavar="SWEEP.h5")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="default: beside --out")
@@ -345,17 +372,30 @@ def _sweep(arguments: Any) -> None:
     from .learning.sweep import COMPARED, Sweep
 
     design = _design(arguments)
-    sweep = Sweep(
-        design,
-        arguments.mismatch or (design.mismatch.conductance,),
-        arguments.angle or (design.learning.angle,),
-        arguments.chips,
-        arguments.arms or ARMS_OF.get(arguments.homeostat, COMPARED),
-        arguments.keep_chips,
-    )
-    sweep_to_files(
-        sweep, arguments.out, arguments.plot, arguments.workers, arguments.data_dir, arguments.quiet
-    )
+    arms = arguments.arms or ARMS_OF.get(arguments.homeostat, COMPARED)
+    sweep = Sweep(design, _points(design, arguments), arguments.chips, arms, arguments.keep_chips)
+    sweep_to_files(sweep, arguments.out, arguments)
+
+
+def _points(design: Design, arguments: Any) -> tuple[Any, ...]:
+    """The points that ``--mismatch``, ``--angle`` and ``--vary`` ask for."""
+    from .learning import points
+
+    shorthand = {"mismatch.conductance": arguments.mismatch, "learning.angle": arguments.angle}
+    levels = {key: values for key, values in shorthand.items() if values}
+    read = points.parse_span if arguments.method == "latin" else points.parse_levels
+    varied = [read(text) for text in arguments.vary]
+    keys = [*levels, *(key for key, _ in varied)]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"{twice[0]} is given twice: give all its values at once")
+    if arguments.method == "latin":
+        if levels or not varied:
+            raise ValueError(
+                "--method latin takes ranges: --vary KEY=LOW..HIGH, such as mismatch.conductance=0..1"
+            )
+        return points.latin_hypercube(dict(varied), arguments.points, design.task.seed)
+    made = levels | dict(varied)
+    return points.one_at_a_time(design, made) if arguments.method == "one-at-a-time" else points.grid(made)
 
 
 def _sweep_files(out: Path, plot: Path | None) -> tuple[Path, Path]:
@@ -369,20 +409,22 @@ def _sweep_files(out: Path, plot: Path | None) -> tuple[Path, Path]:
     return text, plot
 
 
-def sweep_to_files(
-    sweep: Any, out: Path, plot: Path | None, workers: int | None, data_dir: str | None, quiet: bool
-) -> None:
+def sweep_to_files(sweep: Any, out: Path, arguments: Any) -> None:
     """Run a sweep and leave its file, table and figure."""
-    table_file, plot = _sweep_files(out, plot)
+    table_file, plot = _sweep_files(out, getattr(arguments, "plot", None))
     from .learning.figures import sweep_figure
-    from .learning.sweep import read_sweep, run_sweep, table
+    from .learning.sweep import run_sweep
+    from .learning.sweep_result import read_sweep, table
 
-    with _bar(len(sweep.runs()), "run", quiet) as bar:
+    with _bar(len(sweep.runs()), "run", arguments.quiet) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.update(done - bar.n)
 
-        run_sweep(sweep, out, workers=workers, data_dir=data_dir, progress=progress)
+        run_sweep(
+            sweep, out, workers=arguments.workers, scheduler=getattr(arguments, "scheduler", None),
+            data_dir=arguments.data_dir, progress=progress,
+        )  # fmt: skip
     result = read_sweep(out)
     text = table(result)
     print(text)
@@ -440,7 +482,7 @@ def _export(arguments: Any) -> None:
     print(f"wrote {arguments.out}")
 
 
-# -- audit, corners, simulate -------------------------------------------------------------------------------
+# -- audit, corners, simulate, fit ---------------------------------------------------------------------
 
 
 def _add_audit(commands: Any) -> None:
@@ -472,6 +514,14 @@ def _add_simulate(commands: Any) -> None:
     simulate_command.add_arguments(parser)
 
 
+def _add_fit(commands: Any) -> None:
+    from .circuits import fit_command
+
+    fit_command.add_arguments(
+        _command(commands, "fit", fit_command.run, fit_command.ABOUT, fit_command.EXAMPLE)
+    )
+
+
 # -- demo ------------------------------------------------------------------------------------------
 
 
@@ -494,8 +544,8 @@ def _demo(arguments: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     design = Design.named("fashion-6k")
     print("1/3  sweep device mismatch, with and without the homeostat")
-    sweep = Sweep(design, sigmas=(0.0, 0.5, 1.0), chips=2)
-    sweep_to_files(sweep, folder / "sweep.h5", None, arguments.workers, arguments.data_dir, arguments.quiet)
+    sweep = Sweep.over(design, {"mismatch.conductance": (0.0, 0.5, 1.0)}, 2)
+    sweep_to_files(sweep, folder / "sweep.h5", arguments)
     print("2/3  train one chip")
     chosen = design.replace("mismatch.conductance", 0.5)
     train_to_file(chosen, folder / "run.h5", 0, arguments.data_dir, arguments.quiet, folder / "run.png")

@@ -26,7 +26,8 @@ import numpy as np
 
 from ohmostat.circuits.design import Design
 from ohmostat.learning.figures import sweep_figure
-from ohmostat.learning.sweep import Sweep, SweepResult, read_sweep, run_sweep, table
+from ohmostat.learning.sweep import Sweep, run_sweep
+from ohmostat.learning.sweep_result import SweepResult, read_sweep, table
 
 ANGLES = (90.0, 0.0, 45.0, 15.0, 30.0, 60.0, 75.0)  # in the order of what they tell
 ARMS = ("none", "homeostat", "adjoint", "adjoint-homeostat")
@@ -60,16 +61,16 @@ def gathered(out: Path) -> SweepResult | None:
         return None
     parts = [read_sweep(file(out, angle)) for angle in done]
     values = {
-        name: {arm: np.concatenate([part.values[name][arm] for part in parts], axis=1) for arm in arms}
+        name: {arm: np.concatenate([part.values[name][arm] for part in parts]) for arm in arms}
         for name, arms in parts[0].values.items()
     }
-    return replace(parts[0], angles=np.array(done), values=values)
+    return replace(parts[0], points=tuple(part.points[0] for part in parts), values=values)
 
 
 def claim(result: SweepResult) -> str:
     """One line: whether the claim holds."""
     cosines = {
-        what: {arm: cells[0, -1].mean() for arm, cells in result.values[name].items()}
+        what: {arm: cells[-1].mean() for arm, cells in result.values[name].items()}
         for what, name in (("response's", "response/layer0"), ("gradient's", "alignment/forward0"))
     }
     response = cosines["response's"]
@@ -79,7 +80,7 @@ def claim(result: SweepResult) -> str:
         f"the {what} {c['none']:.3f} without, {c['homeostat']:.3f} with" for what, c in cosines.items()
     )
     return (
-        f"first-layer cosine at {result.angles[-1]:g}° after {epochs} epochs: {found}. Claimed of the "
+        f"first-layer cosine at {result.points[-1][0][1]:g}° after {epochs} epochs: {found}. Claimed of the "
         f"response's at 90°: below {WITHOUT} and above {WITH}: " + ("holds" if holds else "does NOT hold")
     )
 
@@ -92,7 +93,7 @@ def report(out: Path, figure: Path) -> None:
         return
     print(table(result))
     print(claim(result))
-    if len(result.angles) > 1:
+    if len(result.points) > 1:
         sweep_figure(result, figure)
 
 
@@ -115,7 +116,7 @@ def main() -> None:
         if arguments.gain:
             base = base.replace({"homeostat.schedule": "constant", "homeostat.gain": arguments.gain})
         for angle in arguments.angles:
-            sweep = Sweep(base, (0.0,), (angle,), 1, ARMS)
+            sweep = Sweep.over(base, {"learning.angle": (angle,)}, 1, ARMS)
             run_sweep(
                 sweep, file(arguments.out, angle), workers=arguments.workers, data_dir=arguments.data_dir,
                 progress=lambda done, total, angle=angle: print(f"{angle:g}°: {done}/{total}", flush=True),

@@ -34,7 +34,8 @@ from pathlib import Path
 import numpy as np
 
 from ohmostat.circuits.design import Design
-from ohmostat.learning.sweep import Sweep, SweepResult, read_sweep, run_sweep
+from ohmostat.learning.sweep import Sweep, run_sweep
+from ohmostat.learning.sweep_result import SweepResult, read_sweep
 
 TASKS: dict[str, dict[str, object]] = {
     "digits": {"learning.batch": 20, "learning.epochs": 10},
@@ -72,7 +73,8 @@ class Plan:
                 **TASKS[task], **dict(self.trial),
             }
         )  # fmt: skip
-        return Sweep(design, self.sigmas, self.angles, self.chips, ARMS[estimator])
+        levels = {"mismatch.conductance": self.sigmas, "learning.angle": self.angles}
+        return Sweep.over(design, levels, self.chips, ARMS[estimator])
 
 
 SMALL = Plan(
@@ -149,20 +151,23 @@ def gathered(plan: Plan, out: Path) -> list[Cell]:
 def cells(task: str, depth: int, centered: SweepResult, exact: SweepResult) -> list[Cell]:
     """One task's and depth's cells."""
 
-    def of(name: str, i: int, j: int) -> dict[str, np.ndarray]:
-        values = {arm: levels[i, j] for arm, levels in centered.values[name].items()}
-        return values | {"exact": exact.values[name]["none"][i, j]}
+    def of(name: str, k: int) -> dict[str, np.ndarray]:
+        values = {arm: levels[k] for arm, levels in centered.values[name].items()}
+        return values | {"exact": exact.values[name]["none"][k]}
 
     found = []
-    for (i, sigma), (j, angle) in itertools.product(enumerate(centered.sigmas), enumerate(centered.angles)):
-        shares = {
-            name: {arm: float(chips.mean()) for arm, chips in of(name, i, j).items()} for name in TROUBLE
-        }
+    for k, point in enumerate(centered.points):
+        shares = {name: {arm: float(chips.mean()) for arm, chips in of(name, k).items()} for name in TROUBLE}
         unsettled = shares["unsettled_test"]["homeostat"]
         trouble = {name: max(arms[arm] for arm in COMPARED) for name, arms in shares.items()}
-        cosine = float(centered.values["alignment/forward0"]["none"][i, j].mean())
-        place = (task, depth, float(angle), float(sigma))
-        found.append(Cell(*place, of("accuracy", i, j), trouble, unsettled, cosine))
+        cosine = float(centered.values["alignment/forward0"]["none"][k].mean())
+        place = (
+            task,
+            depth,
+            float(dict(point)["learning.angle"]),
+            float(dict(point)["mismatch.conductance"]),
+        )
+        found.append(Cell(*place, of("accuracy", k), trouble, unsettled, cosine))
     return found
 
 

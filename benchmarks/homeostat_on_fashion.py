@@ -24,7 +24,8 @@ from scipy import stats
 
 from ohmostat.circuits.design import Design
 from ohmostat.learning.data import Dataset, load
-from ohmostat.learning.sweep import ARMS, COMPARED, Sweep, read_sweep, run_sweep
+from ohmostat.learning.sweep import ARMS, COMPARED, Sweep, run_sweep
+from ohmostat.learning.sweep_result import read_sweep
 from ohmostat.learning.training import Trainer
 
 RATES = (0.008, 0.016, 0.032, 0.064)
@@ -109,9 +110,9 @@ def main() -> None:
     report: dict[str, object] = {"held-out accuracy": found, "arms": arms}
     for arm in COMPARED:
         setting = json.loads(max(found[arm], key=lambda text: found[arm][text]))
-        sweep = Sweep(base().replace(setting), (SIGMA,), (0.0,), CHIPS, (arm,))
+        sweep = Sweep(base().replace(setting), ((),), CHIPS, (arm,))
         path = run_sweep(sweep, arguments.out / f"{arm}.h5", data_dir=arguments.data_dir)
-        values = {name: cells[arm][0, 0] for name, cells in read_sweep(path).values.items()}
+        values = {name: cells[arm][0] for name, cells in read_sweep(path).values.items()}
         accuracy[arm] = values["accuracy"]
         kept = ("accuracy", "alignment/forward0", "angle/forward1", "unsettled", "unsettled_nudged",
                 "unsettled_test", "left_out", "unstable", "jumped", "sweeps")  # fmt: skip

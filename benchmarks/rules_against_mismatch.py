@@ -33,7 +33,8 @@ import numpy as np
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import atomic_write
 from ohmostat.learning.data import load
-from ohmostat.learning.sweep import ARMS, Sweep, SweepResult, read_sweep, run_sweep
+from ohmostat.learning.sweep import ARMS, Sweep, run_sweep
+from ohmostat.learning.sweep_result import SweepResult, read_sweep
 from ohmostat.learning.training import Trainer
 
 RULES = {
@@ -134,7 +135,7 @@ def run(plan: Plan, out: Path, workers: int) -> None:
     def sweep(job: tuple[float, Rule]) -> None:
         sigma, (family, arm) = job
         design = plan.design(family, sigma).replace("learning.rate", rates[family, arm])
-        run_sweep(Sweep(design, (sigma,), (0.0,), plan.chips, (arm,)), file(out, *job[::-1]), workers=1)
+        run_sweep(Sweep(design, ((),), plan.chips, (arm,)), file(out, *job[::-1]), workers=1)
         print(f"{family:6s} {arm:14s} σ = {sigma}: done", flush=True)
 
     with ThreadPoolExecutor(workers) as pool:
@@ -153,11 +154,11 @@ def report(found: Found) -> str:
     lines = ["{:6s}  {:5s}  {:14s}  {:5s}  {:15s}  {:15s}  {:>8s}  {:>9s}  {:>8s}".format(*head)]
     for ((family, arm), sigma), result in sorted(found.items(), key=lambda item: (item[0][0][0], item[0][1])):
         accuracy, measured = (
-            "{:.3f} ± {:.3f}".format(*(float(part[0, 0]) for part in result.mean_sd(name, arm)))
+            "{:.3f} ± {:.3f}".format(*(float(part[0]) for part in result.mean_sd(name, arm)))
             for name in ("accuracy", "measured/forward0")
         )
         shares = "  ".join(
-            f"{result.mean_sd(name, arm)[0][0, 0]:{width}.4f}"
+            f"{result.mean_sd(name, arm)[0][0]:{width}.4f}"
             for name, width in (("left_out", 8), ("unsettled_test", 9), ("unstable", 8))
         )
         rate = result.design.learning.rate
@@ -178,7 +179,7 @@ def draw(plan: Plan, found: Found, path: Path) -> None:
             if not done:
                 continue
             for axes, name in zip(panels[:, column], QUANTITIES, strict=True):
-                mean, sd = np.array([[part[0, 0] for part in r.mean_sd(name, arm)] for r in done.values()]).T
+                mean, sd = np.array([[part[0] for part in r.mean_sd(name, arm)] for r in done.values()]).T
                 axes.plot([*done], mean, style, color=colour, markersize=4, label=label)
                 axes.fill_between([*done], mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
         drivers = "" if family == "twin" else f"; drivers' gains: {DRIVERS} σ"

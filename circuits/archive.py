@@ -26,6 +26,7 @@ from .chip import Chip, DeviceArray
 from .circuit import BIAS, INPUT, Circuit, CrossbarArray
 from .design import Design
 from .files import ArchiveError, atomic_write
+from .programming import COUNTED
 from .specs import MismatchSpec
 
 SCHEMA, SCHEMA_VERSION = "ohmostat-run", 1
@@ -220,6 +221,7 @@ def _tree(run: Run) -> _Tree:
     }  # fmt: skip
     if chip.since_write:
         attributes["since_write"] = chip.since_write
+    attributes |= {name: getattr(chip.programmer, name) for name in COUNTED}
     tree = {"": _Entry(_scalars(attributes)), "run": _Entry(_scalars(run.attributes))}
     for array in chip.circuit.arrays:
         tree |= _device_entries(chip, array)
@@ -385,7 +387,15 @@ def _load(group: h5py.Group) -> Run:
     scalars = {k: v for k, v in attributes.items() if not isinstance(v, list)}
     chip = _chip(data, circuit, mismatch, seed)
     chip.since_write = age
+    for name in COUNTED:
+        setattr(chip.programmer, name, _count(root.get(name, 0), name))  # earlier files have none
     return Run(chip, readout, history, scalars)
+
+
+def _count(value: _Value, name: str) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ArchiveError(f"attribute {name!r} is {value!r:.60}; it must be a whole number from 0; {_ANEW}")
+    return value
 
 
 def _check_schema(group: h5py.Group) -> None:

@@ -15,6 +15,7 @@ from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit, CrossbarArray
 from .equilibrium import Equilibrium, Nudge, certified, continued, settle
 from .periphery import Periphery
+from .programming import Programmer
 from .specs import CornerSpec, DeviceSpec, MismatchSpec
 
 if TYPE_CHECKING:
@@ -77,9 +78,10 @@ class Chip:
     """One fabricated chip. Made by :meth:`Circuit.fabricate`; mutable only through its own methods.
 
     Attributes: ``devices`` (by array name), ``drivers`` (gain of each driven bank's port drivers, by
-    bank name), ``periphery`` (what nudges and reads it), ``blocks`` (the crossbar engine's view, kept up to
-    date), ``seed``, ``mismatch``; ``neuron`` (nominal, but for the corner), ``conduction`` (what every device
-    conducts at the corner, over its ``actual``), ``since_write`` [s] (how long it has aged).
+    bank name), ``periphery`` (what nudges and reads it), ``programmer`` (what writes it), ``blocks`` (the
+    crossbar engine's view, kept up to date), ``seed``, ``mismatch``; ``neuron`` (the design's, at its
+    corner), ``conduction`` (what every device conducts at the corner, over its ``actual``), ``since_write``
+    [s] (how long it has aged).
     """
 
     def __init__(
@@ -107,8 +109,10 @@ class Chip:
         )  # fmt: skip
         for name, values in neurons.items():
             getattr(self.blocks, name)[:] = values
-        noise = circuit.design.learning.read_noise
-        self.periphery = periphery or Periphery.drawn(self.blocks.slices, mismatch, noise, seed, self.dtype)
+        self.periphery = periphery or Periphery.drawn(
+            self.blocks.slices, mismatch, circuit.design, seed, self.dtype
+        )
+        self.programmer = Programmer(circuit.design.programming, circuit.design.device, mismatch, seed)
         self.input_weight = np.zeros((circuit.sizes[0], circuit.inputs), self.dtype)
         self.bias = np.zeros(self.blocks.size, self.dtype)
         self._weights = {a.name: np.zeros(a.shape[1:], self.dtype) for a in circuit.arrays}
@@ -189,31 +193,18 @@ class Chip:
         other rests at ``g_min``. The actual conductances then differ by each device's deviation; stuck ones
         stay as they are.
         """
-        g_min, g_max = self.limits
         for name, weight in self._checked(weights).items():
-            array = self.devices[name]
-            array.target[0] = np.clip(g_min + np.maximum(weight, 0), g_min, g_max)
-            array.target[1] = np.clip(g_min + np.maximum(-weight, 0), g_min, g_max)
-            np.multiply(array.deviation, array.target, out=array.actual, where=array.step != 0)
-            self._weights[name][...] = array.weight
+            self.programmer.write(name, self.devices[name], weight)
+            self._weights[name][...] = self.devices[name].weight
         self._refresh(weights)
 
     def program(self, changes: Mapping[str, Array]) -> None:
-        """Change differential conductances by the commanded amounts [S] (rows, columns), by array.
-
-        Each device moves by its own step gain and stops at its own limits (:class:`DeviceArray`).
+        """Change differential conductances by the commanded amounts [S] (rows, columns), by array, as the
+        design's ``[programming]`` says: each device by its own step gain, up to its own limits.
         """
-        g_min, g_max = (self.dtype.type(g) for g in self.limits)
         for name, change in self._checked(changes).items():
-            a = self.devices[name]
-            target, actual, deviation, step = (
-                field.reshape(2, -1) for field in (a.target, a.actual, a.deviation, a.step)
-            )
-            moved = np.ascontiguousarray(change, self.dtype).reshape(-1)
-            weight = self._weights[name].reshape(-1)
-            device_kernels.program(
-                self.blocks.threads, target, actual, deviation, step, moved, g_min, g_max, weight
-            )
+            array, weight = self.devices[name], self._weights[name]
+            self.programmer.program(name, array, change, weight, self.blocks.threads)
             self._refresh_blocks(name)  # at once, while the cache holds its weights
         self._refresh_loads()
 

@@ -10,6 +10,7 @@ from ..simulator.blocks import Array
 from . import mismatch as draws
 from .chip import Chip, DeviceArray
 from .circuit import Circuit
+from .programming import COUNTED
 from .specs import CornerSpec
 
 
@@ -29,6 +30,8 @@ def at(chip: Chip, corner: CornerSpec) -> Chip:
     drivers = {name: gains.copy() for name, gains in chip.drivers.items()}
     there = Chip(Circuit(design), chip.mismatch, chip.seed, devices, neurons, drivers, chip.periphery)
     there.since_write = chip.since_write
+    for name in COUNTED:  # its next write draws what the chip's own would
+        setattr(there.programmer, name, getattr(chip.programmer, name))
     return there
 
 

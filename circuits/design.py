@@ -22,6 +22,7 @@ from .specs import (
     SCHEMA,
     SECTIONS,
     ChipSpec,
+    ConvertersSpec,
     CornerSpec,
     DesignError,
     DeviceSpec,
@@ -64,6 +65,7 @@ class Design:
     neuron: NeuronSpec = field(default=NeuronSpec())
     device: DeviceSpec = field(default=DeviceSpec())
     programming: ProgrammingSpec = field(default=ProgrammingSpec())
+    converters: ConvertersSpec = field(default=ConvertersSpec())
     mismatch: MismatchSpec = field(default=MismatchSpec())
     corner: CornerSpec = field(default=CornerSpec())
     drift: DriftSpec = field(default=DriftSpec())
@@ -79,6 +81,10 @@ class Design:
                 raise DesignError(f"{name}: must be a {spec.__name__}; see Design.from_dict", name)
         self._check_task()
         self._check_family()
+        if self.device.preset != "none":
+            from .presets import check_measured
+
+            check_measured(self)
 
     def _check_task(self) -> None:
         shape, layers = DATA[self.task.data], self.chip.layers
@@ -154,7 +160,8 @@ class Design:
     @overload
     def replace(self, key: Mapping[str, object], /) -> Design: ...
     def replace(self, key: str | Mapping[str, object], value: object = None, /) -> Design:
-        """A design with one dotted key changed, or with several that only make sense together.
+        """A design with one dotted key changed, or with several that only make sense together. A new
+        ``device.preset`` sets all the keys that it has values for, but those that are changed with it.
 
         Example:
             >>> Design().replace({"chip.layers": [64, 32, 10], "task.data": "digits"}).chip.layers
@@ -162,7 +169,8 @@ class Design:
         """
         changes: dict[str, Any] = {}
         parts: dict[str, dict[str, Any]] = {}
-        for name, new in key.items() if isinstance(key, Mapping) else [(key, value)]:
+        wanted = dict(key) if isinstance(key, Mapping) else {key: value}
+        for name, new in (_preset_values(wanted.get("device.preset")) | wanted).items():
             if name not in KEYS and name not in SECTIONS:
                 raise _unknown(name)
             section, _, leaf = name.rpartition(".")
@@ -242,8 +250,21 @@ def _arguments(data: Mapping[str, Any], in_file: bool) -> dict[str, Any]:
         else:
             for leaf, entry in value.items():
                 _check_entry(f"{name}.{leaf}", entry, in_file)
-            found[name] = SECTIONS[name](**value)
-    return found
+            found[name] = dict(value)
+    preset = found.get("device", {}).get("preset")
+    for dotted, value in _preset_values(preset).items():
+        section, _, leaf = dotted.partition(".")
+        found.setdefault(section, {}).setdefault(leaf, value)
+    return {name: SECTIONS[name](**value) if name in SECTIONS else value for name, value in found.items()}
+
+
+def _preset_values(name: object) -> dict[str, Any]:
+    """The values of a preset by dotted key; of what is none, none: the key's own check will say so."""
+    if name is None or name == "none":
+        return {}
+    from .presets import preset_values  # deferred: few designs name one
+
+    return preset_values(name)
 
 
 def _check_entry(key: str, value: Any, in_file: bool) -> None:

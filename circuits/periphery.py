@@ -3,7 +3,9 @@
 The source at output o, asked for the current ``I``, delivers ``(1 + γ_o) I + i_o`` for as long as it is on,
 which is while the chip is nudged. The amplifier at node i reads ``(1 + γ_i) s_i + u_i`` and the noise of that
 reading. In the difference of two readings ``u_i`` cancels, so that a response takes the gain and the noise
-alone; the free state's ports, which drive the devices in the local rule, are read with all three.
+alone; the free state's ports, which drive the devices in the local rule, are read with all three. Where
+readings or nudges go through converters, each is one of their codes: a difference is that of two codes, and a
+nudge is made once, from the outputs as they are read, and held.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import numpy as np
 
 from ..simulator.blocks import Array
 from . import mismatch as draws
+from .converters import Converter, converter
 from .specs import MismatchSpec
 
 if TYPE_CHECKING:
     from ..simulator.kernels import Push
+    from .design import Design
     from .equilibrium import Nudge
 
 
@@ -41,12 +45,15 @@ class Periphery:
     noise: Array | float = 0.0
     seed: int = 0
     step: int = 0
+    readings: Converter | None = None
+    nudges: Converter | None = None
 
     @classmethod
     def drawn(
-        cls, layers: dict[int, slice], mismatch: MismatchSpec, noise: float, seed: int, dtype: np.dtype
+        cls, layers: dict[int, slice], mismatch: MismatchSpec, design: Design, seed: int, dtype: np.dtype
     ) -> Periphery:
         """That of chip ``seed``, addressed by layer: ``layers`` are their slices of the state."""
+        spec, neuron = design.converters, design.neuron
         gains, offsets = np.ones((2, max(where.stop for where in layers.values())))
         for k, where in layers.items():
             n = (where.stop - where.start,)
@@ -55,7 +62,9 @@ class Periphery:
         return cls(
             draws.relative(seed, "nudge/gain", n, mismatch.nudge_gain).astype(dtype),
             (mismatch.nudge_offset * draws.standard_normals(seed, "nudge/offset", n)).astype(dtype),
-            gains.astype(dtype), offsets.astype(dtype), noise, seed,
+            gains.astype(dtype), offsets.astype(dtype), design.learning.read_noise, seed,
+            readings=converter(neuron.low, neuron.high, spec.reading_bits),
+            nudges=converter(-spec.nudge_range, spec.nudge_range, spec.nudge_bits),
         )  # fmt: skip
 
     def at(self, step: int, thermal: Array | float = 0.0) -> Periphery:
@@ -68,15 +77,18 @@ class Periphery:
     @cached_property
     def reads_truly(self) -> bool:
         """Whether readings are the voltages themselves."""
-        return not (np.any(self.sense_gain != 1) or np.any(self.sense_offset) or np.any(self.noise))
+        erring = np.any(self.sense_gain != 1) or np.any(self.sense_offset) or np.any(self.noise)
+        return not (erring or self.readings)
 
     @cached_property
     def delivers_truly(self) -> bool:
         """Whether the sources deliver what they are asked for."""
         return not (np.any(self.nudge_gain != 1) or np.any(self.nudge_offset))
 
-    def deliver(self, nudge: Nudge) -> Nudge:
-        """What the sources make of a nudge."""
+    def deliver(self, nudge: Nudge, outputs: Array) -> Nudge:
+        """What the sources make of a nudge; ``outputs`` (samples, n_out) [V] are those at rest, as read."""
+        if self.nudges:
+            nudge = Held.at(nudge, outputs, self.nudges)
         return nudge if self.delivers_truly else Delivered(nudge, self)
 
     def read(self, volts: Array, first: int = 0, quantity: str = "port") -> Array:
@@ -89,15 +101,22 @@ class Periphery:
         read: Array = volts * self.sense_gain + self.sense_offset
         if np.any(self.noise):
             read += np.resize(self.noise, volts.shape) * self._normals(volts, first, quantity)
+        if self.readings and quantity == "port":
+            read = self.readings(read)
         return read.astype(volts.dtype, copy=False)
 
-    def read_shifts(self, shifts: Array, first: int) -> Array:
-        """Readings [V] of ``shifts`` (k, m, N) from the m states at address 0, ``first`` being the first's.
+    def read_shifts(self, shifts: Array, first: int, rest: Array) -> Array:
+        """Readings [V] of ``shifts`` (k, m, N) from the m states ``rest`` (m, N) at address 0; ``first`` is
+        the first's.
 
         They are differences of two readings: offsets cancel, and the noise of the states at rest is in each.
         """
         if self.reads_truly:
             return shifts
+        if self.readings:
+            states = (rest + shifts).reshape(-1, shifts.shape[2])
+            codes: Array = self.read(states, first).reshape(shifts.shape) - self.read(rest)
+            return codes.astype(shifts.dtype, copy=False)
         read: Array = shifts * self.sense_gain
         if np.any(self.noise):
             noise = self._normals(shifts.reshape(-1, shifts.shape[2]), first, "port").reshape(shifts.shape)
@@ -110,6 +129,39 @@ class Periphery:
             return draws.standard_normals(self.seed, address, volts.shape, first * volts.shape[1])
 
         return part("") + 1j * part("/imaginary") if np.iscomplexobj(volts) else part("")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A nudge that a converter made of the outputs at rest, ``held`` (batch, n_out) [A]."""
+
+    asked: Nudge
+    held: Array
+
+    @classmethod
+    def at(cls, nudge: Nudge, outputs: Array, convert: Converter) -> Held:
+        """By the nudge's law at ``outputs`` (samples, n_out) [V], for every copy of the samples."""
+        rows = np.arange(len(nudge.beta))
+        return cls(nudge, convert(nudge.current(np.resize(outputs, (len(rows), outputs.shape[1])), rows)))
+
+    @property
+    def beta(self) -> Array:
+        """That of the nudge asked for."""
+        return self.asked.beta
+
+    def current(self, ports: Array, rows: Array) -> Array:
+        """Current [A] (m, n_out), whatever the ports do."""
+        now: Array = self.held[rows]
+        return now
+
+    def slope(self, ports: Array, row: int) -> Array:
+        """Its Jacobian [S] (n_out, n_out): none."""
+        return np.zeros((len(ports), len(ports)), ports.dtype)
+
+    @property
+    def push(self) -> Callable[[Array, Array], Array]:
+        """For relaxation, which does not know it."""
+        return self.current
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from .units import Choice, Integer, Kind, Layers, Number, Range, Text, positive
@@ -53,6 +54,9 @@ DATA = {
     "mnist": DataShape(784, 10, 60_000, 10_000),
     "fashion-mnist": DataShape(784, 10, 60_000, 10_000),
 }
+
+#: Devices whose values were measured: the files of :mod:`.presets`.
+PRESETS = tuple(sorted(path.stem for path in (Path(__file__).parent / "presets").glob("*.toml")))
 
 # -- the sections ----------------------------------------------------------------------------------
 
@@ -170,6 +174,8 @@ class NeuronSpec(Spec):
 class DeviceSpec(Spec):
     """The limits of every programmable conductance."""
 
+    preset: str = _choice("measured values for the keys that this file leaves out: docs/devices.md",
+        "none", *PRESETS)
     g_min: float = _number(1e-8, "S", Range(0.0, 1.0),
         "where a device that carries no weight rests")
     g_max: float = _number(2e-5, "S", positive(1.0), "over the leak, the largest weight")
@@ -201,6 +207,10 @@ class ProgrammingSpec(Spec):
     read_noise: float = _number(0.0, "", _SHARE, "write-verify: rms of that reading, as the same share")
     most_pulses: int = integer(100, 1, 100_000, "write-verify: after so many a device is left as it is")
 
+    pulse_time: float = _number(1e-7, "s", Range(0.0, 1.0), "of a pulse, its own set-up included")
+    pulse_energy: float = _number(1e-12, "J", Range(0.0, 1.0), "of a pulse")
+    parallel: int = integer(256, 1, 1_000_000, "devices that are pulsed at a time")
+
     def _check_together(self) -> None:
         if self.levels == 1:
             refuse("programming.levels", 1, "is no choice; write 0 for any conductance, or 2 and more")
@@ -208,6 +218,18 @@ class ProgrammingSpec(Spec):
             fault = f"{self.mode} have no levels but those that pulses make"
             remedy = 'set it to 0 or write programming.mode = "write-verify"'
             refuse("programming.levels", self.levels, f"{fault}; {remedy}", "programming.mode")
+
+
+@dataclass(frozen=True)
+class ConvertersSpec(Spec):
+    """Between the chip and what is digital: inputs in, nudges in, readings out."""
+
+    input_bits: int = integer(0, 0, 24, "of the inputs, from ground to the upper rail; 0: analog")
+    nudge_bits: int = integer(0, 0, 24, "of nudges, made from outputs as read and held; 0: analog")
+    nudge_range: float = _number(1e-7, "A", positive(1.0), "largest nudge, either way")
+    reading_bits: int = integer(0, 0, 24, "of readings of ports, from rail to rail; 0: analog")
+    merit: float = _number(5e-14, "J", Range(0.0, 1e-6), "energy of a conversion, over 2^bits (Walden)")
+    time: float = _number(1e-7, "s", Range(0.0, 1.0), "of a conversion")
 
 
 @dataclass(frozen=True)
@@ -441,8 +463,8 @@ class TaskSpec(Spec):
 SECTIONS: dict[str, type[Spec]] = {
     spec.section(): spec
     for spec in (
-        ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, MismatchSpec, CornerSpec, DriftSpec,
-        NoiseSpec, LearningSpec, HomeostatSpec, TaskSpec,
+        ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, ConvertersSpec, MismatchSpec, CornerSpec,
+        DriftSpec, NoiseSpec, LearningSpec, HomeostatSpec, TaskSpec,
     )
 }  # fmt: skip
 

@@ -21,11 +21,11 @@ from typing import Any, NoReturn
 #: Units that a design may use, with their names.
 UNITS = {
     "V": "volts", "S": "siemens", "F": "farads", "A": "amperes", "deg": "degrees", "m": "metres",
-    "Vm": "volt metres", "K": "kelvins", "/K": "per kelvin", "s": "seconds", "Hz": "hertz",
+    "Vm": "volt metres", "K": "kelvins", "/K": "per kelvin", "s": "seconds", "Hz": "hertz", "J": "joules",
 }  # fmt: skip
 # Named only to explain what was written in place of the right one.
 _OTHER_UNITS = {
-    "H": "henries", "W": "watts", "J": "joules", "C": "coulombs",
+    "H": "henries", "W": "watts", "C": "coulombs",
     "Ω": "ohms", "Ohm": "ohms", "ohm": "ohms", "ohms": "ohms", "rad": "radians", "%": "per cent",
 }  # fmt: skip
 _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
@@ -106,8 +106,9 @@ def _example(unit: str) -> str:
         "Vm": "3.5nVm",
         "K": "300K",
         "/K": "2m/K",
-        "s": "1us",
         "Hz": "1kHz",
+        "s": "100ns",
+        "J": "1pJ",
     }
     return examples[unit]
 

@@ -43,6 +43,7 @@ IMPERFECTIONS = {
     "sense offset": "of the ports' sense amplifiers, in the voltages that drive devices",
     "wires": "cells that see other voltages than their ports",
     "noise": "of every reading of a port",
+    "conversion": "of readings and nudges to codes",
 }
 INTERACTION = "interaction"
 EVERYTHING = "all"  # arrays together
@@ -89,6 +90,7 @@ class Subject:
             "nudge gain": np.any(p.nudge_gain != 1), "nudge offset": np.any(p.nudge_offset),
             "sense gain": np.any(p.sense_gain != 1), "sense offset": np.any(p.sense_offset),
             "wires": self.wiring is not None, "noise": p.noise,
+            "conversion": p.readings or p.nudges,
         }  # fmt: skip
         return tuple(name for name in IMPERFECTIONS if has.get(name, True))
 
@@ -154,6 +156,8 @@ def _periphery(whole: Periphery, some: frozenset[str]) -> Periphery:
         whole.sense_offset if "sense offset" in some else ideal.sense_offset,
         whole.noise if "noise" in some else ideal.noise,
         whole.seed, whole.step,
+        whole.readings if "conversion" in some else ideal.readings,
+        whole.nudges if "conversion" in some else ideal.nudges,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..circuits.files import ArchiveError, atomic_write
+from ..circuits.programming import COUNTED
 from ..simulator.blocks import Array
 from .training import Epoch, Trainer
 
@@ -28,6 +29,7 @@ def save(trainer: Trainer, path: str | Path) -> None:
 
     with atomic_write(path) as part, h5py.File(part, "w") as file:
         file.attrs.update(schema=SCHEMA, identity=_identity(trainer), steps=trainer.steps)
+        file.attrs.update({name: getattr(trainer.chip.programmer, name) for name in COUNTED})
         file["history"] = json.dumps([asdict(epoch) for epoch in trainer.history])
         for name, array in _arrays(trainer):
             file[name] = array
@@ -62,6 +64,8 @@ def resume(trainer: Trainer, path: str | Path) -> bool:
 
 def _restore(trainer: Trainer, file: Any) -> None:
     trainer.steps = int(file.attrs["steps"])
+    for name in COUNTED:
+        setattr(trainer.chip.programmer, name, int(file.attrs[name]))
     trainer.history = [Epoch(**epoch) for epoch in json.loads(file["history"][()])]
     for name, array in _arrays(trainer):
         array[...] = file[name][()]

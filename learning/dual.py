@@ -10,7 +10,7 @@ from ..circuits.chip import Chip
 from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium, certified, settle
 from ..simulator.blocks import Array, BlockCircuit
-from .estimators import Response
+from .estimators import Response, read_outputs
 from .nudges import Cost, Nudge
 from .rules import LearningRule, Update, contracted, mirrored, require_feedback
 from .subcircuits import part
@@ -86,7 +86,9 @@ class DualPropagation(LearningRule):
         rows, flat = np.tile(np.arange(batch), 2), (2 * batch, ahead.size)
         shares = np.array([1 - self.alpha, -self.alpha], free.ports.dtype)[:, None, None]
         ports, settled, sweeps = np.tile(free.ports, (2, 1)), np.zeros(2 * batch, bool), 0
-        nudge = free.periphery.deliver(Nudge(cost, np.full(2 * batch, self.beta, ports.dtype), batch))
+        nudge = free.periphery.deliver(
+            Nudge(cost, np.full(2 * batch, self.beta, ports.dtype), batch), read_outputs(free)
+        )
         while sweeps < MAX_SWEEPS and not (settled.all() and sweeps >= len(ahead.sizes)):
             forward = ahead.drive(self._mean(ports)) + free.injected
             error = np.tile(back.drive(ports[:batch] - ports[batch:]), (2, 1))

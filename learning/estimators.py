@@ -116,10 +116,10 @@ class Stencil:
         offsets, taken = offset_shifts(free, cost), samples  # taken: readings, of the free state
         for nodes, weights in self._real_and_complex():
             beta = (nodes * self.beta).astype(precision(nodes, dtype))
-            nudge = chip.deliver(Nudge(cost, np.repeat(beta, samples), samples))
+            nudge = chip.deliver(Nudge(cost, np.repeat(beta, samples), samples), read_outputs(free))
             state = free.under(nudge, len(nodes), certify)
             shifts = state.ports.reshape(len(nodes), samples, -1) - free.ports
-            read = chip.read_shifts(shifts, taken)
+            read = chip.read_shifts(shifts, taken, free.ports)
             taken += len(state.ports)
             scaled = (weights / self.beta).astype(shifts.dtype)
             epsilon += np.tensordot(scaled, read, axes=1).real
@@ -143,13 +143,21 @@ def periphery(free: Phase) -> Periphery:
     return free.periphery if isinstance(free, Equilibrium) else IDEAL
 
 
+def read_outputs(free: Phase) -> Array:
+    """Its outputs (batch, n_out) [V] as the circuit's amplifiers read them."""
+    if not isinstance(free, Equilibrium) or free.periphery.reads_truly:
+        return free.outputs
+    read: Array = free.periphery.read(free.ports)[:, free.circuit.output]
+    return read
+
+
 def offset_shifts(free: Phase, cost: Cost) -> Array | float:
     """How far the ports move [V] (batch, N) when the nudge sources are on, and nothing is asked of them."""
     chip, samples = periphery(free), len(free.ports)
     if not np.any(chip.nudge_offset):
         return 0.0
     nothing = Nudge(cost, np.zeros(samples, free.ports.dtype), samples)
-    shifts: Array = free.under(chip.deliver(nothing), certify=0).ports - free.ports
+    shifts: Array = free.under(chip.deliver(nothing, free.outputs), certify=0).ports - free.ports
     return shifts
 
 

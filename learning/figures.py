@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .sweep import SweepResult, accuracy_gap
+from ..circuits.specs import KEYS
+from .points import text_of
+from .sweep_result import SweepResult, accuracy_gap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,60 +58,106 @@ PANELS = (
 )
 
 
-def sweep_panel(axes: Axes, result: SweepResult, quantity: str, label: str, angle: int = 0) -> Axes:
-    """One quantity against mismatch at one angle (or against the angle, if only that varies), with a band of
-    ±1 standard deviation over chips for every arm.
+MOST_COLUMNS = 6
+
+
+def sweep_panel(
+    axes: Axes, result: SweepResult, quantity: str, label: str, key: str | None, rows: Sequence[int]
+) -> Axes:
+    """One quantity against a varied key at the points ``rows``, every arm with a band of ±1 standard
+    deviation over chips. Points that differ in other keys as well are marked, and not joined; without a key,
+    one point.
     """
-    over_angle = len(result.sigmas) == 1 and len(result.angles) > 1
-    x = result.angles if over_angle else result.sigmas
+    x = result.numbers(key)[list(rows)] if key else np.zeros(1)
+    joined = len(set(x)) == len(x) > 1 and _only(result, key, rows)
     for arm in result.arms:
-        values = result.mean_sd(quantity, arm)
-        mean, sd = (part[0] if over_angle else part[:, angle] for part in values)
-        style = STYLES[arm]
-        if len(x) == 1:  # no line to band: a bar, each arm beside the other
-            place = x[0] + 0.02 * (result.arms.index(arm) - (len(result.arms) - 1) / 2)
-            axes.errorbar([place], mean, sd, capsize=3, markersize=5, **style)
-            axes.set(xlim=(x[0] - 0.1, x[0] + 0.1), xticks=[x[0]])
-            continue
-        axes.plot(x, mean, markersize=4, linewidth=1.4, **style)
-        axes.fill_between(x, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
+        mean, sd = (part[list(rows)] for part in result.mean_sd(quantity, arm))
+        style, beside = STYLES[arm], result.arms.index(arm) - (len(result.arms) - 1) / 2
+        if joined:
+            order = np.argsort(x)
+            axes.plot(x[order], mean[order], markersize=4, linewidth=1.4, **style)
+            low, high = (mean - sd)[order], (mean + sd)[order]
+            axes.fill_between(x[order], low, high, color=style["color"], alpha=0.15, linewidth=0)
+        else:  # no line to band: a bar, each arm beside the other
+            step = 0.02 * (float(np.ptp(x)) or 1.0) / max(len(x) / 4, 1)
+            loose = style | {"linestyle": "none"}
+            axes.errorbar(x + step * beside, mean, sd, capsize=2, markersize=4, elinewidth=0.8, **loose)
     axes.set_ylabel(label)
     axes.grid(alpha=0.3, linewidth=0.5)
     return axes
 
 
+def _only(result: SweepResult, key: str | None, rows: Sequence[int]) -> bool:
+    """Whether these points differ in that key alone."""
+    rest = [tuple(item for item in result.points[row] if item[0] != key) for row in rows]
+    return len(set(rest)) == 1
+
+
+def _columns(result: SweepResult) -> list[tuple[str | None, str, list[int]]]:
+    """What each column of a sweep's figure shows: the key against which, a title, and the points.
+
+    Of a grid, the numeric key of most levels, a column for every combination of the others; else each
+    numeric key in turn, along the base point's line where there is one.
+    """
+    every = list(range(len(result.points)))
+    numeric = [key for key in result.varied if isinstance(result.levels(key)[0], int | float)]
+    if not numeric:
+        return [(None, text_of(result.points[row]), [row]) for row in every]
+    columns: dict[str, tuple[str | None, str, list[int]]] = {}
+    if result.is_grid:
+        key = max(numeric, key=lambda name: len(result.levels(name)))
+        for row in every:
+            rest = tuple(item for item in result.points[row] if item[0] in result.varied and item[0] != key)
+            columns.setdefault(text_of(rest), (key, text_of(rest), []))[2].append(row)
+        return list(columns.values())
+    base = dict(result.points[0])
+    for key in numeric:
+        line = [row for row in every if all(dict(result.points[row])[k] == base[k] for k in base if k != key)]
+        columns[key] = (key, "", line if len(line) > 2 else every)
+    return list(columns.values())
+
+
 def sweep_figure(result: SweepResult, path: Path) -> None:
-    """Accuracy, and alignment and asymmetry beneath it, a column for every starting angle; saved as the
-    suffix of ``path`` says.
+    """Accuracy, and alignment and asymmetry beneath it, a column for every line through the points; saved as
+    the suffix of ``path`` says.
     """
     from matplotlib.figure import Figure
 
-    over_angle = len(result.sigmas) == 1 and len(result.angles) > 1
-    columns = 1 if over_angle else len(result.angles)
+    columns = _columns(result)[:MOST_COLUMNS]
     shown = [panel for panel in PANELS if panel[0] in result.values]  # a loop has no angle
-    figure = Figure(figsize=(2.2 + 4.2 * columns, 7.4), layout="constrained")
-    panels = figure.subplots(len(shown), columns, sharex=True, sharey="row", squeeze=False)
-    for column in range(columns):
-        for axes, (quantity, label) in zip(panels[:, column], shown, strict=True):
-            sweep_panel(axes, result, quantity, label if column == 0 else "", column)
-        if not over_angle:
-            panels[0, column].set_title(f"starting angle {result.angles[column]:g}°", fontsize=9)
-    kind = result.design.mismatch.distribution
-    for axes in panels[-1]:
-        axes.set_xlabel("starting angle [degrees]" if over_angle else f"device mismatch σ ({kind})")
+    figure = Figure(figsize=(2.2 + 4.2 * len(columns), 7.4), layout="constrained")
+    panels = figure.subplots(len(shown), len(columns), sharex="col", sharey="row", squeeze=False)
+    for k, (key, title, rows) in enumerate(columns):
+        for axes, (quantity, label) in zip(panels[:, k], shown, strict=True):
+            sweep_panel(axes, result, quantity, label if k == 0 else "", key, rows)
+        panels[0, k].set_title(title, fontsize=9)
+        panels[-1, k].set_xlabel(_axis(key))
+        if key is None:
+            panels[-1, k].set_xticks([])
     figure.suptitle(_caption(result), fontsize=9)
     panels[0, 0].legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)
 
 
+def _axis(key: str | None) -> str:
+    kind = None if key is None else KEYS[key]
+    if kind is None or key is None:
+        return ""
+    known = {"mismatch.conductance": "device mismatch σ", "learning.angle": "starting angle"}
+    unit = getattr(kind, "unit", "")
+    return known.get(key, key) + (f" [{unit}]" if unit else "")
+
+
 def _caption(result: SweepResult) -> str:
-    design, chips = result.design, next(iter(result.values["accuracy"].values())).shape[-1]
+    design, chips = result.design, result.chips
     layers = "-".join(str(n) for n in design.chip.layers)
     unsettled = max(float(np.max(cells)) for cells in result.values["unsettled_test"].values())
+    columns = len(_columns(result))
     lines = (
         f"{design.chip.family} {layers}, {design.task.data}, {design.learning.epochs} epochs, "
         + (f"{chips} chips (band: ±1 sd)" if chips > 1 else "1 chip"),
         f"at most {unsettled:.1%} of test samples unsettled",
+        f"the first {MOST_COLUMNS} of {columns} columns" if columns > MOST_COLUMNS else "",
         accuracy_gap(result).replace(": ", ":\n"),
     )
     return "\n".join(line for line in lines if line)
@@ -150,6 +198,7 @@ AUDIT_STYLES: dict[str, dict[str, Any]] = {
     "sense offset": {"facecolor": "#9BE0C8", "hatch": "xx"},
     "wires": {"facecolor": "#CC79A7", "hatch": "||"},
     "noise": {"facecolor": "#E0E0E0", "hatch": "oo"},
+    "conversion": {"facecolor": "#999999", "hatch": "++"},
     "interaction": {"facecolor": "white", "hatch": "---"},
 }
 SMALLEST = 0.005  # share of an error; parts that are less in every array are not drawn

@@ -27,6 +27,7 @@ from .estimators import (
     offset_shifts,
     periphery,
     precision,
+    read_outputs,
     series_slope,
 )
 from .netlist_phase import TOLERANCE, NetlistPhase, NetlistSteps
@@ -72,7 +73,7 @@ class Oscillation:
         valid = free.sound & end.sound
         if self.judged and not np.iscomplexobj(nodes):
             valid &= is_smooth(nodes, moved, self.terms)
-        read = periphery(free).read_shifts(shifts, len(free.ports))
+        read = periphery(free).read_shifts(shifts, len(free.ports), free.ports)
         epsilon = np.tensordot(weights.astype(read.dtype), read, axes=1).real.astype(free.ports.dtype)
         epsilon[~valid] = 0
         return Response(epsilon, valid, end, measured=True)
@@ -117,9 +118,10 @@ def trajectory(free: Phase, cost: Cost, betas: Array, period: float) -> tuple[Ar
         else BlockSteps(free, length, dtype)
     )
     shifts, settled = np.empty((steps, *free.ports.shape), dtype), free.settled.copy()
+    outputs = read_outputs(free)
     for n in range(1, round((1 + SETTLING) * steps) + 1):
-        nudge = periphery(free).deliver(Nudge(cost, np.full(samples, betas[n % steps], dtype), samples))
-        ports, found = step(nudge)
+        nudge = Nudge(cost, np.full(samples, betas[n % steps], dtype), samples)
+        ports, found = step(periphery(free).deliver(nudge, outputs))
         shifts[n % steps] = ports - free.ports
         settled &= found
     return shifts, replace(step.end, settled=settled)

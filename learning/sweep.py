@@ -1,8 +1,9 @@
-"""Mismatch sweeps: chips x levels x arms over a process pool, resumable at any moment.
+"""Sweeps: points of a design x chips x arms, over processes or a cluster, resumable at any moment.
 
 Every run is staged as a file of its own, written under a temporary name, synced and renamed, in a folder
-beside the result; the result is merged from the staged files by the parent alone. A run's content depends
-on its design, data and chip seed only, never on order, workers or interruptions.
+beside the result; the result is merged from the staged files. The one process that was asked for the sweep
+does all the writing: a run's file comes to it as bytes. A run's content depends on its design, data and chip
+seed only, never on order, workers, place or interruptions.
 """
 
 from __future__ import annotations
@@ -10,22 +11,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from .. import __version__
 from ..circuits.design import Design
+from ..circuits.files import ArchiveError, atomic_write
+from ..circuits.specs import TaskSpec
+from . import executors
+from .data import Dataset, load_task
+from .points import Point, grid
 
 ARMS: dict[str, dict[str, object]] = {
     "none": {"learning.rule": "ep", "homeostat.mode": "off"},
@@ -39,8 +38,8 @@ ARMS: dict[str, dict[str, object]] = {
     "kolen-pollack": {"learning.rule": "kolen-pollack", "homeostat.mode": "decay"},
 }
 COMPARED = ("none", "homeostat", "decay", "adjoint")
-SCHEMA, SCHEMA_VERSION = "ohmostat-sweep", 1
-ALIGNED = 0.95  # a first-layer cosine to the adjoint below this is a wrong gradient
+SCHEMA, SCHEMA_VERSION = "ohmostat-sweep", 2
+LONGEST_NAME = 150  # of a run, in characters: file systems take 255
 
 
 class SweepError(RuntimeError):
@@ -49,30 +48,32 @@ class SweepError(RuntimeError):
 
 @dataclass(frozen=True)
 class RunKey:
-    """One run of a sweep: an arm, a level of mismatch σ, a starting angle [degrees], a chip seed."""
+    """One run of a sweep: an arm, a point of the design's keys, a chip seed."""
 
     arm: str
-    sigma: float
-    angle: float
+    point: Point
     chip: int
 
     @property
     def name(self) -> str:
         """Name of the run's group and staged file."""
-        return f"{self.arm}-sigma{self.sigma!r}-angle{self.angle!r}-chip{self.chip}"
+        point = ",".join(f"{key}={value}" for key, value in self.point).replace("/", "_")
+        if len(point) > LONGEST_NAME:
+            point = hashlib.blake2b(repr(self.point).encode(), digest_size=16).hexdigest()
+        return "-".join(part for part in (self.arm, point, f"chip{self.chip}") if part)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid of runs over one design. Raises DesignError or SweepError for an impossible grid.
+    """Runs over one design: at every point, ``chips`` chips under every arm (``points.grid`` and its like
+    make points). Raises DesignError or SweepError for an impossible one.
 
     So it does for an arm that needs what the design's family lacks: `trim` needs drivers (`shared`),
     `kolen-pollack` a feedback array (`twin`), `aep` a way back along every array between neurons.
     """
 
     design: Design
-    sigmas: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
-    angles: tuple[float, ...] = (0.0,)
+    points: tuple[Point, ...] = ((),)
     chips: int = 3
     arms: tuple[str, ...] = COMPARED
     keep_chips: bool = False
@@ -83,38 +84,51 @@ class Sweep:
             raise SweepError(f"unknown arm {unknown[0]!r}; choose from {', '.join(ARMS)}")
         if self.chips < 1:
             raise SweepError(f"chips is {self.chips}; it must be at least 1")
-        for name, levels in (("mismatch", self.sigmas), ("angle", self.angles)):
-            if len(set(levels)) < len(levels):
-                raise SweepError(f"{name} levels {levels} repeat a value; give each once")
-        designs = {key.arm: self.run_design(key) for key in self.runs()}  # every level's design is checked
-        for design in designs.values():
-            _check_hardware(design)
+        if not self.points:
+            raise SweepError("there are no points; a sweep needs at least one")
+        for what, values in (("points", self.points), ("arms", self.arms)):
+            if len(set(values)) < len(values):
+                raise SweepError(f"the {what} repeat a value; give each once")
+        for point in self.points:  # every level's design is checked
+            for arm in self.arms:
+                design = self.run_design(RunKey(arm, point, 0))
+                if point == self.points[0] or any(key.startswith("chip.") for key, _ in point):
+                    _check_hardware(design)
+
+    @classmethod
+    def over(cls, design: Design, levels: Mapping[str, Sequence[object]], *args: object) -> Sweep:
+        """Over a grid of levels, by dotted key; the rest as the sweep itself takes it."""
+        return cls(design, grid(levels), *args)  # type: ignore[arg-type]
 
     def runs(self) -> list[RunKey]:
         """Every run, chip by chip, so that a partial sweep already compares all arms on one chip."""
         return [
-            RunKey(arm, sigma, angle, chip)
+            RunKey(arm, point, chip)
             for chip in range(self.chips)
-            for sigma in self.sigmas
-            for angle in self.angles
+            for point in self.points
             for arm in self.arms
         ]
 
     def run_design(self, key: RunKey) -> Design:
         """The design of one run."""
-        return self.design.replace(
-            {"mismatch.conductance": key.sigma, "learning.angle": key.angle, **ARMS[key.arm]}
-        )
+        return self.design.replace({**dict(key.point), **ARMS[key.arm]})
 
-    def identity(self, key: RunKey, data: str) -> str:
-        """What a run's content depends on, as a hash: a staged file of another identity is not reused.
 
-        ``data`` is the :meth:`Dataset.digest <ohmostat.learning.data.Dataset.digest>` of what is learned.
-        """
-        text = json.dumps(
-            [_sources(), SCHEMA_VERSION, key.name, self.run_design(key).to_toml(), self.keep_chips, data]
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+@dataclass(frozen=True)
+class Job:
+    """All that a run depends on; ``digest`` is that of its data, ``sources`` that of the program."""
+
+    key: RunKey
+    design: Design
+    digest: str
+    keep_chip: bool
+    sources: str
+
+    @property
+    def identity(self) -> str:
+        """A hash of it all: a staged file of another identity is not reused."""
+        parts = [self.sources, SCHEMA_VERSION, self.key.name, self.design.to_toml(), self.keep_chip]
+        return hashlib.sha256(json.dumps([*parts, self.digest]).encode()).hexdigest()
 
 
 def _check_hardware(design: Design) -> None:
@@ -138,112 +152,131 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
+@functools.lru_cache(maxsize=4)
+def _data(task: TaskSpec, data_dir: str | None) -> tuple[Dataset, str]:
+    """A task's data and their digest: read once by every process."""
+    data = load_task(task, data_dir)
+    return data, data.digest()
+
+
 def run_sweep(
     sweep: Sweep,
     out: Path,
     *,
     workers: int | None = None,
+    scheduler: str | None = None,
     data_dir: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Run what is not yet done, merge everything into ``out`` (HDF5), and return its path.
 
+    ``workers`` processes (default: a core each), or the workers of the Dask ``scheduler`` at that address.
     ``progress(done, total)`` is called after every run. Kill it at any moment: the same call goes on
     where it stopped.
     """
-    from .data import load_task
-
-    digest = load_task(sweep.design.task, data_dir).digest()  # no run of a sweep changes it
     staging = out.with_name(out.name + ".runs")
-    staging.mkdir(parents=True, exist_ok=True)
-    keys = sweep.runs()
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SweepError(f"{staging}: cannot be made ({error.strerror}); choose another --out") from error
     with _only_one(staging):
         for left in staging.glob(".*.part"):  # by a killed sweep
             left.unlink()
-        todo = [key for key in keys if not _is_done(staging, key, sweep.identity(key, digest))]
+        jobs = _jobs(sweep, data_dir)
+        todo = [job for job in jobs if not _is_done(staging, job)]
         report = progress or (lambda done, total: None)
-        report(len(keys) - len(todo), len(keys))
+        report(len(jobs) - len(todo), len(jobs))
         if todo:
-            _work_off(sweep, todo, staging, digest, len(keys), workers or _cores(), data_dir, report)
+            count = min(workers or executors.cores(), len(todo))
+            pool = executors.cluster(scheduler) if scheduler else executors.processes(count)
+            _work_off(pool, todo, staging, len(jobs), data_dir, report)
         merge(sweep, staging, out)
     return out
 
 
+def _jobs(sweep: Sweep, data_dir: str | None) -> list[Job]:
+    designs = {key: sweep.run_design(key) for key in sweep.runs()}
+    digests = {design.task: "" for design in designs.values()}
+    digests = {task: _data(task, data_dir)[1] for task in digests}
+    return [
+        Job(key, design, digests[design.task], sweep.keep_chips, _sources())
+        for key, design in designs.items()
+    ]
+
+
 def _work_off(
-    sweep: Sweep, todo: Sequence[RunKey], staging: Path, digest: str, total: int, workers: int,
-    data_dir: str | None, report: Callable[[int, int], None],
+    pool: executors.Place, todo: Sequence[Job], staging: Path, total: int, data_dir: str | None,
+    report: Callable[[int, int], None],
 ) -> None:  # fmt: skip
-    import multiprocessing
-
-    # Workers inherit this: one BLAS thread each, or two processes on two cores fight for four.
-    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
-    pool = ProcessPoolExecutor(
-        min(workers, len(todo)), multiprocessing.get_context("spawn"), _watch_parent, (os.getpid(),)
-    )
-    with pool:
-        futures = {pool.submit(stage, sweep, key, staging, data_dir, digest): key for key in todo}
+    with pool as place:
+        futures = {place.submit(perform, job, data_dir): job for job in todo}
+        done = total - len(todo)
         try:
-            for done, future in enumerate(as_completed(futures), total - len(todo) + 1):
-                future.result()
+            for future in as_completed(futures):
+                job = futures.pop(future)
+                _stage(staging, job, _content(future, job))
+                done += 1
                 report(done, total)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        except (SweepError, ArchiveError, OSError) as error:
+            kept = f"{done} of {total} runs are kept, and the same command goes on from there"
+            raise SweepError(f"{error}; {kept}") from error
+        finally:
+            for future in futures:
+                future.cancel()
 
 
-def _watch_parent(parent: int) -> None:
-    """Worker start: end with the parent, even one that was killed (its workers would wait for ever)."""
+def _content(future: Future[bytes], job: Job) -> bytes:
+    """What a run came to; SweepError, with a remedy, where it came to nothing."""
+    try:
+        return future.result()
+    except BrokenExecutor as error:
+        fault = "a worker process was killed, perhaps for want of memory: give fewer --workers"
+        raise SweepError(fault) from error
+    except CancelledError as error:
+        raise SweepError("the scheduler is lost, or gave the sweep up: see to the cluster") from error
+    except Exception as error:  # whatever a run's own computation raises
+        raise SweepError(f"run {job.key.name}: {error}") from error
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def stage(sweep: Sweep, key: RunKey, staging: Path, data_dir: str | None, digest: str) -> None:
-    """Do one run and stage its file; ``digest`` is that of its data."""
+def perform(job: Job, data_dir: str | None) -> bytes:
+    """Do one run: its HDF5 file, as it is to be staged. The data are found where the worker is."""
     import h5py
 
     from ..circuits.archive import Run, write_run
-    from ..circuits.files import atomic_write
-    from .data import load_task
     from .training import Trainer
 
-    data = load_task(sweep.design.task, data_dir)
-    trainer = Trainer.from_design(sweep.run_design(key), data, chip_seed=key.chip)
+    if job.sources != _sources():
+        raise SweepError("a worker has another version of ohmostat: install the same one everywhere")
+    data, digest = _data(job.design.task, data_dir)
+    if digest != job.digest:
+        raise SweepError(f"a worker has other {job.design.task.data} data: give every worker the same files")
+    key, design = job.key, job.design
+    trainer = Trainer.from_design(design, data, chip_seed=key.chip)
     trainer.fit()
     history = trainer.history_arrays()
     history.pop("seconds")  # a sweep's content must not depend on how fast it ran
-    with atomic_write(_staged(staging, key)) as path, h5py.File(path, "w") as file:
+    with h5py.File("run", "w", driver="core", backing_store=False) as file:
         group = file.create_group("run")
-        group.attrs.update(
-            identity=sweep.identity(key, digest),
-            arm=key.arm,
-            sigma=key.sigma,
-            angle=key.angle,
-            chip=key.chip,
-        )
+        group.attrs.update(identity=job.identity, arm=key.arm, chip=key.chip, point=json.dumps(key.point))
         for name, values in history.items():
             group.create_dataset(f"history/{name}", data=values)
-        if sweep.keep_chips:
+        if job.keep_chip:
             readout = (trainer.readout.weight, trainer.readout.bias)
             write_run(group.create_group("chip"), Run(trainer.chip, readout, history, {"arm": key.arm}))
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def merge(sweep: Sweep, staging: Path, out: Path) -> None:
-    """Merge every staged run into ``out``, in the grid's order, under a temporary name."""
+    """Merge every staged run into ``out``, in the sweep's order, under a temporary name."""
     import h5py
-
-    from ..circuits.files import atomic_write
 
     with atomic_write(out) as path, h5py.File(path, "w") as file:
         file.attrs.update(
             schema=SCHEMA, schema_version=SCHEMA_VERSION, ohmostat_version=__version__,
-            design=sweep.design.to_toml(), sigmas=sweep.sigmas, angles=sweep.angles,
-            chips=sweep.chips, arms=list(sweep.arms),
+            design=sweep.design.to_toml(), chips=sweep.chips, arms=list(sweep.arms),
         )  # fmt: skip
+        file["points"] = json.dumps(sweep.points)
         runs = file.create_group("runs", track_order=True)
         for key in sweep.runs():
             with h5py.File(_staged(staging, key), "r") as part:
@@ -254,11 +287,16 @@ def _staged(staging: Path, key: RunKey) -> Path:
     return staging / f"{key.name}.h5"
 
 
-def _is_done(staging: Path, key: RunKey, identity: str) -> bool:
+def _stage(staging: Path, job: Job, content: bytes) -> None:
+    with atomic_write(_staged(staging, job.key)) as path:
+        path.write_bytes(content)
+
+
+def _is_done(staging: Path, job: Job) -> bool:
     """Whether a staged file of this identity is there; one of another identity stops the sweep."""
     import h5py
 
-    path = _staged(staging, key)
+    path = _staged(staging, job.key)
     if not path.exists():
         return False
     try:
@@ -267,7 +305,7 @@ def _is_done(staging: Path, key: RunKey, identity: str) -> bool:
     except (OSError, KeyError):
         path.unlink()  # not one of ours, or damaged on disk: do it again
         return False
-    if found != identity:
+    if found != job.identity:
         raise SweepError(
             f"{path} was staged by a sweep of another design, on other data, or by other code: "
             f"give another --out, or delete the folder {staging} to start afresh"
@@ -291,120 +329,3 @@ def _only_one(staging: Path) -> Iterator[None]:
                 f"another sweep is writing to {staging}: wait for it, or give another --out"
             ) from None
         yield
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-# -- results ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """A sweep's final values: ``values[quantity][arm]`` is (sigmas, angles, chips)."""
-
-    design: Design
-    sigmas: NDArray[np.float64]
-    angles: NDArray[np.float64]
-    arms: tuple[str, ...]
-    values: dict[str, dict[str, NDArray[np.float64]]]
-
-    def mean_sd(self, quantity: str, arm: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation (n - 1) over chips, each (sigmas, angles)."""
-        cells = self.values[quantity][arm]
-        one = cells.shape[-1] == 1  # no spread to be had
-        spread = np.full(cells.shape[:-1], np.nan) if one else cells.std(axis=-1, ddof=1)
-        return cells.mean(axis=-1), spread
-
-
-def read_sweep(path: Path) -> SweepResult:
-    """Read a merged sweep file. Raises SweepError if it is not one."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("schema") != SCHEMA:
-                raise SweepError(f"{path} is not a sweep file; make one with 'ohmostat sweep'")
-            if int(file.attrs["schema_version"]) > SCHEMA_VERSION:
-                raise SweepError(f"{path} is of a newer schema; read it with a newer ohmostat")
-            return _result(file)
-    except (OSError, KeyError) as error:
-        raise SweepError(f"{path} cannot be read as a sweep file: {error}") from error
-
-
-def _result(file: Any) -> SweepResult:
-    sigmas, angles = np.asarray(file.attrs["sigmas"]), np.asarray(file.attrs["angles"])
-    arms, chips = tuple(str(a) for a in file.attrs["arms"]), int(file.attrs["chips"])
-    values: dict[str, dict[str, NDArray[np.float64]]] = {}
-    for arm in arms:
-        for i, sigma in enumerate(sigmas):
-            for j, angle in enumerate(angles):
-                for chip in range(chips):
-                    history = file["runs"][RunKey(arm, float(sigma), float(angle), chip).name]["history"]
-                    for name, last in _last_values(history):
-                        cells = values.setdefault(name, {}).setdefault(
-                            arm, np.full((len(sigmas), len(angles), chips), np.nan)
-                        )
-                        cells[i, j, chip] = last
-    return SweepResult(Design.from_text(str(file.attrs["design"])), sigmas, angles, arms, values)
-
-
-def _last_values(history: Any) -> Iterator[tuple[str, float]]:
-    names: list[str] = []
-    history.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
-    for name in names:
-        yield name, float(history[name][-1])
-
-
-COLUMNS = (
-    ("accuracy", "accuracy"),
-    ("alignment/forward0", "alignment"),
-    ("measured/forward0", "measured"),
-    ("angle/forward1", "angle [deg]"),
-    ("unsettled_test", "unsettled"),
-    ("left_out", "left out"),
-    ("unstable", "unstable"),
-)
-
-
-def accuracy_gap(result: SweepResult) -> str:
-    """One line: what EP without the homeostat loses to the adjoint, over all levels, chip by chip."""
-    accuracy = result.values["accuracy"]
-    if not {"none", "adjoint"} <= accuracy.keys():
-        return ""
-    lost = (accuracy["adjoint"] - accuracy["none"]).mean(axis=(0, 1))
-    if len(lost) < 2:
-        return f"EP loses {lost[0]:+.3f} accuracy to the adjoint (one chip)"
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, len(lost) - 1) * lost.std(ddof=1) / np.sqrt(len(lost)))
-    text = f"EP loses {lost.mean():+.3f} ± {half:.3f} accuracy to the adjoint (paired 95 %)"
-    if lost.mean() > half:
-        return text
-    cosine = float(result.values["alignment/forward0"]["none"].mean())
-    wrong = f", though its gradient is wrong (first-layer cosine {cosine:.2f})" if cosine < ALIGNED else ""
-    return f"{text}: none that shows{wrong}"
-
-
-def table(result: SweepResult) -> str:
-    """Mean ± standard deviation over chips, a line for every level and arm.
-
-    A quantity that the family has not (the angle between weights that have no partner) has no column.
-    """
-    columns = [(name, title) for name, title in COLUMNS if name in result.values]
-    head = ["sigma", "angle", "arm", *(title for _, title in columns)]
-    rows = [head]
-    for i, sigma in enumerate(result.sigmas):
-        for j, angle in enumerate(result.angles):
-            for arm in result.arms:
-                cells = [f"{sigma:g}", f"{angle:g}", arm]
-                for name, _ in columns:
-                    mean, sd = result.mean_sd(name, arm)
-                    cells.append(f"{mean[i, j]:.3f} ± " + ("–" if np.isnan(sd[i, j]) else f"{sd[i, j]:.3f}"))
-                rows.append(cells)
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    lines.insert(1, "-" * len(lines[0]))
-    lines += [gap] if (gap := accuracy_gap(result)) else []
-    return "\n".join(lines)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..circuits.chip import Chip
 from ..circuits.circuit import BIAS, INPUT, Circuit
+from ..circuits.converters import Converter
 from ..circuits.design import Design
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.fluctuation import fluctuating, observed
@@ -17,6 +18,7 @@ from ..circuits.mismatch import derived_seed, generator
 from ..simulator.blocks import Array
 from . import asymmetry
 from .catalogue import make_rule
+from .costs import SAMPLES, Costs, costs
 from .data import Dataset
 from .estimators import adjoint_response, exact_response
 from .homeostat import Controller, Homeostat, Running, WeightDecay
@@ -51,7 +53,9 @@ class Epoch:
     ``unsettled`` (free) and ``unsettled_nudged`` during training, ``unsettled_test``; ``left_out`` of the
     updates; ``unstable`` and ``jumped`` among certified samples. ``sweeps``: mean per free phase.
     ``measurements``, ``probe_time`` [s] and ``probe_energy`` [J]: the homeostat's, so far
-    (:class:`.probes.Spent`); ``rule_measurements``: the rule's own, during the epoch.
+    (:class:`.probes.Spent`); ``rule_measurements``: the rule's own, during the epoch. ``pulses`` and
+    ``reads``: the programmer's, so far. ``inference_time`` [s] and ``inference_energy`` [J] of a sample,
+    ``step_time`` and ``step_energy`` of a training step, without the homeostat's (:mod:`.costs`).
     """
 
     epoch: int
@@ -74,6 +78,12 @@ class Epoch:
     probe_time: float
     probe_energy: float
     rule_measurements: int
+    pulses: int
+    reads: int
+    inference_time: float
+    inference_energy: float
+    step_time: float
+    step_energy: float
     seconds: float
 
     def scalars(self) -> dict[str, float]:
@@ -223,8 +233,9 @@ class Trainer:
 
     def inputs(self, images: Array) -> Array:
         """Input voltages [V] of images in [0, 1]: 1 is the upper rail."""
-        volts: Array = np.multiply(images, self.chip.neuron.high, dtype=self.chip.dtype)
-        return volts
+        high, bits = self.chip.neuron.high, self.design.converters.input_bits
+        volts: Array = np.multiply(images, high, dtype=self.chip.dtype)
+        return Converter(0.0, high, bits)(volts) if bits and high else volts
 
     def cost(self, labels: Array) -> Cost:
         """The design's cost for a batch of labels."""
@@ -330,6 +341,8 @@ class Trainer:
         accuracy, unsettled_test = self.evaluate()
         exact, response, measured, symmetry = self.diagnose()
         spent = self.homeostat.spent if self.homeostat else Spent()
+        programmer, price = self.chip.programmer, self.costs()
+        step = price.step(self.design.learning.batch)
         epoch = Epoch(
             epoch=len(self.history),
             accuracy=accuracy,
@@ -344,11 +357,26 @@ class Trainer:
             probe_time=spent.time,
             probe_energy=spent.energy,
             rule_measurements=tally.rule_measurements,
+            pulses=programmer.pulses,
+            reads=programmer.reads,
+            inference_time=price.inference.time,
+            inference_energy=price.inference.energy,
+            step_time=step.time,
+            step_energy=step.energy,
             seconds=time.perf_counter() - began,
             **tally.shares(),
         )
         self.history.append(epoch)
         report(epoch)
+
+    def costs(self) -> Costs:
+        """Of the chip as it is, with as many pulses and reads a step as since the last record."""
+        programmer, pulses, reads = self.chip.programmer, 0.0, 0.0
+        if self.history:
+            last, steps = self.history[-1], self.steps_per_epoch
+            pulses, reads = (programmer.pulses - last.pulses) / steps, (programmer.reads - last.reads) / steps
+        x, cost = self.inputs(self.data.test_x[:SAMPLES]), self.cost(self.data.test_y[:SAMPLES])
+        return costs(self.chip, x, cost, getattr(self.rule, "estimator", None), pulses, reads)
 
     def evaluate(self) -> tuple[float, float]:
         """Test accuracy, and the share of test samples that did not settle (they are judged as they are).

@@ -96,3 +96,29 @@ def _program(first, last, target, actual, deviation, step, change, g_min, g_max,
         want[0][j] = plus
         want[1][j] = minus
         weight[j] = got[0][j] - got[1][j]
+
+
+@compiled()
+def pulse(
+    actual, deviation, step, where, pulses, asymmetry, noise, size, nonlinearity, cycle, g_min, g_max
+):  # fmt: skip
+    """Give the devices ``where`` (k,) each its ``pulses`` (k,), up if positive; all else flat, by device.
+
+    The law is in :mod:`ohmostat.circuits.programming`; a device without a step, or a range, stays as it is.
+    """
+    for k in range(where.shape[0]):
+        i = where[k]
+        n, gain = abs(pulses[k]), deviation[i]
+        if n == 0 or step[i] == 0 or gain == 0:
+            continue
+        up = 1.0 if pulses[k] > 0 else -1.0
+        low, span = gain * g_min, gain * (g_max - g_min)
+        x = (actual[i] - low) / span
+        stride = size * (step[i] / gain) * (1.0 + up * asymmetry[k])
+        if nonlinearity > 0:
+            rest = 0.5 + up / nonlinearity  # the fixed point of the recurrence
+            y = rest + (x - rest) * max(1.0 - stride * nonlinearity, 0.0) ** n
+        else:
+            y = x + up * stride * n
+        y += cycle * (y - x) * noise[k] / np.sqrt(n)
+        actual[i] = low + span * min(max(y, 0.0), 1.0)

@@ -34,7 +34,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "settle", "train", "audit", "corners", "sweep", "export", "simulate", "demo"]
+    "command",
+    ["init", "settle", "train", "audit", "corners", "sweep", "export", "simulate", "fit", "demo"],
 )
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
@@ -107,8 +108,8 @@ def test_a_sweeps_table_is_there_though_its_figure_fails(
 
     monkeypatch.setattr("ohmostat.learning.figures.sweep_figure", fail)
     monkeypatch.setattr("ohmostat.learning.sweep.run_sweep", lambda *_, **__: None)
-    monkeypatch.setattr("ohmostat.learning.sweep.read_sweep", lambda _: None)
-    monkeypatch.setattr("ohmostat.learning.sweep.table", lambda _: "the table")
+    monkeypatch.setattr("ohmostat.learning.sweep_result.read_sweep", lambda _: None)
+    monkeypatch.setattr("ohmostat.learning.sweep_result.table", lambda _: "the table")
     assert main(["sweep", "digits", *SMALL, "--out", str(tmp_path / "s.h5")]) == 2
     printed = capsys.readouterr()
     assert "the table" in printed.out and "no such format" in printed.err

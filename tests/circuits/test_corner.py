@@ -102,6 +102,7 @@ def test_a_chip_at_a_corner_is_a_copy() -> None:
     there = chip.at(HARSH)
     assert there.circuit.design == chip.circuit.design.replace("corner", HARSH)
     kept = chip.devices["forward0"].actual.copy()
+    assert there.programmer.writes == chip.programmer.writes > 0
     there.program({"forward0": np.full((7, 64), 1e-6)})
     assert np.array_equal(chip.devices["forward0"].actual, kept)
 

@@ -62,6 +62,7 @@ def designs(draw: st.DrawFn) -> Design:
     new["mismatch.stuck_closed"] = min(new["mismatch.stuck_closed"], 1 - new["mismatch.stuck_open"])
     if new["programming.mode"] in ("pulses", "sign") or new["programming.levels"] == 1:
         new["programming.levels"] = 0
+    new["device.preset"] = "none"  # whose values all lie where they were measured: test_presets.py
     of_family = {"twin": "learning.angle", "shared": "mismatch.driver_gain"}
     new |= {key: 0.0 for family, key in of_family.items() if family != new["chip.family"]}
     return Design().replace(new)

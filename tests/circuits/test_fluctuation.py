@@ -174,7 +174,7 @@ def test_readings_scatter_by_thermal_and_amplifier_noise(columns: str) -> None:
     assert (free.slopes()[0] ** 2 * node).max() > 50e-6**2
     np.testing.assert_allclose(read.std(axis=0) ** 2, expected, rtol=6 * np.sqrt(2 / samples))
     assert np.abs(read.mean(axis=0)).max() < 5 * np.sqrt(expected.max() / samples)
-    shifts = seen.periphery.read_shifts(np.zeros((1, *many.ports.shape)), samples)[0]
+    shifts = seen.periphery.read_shifts(np.zeros((1, *many.ports.shape)), samples, many.ports)[0]
     np.testing.assert_allclose(shifts.std(axis=0) ** 2, 2 * expected, rtol=6 * np.sqrt(2 / samples))
     assert np.array_equal(observed(chip, many, 7).periphery.read(many.ports) - many.ports, read)
 

@@ -29,6 +29,7 @@ SPREADS = {
 }  # fmt: skip
 COST = SquaredError(np.random.default_rng(1).random((5, 4)), 1.0)
 INPUTS = np.random.default_rng(0).random((5, 64))
+DESIGN = Design()
 FLOAT = np.dtype(float)
 
 
@@ -49,7 +50,7 @@ def test_no_spread_is_no_periphery_to_the_bit(chip_of: ChipOf) -> None:
 
 def test_draws_are_those_of_their_address_with_the_spread_asked_for() -> None:
     mismatch = MismatchSpec(nudge_gain=0.2, nudge_offset=1e-9, sense_gain=0.05, sense_offset=2e-3)
-    wide = Periphery.drawn({0: slice(0, 4000), 1: slice(4000, 8000)}, mismatch, 0.0, 3, FLOAT)
+    wide = Periphery.drawn({0: slice(0, 4000), 1: slice(4000, 8000)}, mismatch, DESIGN, 3, FLOAT)
     for values, mean, sd in (
         (wide.nudge_gain, 1, 0.2),
         (wide.nudge_offset, 0, 1e-9),
@@ -58,9 +59,9 @@ def test_draws_are_those_of_their_address_with_the_spread_asked_for() -> None:
     ):
         assert np.mean(values) == pytest.approx(mean, abs=4 * sd / 60)
         assert np.std(values) == pytest.approx(sd, rel=0.05)
-    moved = Periphery.drawn({1: slice(0, 4), 0: slice(4, 8), 2: slice(8, 9)}, mismatch, 0.0, 3, FLOAT)
+    moved = Periphery.drawn({1: slice(0, 4), 0: slice(4, 8), 2: slice(8, 9)}, mismatch, DESIGN, 3, FLOAT)
     np.testing.assert_array_equal(np.asarray(moved.sense_gain)[4:8], np.asarray(wide.sense_gain)[:4])
-    other = Periphery.drawn({0: slice(0, 4000)}, mismatch, 0.0, 4, FLOAT)
+    other = Periphery.drawn({0: slice(0, 4000)}, mismatch, DESIGN, 4, FLOAT)
     assert abs(np.corrcoef(np.asarray(wide.sense_gain)[:4000], np.asarray(other.sense_gain))[0, 1]) < 0.06
 
 
@@ -69,7 +70,7 @@ def test_a_source_delivers_gain_and_offset_and_no_current_when_off() -> None:
     bench = Periphery(rng.normal(1, 0.1, 4), rng.normal(0, 1e-9, 4))
     cost = CrossEntropy(rng.normal(size=(3, 4)), np.zeros(3), np.arange(5) % 3, 1.0)
     asked = Nudge(cost, np.full(5, 1e-6), 5)
-    nudge, ports, rows = bench.deliver(asked), rng.random((5, 4)), np.arange(5)
+    nudge, ports, rows = bench.deliver(asked, rng.random((5, 4))), rng.random((5, 4)), np.arange(5)
     expected = bench.nudge_gain * asked.current(ports, rows) + bench.nudge_offset
     np.testing.assert_allclose(nudge.current(ports, rows), expected, rtol=1e-15)
     step = 1e-6 * np.eye(4)
@@ -78,7 +79,7 @@ def test_a_source_delivers_gain_and_offset_and_no_current_when_off() -> None:
         for d in step
     ]
     np.testing.assert_allclose(nudge.slope(ports[2], 2), np.transpose(measured), rtol=1e-8, atol=1e-15)
-    assert IDEAL.deliver(asked) is asked
+    assert IDEAL.deliver(asked, rng.random((5, 4))) is asked
 
 
 def test_a_reading_has_gain_offset_and_noise_of_its_own_address() -> None:
@@ -97,7 +98,9 @@ def test_a_difference_of_readings_is_that_of_two_readings() -> None:
     rng = np.random.default_rng(0)
     rest, shifts = rng.random((6, 7)), 0.1 * rng.random((2, 6, 7))
     nudged = bench.read((rest + shifts).reshape(12, 7), first=6).reshape(2, 6, 7)
-    np.testing.assert_allclose(bench.read_shifts(shifts, 6), nudged - bench.read(rest), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(
+        bench.read_shifts(shifts, 6, rest), nudged - bench.read(rest), rtol=0, atol=1e-15
+    )
 
 
 @pytest.mark.parametrize("columns", ["virtual-ground", "passive"])

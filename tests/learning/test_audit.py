@@ -245,7 +245,7 @@ def test_parts_and_interaction_add_up_and_the_interaction_is_small(
     rng = np.random.default_rng(seed)
     family = ("twin", "shared")[seed % 2]
     spreads = {"mismatch.nudge_gain": rng.uniform(0.02, 0.2), "mismatch.sense_gain": rng.uniform(0.02, 0.1)}
-    changes = PARTS | FAMILIES[family] | PERIPHERY | spreads
+    changes = PARTS | FAMILIES[family] | PERIPHERY | spreads | {"converters.reading_bits": 20}
     chip = make_chip(changes, chip_seed=seed)
     estimator = (centered(BETA), one_sided(BETA), chebyshev(BETA, 4))[seed % 3]
     found = audit(Subject.of(chip, inputs(SAMPLES, seed), SQUARED, estimator, WIRES))

@@ -145,7 +145,7 @@ def test_the_kernels_push_is_the_nudges_current(
     nudge: Any = Nudge(cost, beta, samples)
     for _ in range(0 if ideal else 2):  # sources behind sources
         bench = Periphery(1 + 0.1 * rng.normal(size=OUTPUTS), rng.normal(size=OUTPUTS))
-        nudge = bench.deliver(nudge)
+        nudge = bench.deliver(nudge, ports)
     shape = 2 * SAMPLES, OUTPUTS
     known, push = _known(nudge.push, shape, np.dtype(dtype)), np.full_like(ports, np.nan)
     kernels.deliver(known, ports, rows, push)

@@ -14,26 +14,19 @@ import pytest
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.specs import DesignError
 from ohmostat.learning.figures import sweep_figure, sweep_panel
-from ohmostat.learning.sweep import (
-    ARMS,
-    RunKey,
-    Sweep,
-    SweepError,
-    SweepResult,
-    accuracy_gap,
-    read_sweep,
-    run_sweep,
-    table,
-)
+from ohmostat.learning.points import Span, grid, latin_hypercube, one_at_a_time, parse_levels, parse_span
+from ohmostat.learning.sweep import ARMS, RunKey, Sweep, SweepError, run_sweep
+from ohmostat.learning.sweep_result import SweepResult, accuracy_gap, read_sweep, table
 
 ROOT = Path(__file__).resolve().parents[2]
+SIGMA = "mismatch.conductance"
 
 
 def small(**changes: object) -> Sweep:
     design = Design.named("digits").replace(
         {"learning.epochs": 1, "task.train": 200, "task.test": 100, **changes}
     )
-    return Sweep(design, sigmas=(0.0, 0.5), angles=(0.0,), chips=2, arms=("none", "homeostat"))
+    return Sweep.over(design, {SIGMA: (0.0, 0.5)}, 2, ("none", "homeostat"))
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +40,16 @@ def test_result_holds_every_run(merged: Path) -> None:
     assert result.arms == ("none", "homeostat")
     for arm in result.arms:
         cells = result.values["accuracy"][arm]
-        assert cells.shape == (2, 1, 2)
+        assert cells.shape == (2, 2)
         assert np.isfinite(cells).all()
     mean, sd = result.mean_sd("accuracy", "none")
     cells = result.values["accuracy"]["none"]
-    assert mean[1, 0] == pytest.approx(cells[1, 0].mean())
-    assert sd[1, 0] == pytest.approx(abs(cells[1, 0, 0] - cells[1, 0, 1]) / np.sqrt(2))
+    assert mean[1] == pytest.approx(cells[1].mean())
+    assert sd[1] == pytest.approx(abs(cells[1, 0] - cells[1, 1]) / np.sqrt(2))
+    assert result.varied == (SIGMA,) and result.levels(SIGMA) == (0.0, 0.5) and result.is_grid
+    assert result.numbers(SIGMA).tolist() == [0.0, 0.5]
+    with pytest.raises(SweepError, match="no numeric values of 'learning"):
+        result.numbers("learning.rate")
 
 
 def test_content_does_not_hold_times(merged: Path) -> None:
@@ -92,7 +89,7 @@ def write_images(folder: Path, seed: int) -> Path:
 
 def test_other_data_of_the_same_name_is_refused(tmp_path: Path) -> None:
     design = small(**{"task.data": "mnist", "chip.layers": [784, 4, 10], "task.train": 50, "task.test": 20})
-    sweep = Sweep(design.design, sigmas=(0.0,), angles=(0.0,), chips=1, arms=("none",))
+    sweep = Sweep(design.design, chips=1, arms=("none",))
     first, second = (write_images(tmp_path, seed) for seed in (1, 2))
     out = run_sweep(sweep, tmp_path / "s.h5", workers=1, data_dir=str(first))
     content = out.read_bytes()
@@ -125,9 +122,9 @@ def test_two_sweeps_cannot_share_a_file(tmp_path: Path) -> None:
 
 def test_arms_differ_only_in_rule_and_homeostat() -> None:
     sweep = small()
-    base = sweep.run_design(RunKey("none", 0.5, 0.0, 0)).to_dict()
+    base = sweep.run_design(RunKey("none", ((SIGMA, 0.5),), 0)).to_dict()
     for arm in ARMS:
-        other = sweep.run_design(RunKey(arm, 0.5, 0.0, 0)).to_dict()
+        other = sweep.run_design(RunKey(arm, ((SIGMA, 0.5),), 0)).to_dict()
         changed = {
             f"{section}.{key}"
             for section, part in base.items()
@@ -142,11 +139,15 @@ def test_impossible_grids_are_refused_before_anything_runs() -> None:
     with pytest.raises(SweepError, match="unknown arm 'magic'"):
         Sweep(Design.named("digits"), arms=("magic",))
     with pytest.raises(SweepError, match="repeat a value"):
-        Sweep(Design.named("digits"), sigmas=(0.5, 0.5))
+        Sweep.over(Design.named("digits"), {SIGMA: (0.5, 0.5)})
+    with pytest.raises(SweepError, match="at least one"):
+        Sweep(Design.named("digits"), ())
     with pytest.raises(SweepError, match="at least 1"):
         Sweep(Design.named("digits"), chips=0)
     with pytest.raises(DesignError, match="conductance"):
-        Sweep(Design.named("digits"), sigmas=(-1.0,))
+        Sweep.over(Design.named("digits"), {SIGMA: (-1.0,)})
+    with pytest.raises(DesignError, match="unknown key"):
+        Sweep.over(Design.named("digits"), {"mismatch.magic": (1.0,)})
 
 
 @pytest.mark.parametrize(
@@ -181,19 +182,17 @@ def test_every_arm_runs_where_its_hardware_is(
             "learning.epochs": 1, "task.train": 20, "task.test": 20,
         }
     )  # fmt: skip
-    sweep = Sweep(design, sigmas=(0.5,), chips=1, arms=tuple(arms))
+    sweep = Sweep.over(design, {SIGMA: (0.5,)}, 1, tuple(arms))
     result = read_sweep(run_sweep(sweep, tmp_path / "s.h5", workers=1))
     measured = result.values["measured/forward0"]
     assert {arm for arm in arms if measured[arm].item() > 0.99} == true
-    assert table(result).splitlines()[0].split()[2:6] == ["arm", "accuracy", "alignment", "measured"]
+    assert table(result).splitlines()[0].split()[:4] == ["arm", "accuracy", "alignment", "measured"]
 
 
 def test_a_quantity_that_a_family_has_not_has_no_column(tmp_path: Path) -> None:
     changes = {"chip.family": "loop", "chip.layers": [64, 8, 6, 10], "learning.epochs": 1}
     design = small(**changes).design
-    result = read_sweep(
-        run_sweep(Sweep(design, (0.0,), chips=1, arms=("none",)), tmp_path / "l.h5", workers=1)
-    )
+    result = read_sweep(run_sweep(Sweep(design, chips=1, arms=("none",)), tmp_path / "l.h5", workers=1))
     assert "angle [deg]" not in table(result) and "measured" in table(result)
 
 
@@ -210,7 +209,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 def test_one_chip_has_no_spread_and_angles_are_not_dropped(tmp_path: Path) -> None:
     design = small().design
-    sweep = Sweep(design, sigmas=(0.0, 0.5), angles=(0.0, 90.0), chips=1, arms=("none", "adjoint"))
+    sweep = Sweep.over(design, {SIGMA: (0.0, 0.5), "learning.angle": (0.0, 90.0)}, 1, ("none", "adjoint"))
     result = read_sweep(run_sweep(sweep, tmp_path / "a.h5", workers=1))
     assert np.isnan(result.mean_sd("accuracy", "none")[1]).all()
     assert "± –" in table(result) and "(one chip)" in table(result)
@@ -218,7 +217,7 @@ def test_one_chip_has_no_spread_and_angles_are_not_dropped(tmp_path: Path) -> No
 
     axes = Figure().subplots(1, 2)
     for column in range(2):
-        sweep_panel(axes[column], result, "angle/forward1", "", column)
+        sweep_panel(axes[column], result, "angle/forward1", "", SIGMA, [column, 2 + column])
     assert axes[0].lines[0].get_ydata()[0] < 60 and axes[1].lines[0].get_ydata()[0] > 70
     sweep_figure(result, tmp_path / "a.png")
 
@@ -232,18 +231,99 @@ def test_table_and_figure(merged: Path, tmp_path: Path) -> None:
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_any_key_can_be_varied_and_a_name_never_grows_too_long(tmp_path: Path) -> None:
+    design = small(**{"task.train": 20, "learning.batch": 20}).design
+    levels = {"chip.layers": ((64, 5, 10), (64, 9, 10)), "programming.mode": ("pulses", "write-verify")}
+    sweep = Sweep.over(design, levels, 1, ("none",))
+    result = read_sweep(run_sweep(sweep, tmp_path / "k.h5", workers=1))
+    assert result.levels("chip.layers") == ((64, 5, 10), (64, 9, 10)) and result.points == sweep.points
+    assert "64-9-10  write-verify" in table(result)
+    sweep_figure(result, tmp_path / "k.png")
+    many = tuple((f"{section}.key", 1 / 3) for section in "abcdefghijklmnop")
+    assert len(RunKey("none", many, 0).name) < 60 and RunKey("none", many, 0) != RunKey("none", many, 1)
+
+
+def test_points() -> None:
+    design = Design.named("digits")
+    levels = {"mismatch.gradient": (0.0, 0.1), "neuron.gain": (0.5, 1.0, 2.0)}
+    assert len(set(grid(levels))) == 6 and grid({}) == ((),)
+    own = one_at_a_time(design, {"mismatch.gradient": (0.0, 0.1), "neuron.gain": (2.0, 3.0)})
+    base = {"mismatch.gradient": design.mismatch.gradient, "neuron.gain": design.neuron.gain}
+    assert dict(own[0]) == base
+    assert all(sum(dict(point)[key] != base[key] for key in base) == 1 for point in own[1:])
+    spans = {"mismatch.gradient": Span(0.0, 1.0), "neuron.leak": Span(1e-6, 1e-4, True)}
+    sample = latin_hypercube(spans, 20, 3)
+    assert sample == latin_hypercube(spans, 20, 3) != latin_hypercube(spans, 20, 4)
+    flat = np.array([[g, np.log10(leak) / 2 + 3] for (_, g), (_, leak) in sample])
+    assert np.array_equal(
+        np.sort(np.floor(flat * 20), axis=0), np.repeat(np.arange(20.0)[:, None], 2, axis=1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "values"),
+    [
+        ("mismatch.conductance=0, 0.5", "mismatch.conductance", (0.0, 0.5)),
+        ("neuron.leak=5uS,1e-5 S", "neuron.leak", (5e-6, 1e-5)),
+        ("neuron.low=0,-100mV", "neuron.low", (0.0, -0.1)),
+        ("learning.angle=0,90", "learning.angle", (0.0, 90.0)),
+        ("learning.angle=45deg", "learning.angle", (45.0,)),
+        ("learning.batch=10,20", "learning.batch", (10, 20)),
+        ("programming.mode=sign,ideal", "programming.mode", ("sign", "ideal")),
+        ("chip.layers=64-5-10,64-9-8-10", "chip.layers", ((64, 5, 10), (64, 9, 8, 10))),
+    ],
+)
+def test_levels_are_read_with_their_units(text: str, key: str, values: tuple[object, ...]) -> None:
+    assert parse_levels(text) == (key, values)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("mismatch.conductance", "write KEY=VALUES"),
+        ("mismatch.conductanc=1", 'did you mean "mismatch.conductance"'),
+        ("neuron.leak=5", "has no unit|needed"),
+        ("neuron.leak=5uV", "is in volts"),
+        ("mismatch.conductance=a", "a number is needed"),
+        ("mismatch.conductance=9", "outside the range"),
+        ("learning.batch=1.5", "whole number"),
+        ("programming.mode=magic", "is not an option"),
+        ("chip.layers=64", "has 1 layers"),
+        ("name=x", "no key 'name'"),
+    ],
+)
+def test_wrong_levels_say_what_is_allowed(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        parse_levels(text)
+
+
+def test_spans_are_read_with_their_units() -> None:
+    assert parse_span("neuron.leak=1uS..10uS:log") == ("neuron.leak", Span(1e-6, 1e-5, True))
+    assert parse_span("neuron.low=-1V..0") == ("neuron.low", Span(-1.0, 0.0))
+    for text, problem in (
+        ("mismatch.conductance=0,1", "a range is KEY=LOW..HIGH"),
+        ("mismatch.conductance=1..0", "must go upwards"),
+        ("mismatch.conductance=0..1:log", "begins above 0"),
+        ("mismatch.conductance=0..1:lin", "a range is"),
+        ("learning.batch=1..10", "is no real number"),
+        ("mismatch.conductance=0..7", "outside the range"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            parse_span(text)
+
+
 def gap(lost: list[float], cosine: float) -> str:
     """The line for chips that lose ``lost`` accuracy at a first-layer ``cosine``."""
 
     def cells(values: object) -> np.ndarray:
-        return np.broadcast_to(np.asarray(values, float), (1, 1, len(lost)))
+        return np.broadcast_to(np.asarray(values, float), (1, len(lost)))
 
     values = {
         "accuracy": {"none": cells(0.8), "adjoint": cells(0.8) + np.array(lost)},
         "alignment/forward0": {"none": cells(cosine), "adjoint": cells(1.0)},
     }
     design = Design.named("digits")
-    return accuracy_gap(SweepResult(design, np.zeros(1), np.zeros(1), ("none", "adjoint"), values))
+    return accuracy_gap(SweepResult(design, ((),), ("none", "adjoint"), values))
 
 
 def test_a_gradient_is_called_wrong_only_where_it_is() -> None:

@@ -1,0 +1,187 @@
+"""Fit the programming model to measured curves: ``[device]``, ``[programming]``, ``[mismatch]``, with errors.
+
+Each device is fitted by itself (:mod:`.fit_device`). Over devices: means of ln g, of ln pulse, of nu and a;
+and sds, less what the devices' own errors account for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .fit_device import Array, DeviceFit, Estimate, fit_device, uncut_steps
+from .measurements import Curves
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Keys of a design with their estimates (None: not to be told), and how well the model fits.
+
+    ``r_squared`` and ``residual`` (rms, share of the range) compare each device's measured curve with the
+    model's, run freely from its first reading. ``pattern[direction][bin]`` is the mean residual of single
+    steps in fifths of the range, over the step in mid-range, with its error. ``remarks`` say what is wrong.
+    """
+
+    devices: tuple[DeviceFit, ...]
+    values: dict[str, Estimate | None]
+    r_squared: float
+    residual: float
+    pattern: dict[int, list[Estimate]]
+    remarks: tuple[str, ...]
+
+
+def fit(curves: Sequence[Curves]) -> Fit:
+    """Fit all devices; MeasurementError where there is too little, or pulses that move a device the wrong
+    way.
+    """
+    devices = tuple(fit_device(device) for device in curves)
+    squares = [_squares(c, d) for c, d in zip(curves, devices, strict=True)]
+    left, all_, count = (sum(part) for part in zip(*squares, strict=True))
+    pattern = {sign: _pattern(devices, sign) for sign in (1, -1)}
+    values, beyond = _values(devices)
+    remarks = (*_remarks(devices, pattern), *beyond)
+    r_squared = 1 - left / all_ if all_ else 0.0
+    return Fit(devices, values, r_squared, math.sqrt(left / count), pattern, remarks)
+
+
+def _values(devices: tuple[DeviceFit, ...]) -> tuple[dict[str, Estimate | None], list[str]]:
+    low, high = ([d.g_min for d in devices], [d.g_max for d in devices])
+    at_low, at_high = ([d.limit_error(sign) for d in devices] for sign in (-1, 1))
+    relative = [error / g for error, g in zip(at_high, high, strict=True)]
+    log_high = _mean([math.log(g) for g in high], relative)
+    log_pulse = [math.log(d.pulse) for d in devices]
+    errors, own = [d.pulse_error for d in devices], [d.asymmetry for d in devices]
+    values = {
+        "device.g_min": _mean(low, at_low),
+        "device.g_max": _exponential(log_high),
+        "programming.pulse": _exponential(_mean(log_pulse, errors)),
+        "programming.nonlinearity": _mean([d.bend.value for d in devices], [d.bend.error for d in devices]),
+        "programming.asymmetry": _mean(own, errors),
+        "programming.cycle": _mean([d.cycle.value for d in devices], [d.cycle.error for d in devices]),
+        "programming.read_noise": _mean([d.read_noise for d in devices], [0.0] * len(devices)),
+        "mismatch.conductance": _spread([math.log(g) for g in high], relative),
+        "mismatch.programming": _spread(log_pulse, errors),
+        "mismatch.programming_bias": _spread(own, errors),
+    }
+    return _within(values)
+
+
+def _within(values: dict[str, Estimate | None]) -> tuple[dict[str, Estimate | None], list[str]]:
+    """Values that a design takes: the nearest, with a remark, where one is beyond the model."""
+    from .specs import KEYS
+    from .units import Number
+
+    inside: dict[str, Estimate | None] = {}
+    remarks = []
+    for key, estimate in values.items():
+        kind = KEYS[key]
+        if estimate is not None and isinstance(kind, Number) and estimate.value not in kind.range:
+            nearest = min(max(estimate.value, kind.range.low), kind.range.high)
+            remarks.append(f"{key} = {estimate.value:.3g} is beyond {kind.allowed()}: written as {nearest:g}")
+            estimate = Estimate(nearest, estimate.error)
+        inside[key] = estimate
+    return inside, remarks
+
+
+def _exponential(of: Estimate) -> Estimate:
+    value = math.exp(of.value)
+    return Estimate(value, value * of.error)
+
+
+def _mean(values: list[float], errors: list[float]) -> Estimate:
+    """Over devices, whose own errors are the least that its error can be."""
+    own = math.sqrt(float(np.mean(np.square(errors))))
+    seen = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return Estimate(float(np.mean(values)), max(own, seen) / math.sqrt(len(values)))
+
+
+def _spread(values: list[float], errors: list[float]) -> Estimate | None:
+    """The sd over devices, less their own errors'; its error is that of a normal sample's sd."""
+    count = len(values)
+    if count < 2:
+        return None
+    seen = float(np.var(values, ddof=1))
+    square = max(seen - float(np.mean(np.square(errors))), 0.0)
+    error = seen * math.sqrt(2 / (count - 1))  # of the variance
+    value = math.sqrt(square)
+    return Estimate(value, error / (2 * value) if value else math.sqrt(error))
+
+
+# -- how well --------------------------------------------------------------------------------------
+
+
+def _squares(curves: Curves, device: DeviceFit) -> tuple[float, float, int]:
+    """Sums of squares of a device's x: about the model's curve, and about its own mean; rows."""
+    span = device.g_max - device.g_min
+    left, all_ = (
+        (curves.conductance - device.curve) / span,
+        (curves.conductance - curves.conductance.mean()) / span,
+    )
+    return float(left @ left), float(all_ @ all_), len(left)
+
+
+def relative_steps(devices: tuple[DeviceFit, ...], sign: int) -> tuple[Array, Array, Array]:
+    """All steps (n,) of one direction that no limit cuts: the reading two before their end (a place that is
+    free of their own noise), their size, and the size expected; sizes over the device's step in mid-range.
+    """
+    columns: list[tuple[Array, Array, Array]] = []
+    for d in devices:
+        of = (d.steps.sign == sign) & uncut_steps(
+            d.steps, d.up.value, d.down.value, d.bend.value, d.cycle.value, d.read_noise
+        )
+        middle = (d.up if sign > 0 else d.down).value
+        columns.append((d.steps.before[of], d.steps.size[of] / middle, d.expected[of] / middle))
+    place, size, expected = (np.concatenate(part) for part in zip(*columns, strict=True))
+    return place, size, expected
+
+
+def _pattern(devices: tuple[DeviceFit, ...], sign: int, bins: int = 5) -> list[Estimate]:
+    """Mean residual of the steps in each part of the range, over the step in mid-range."""
+    place, size, expected = relative_steps(devices, sign)
+    of_bin = np.clip((place * bins).astype(int), 0, bins - 1)
+    parts = [(size - expected)[of_bin == k] for k in range(bins)]
+    return [
+        Estimate(float(p.mean()), float(p.std() / math.sqrt(len(p))))
+        if len(p) > 2
+        else Estimate(0.0, math.inf)
+        for p in parts
+    ]
+
+
+def _remarks(devices: tuple[DeviceFit, ...], pattern: dict[int, list[Estimate]]) -> list[str]:
+    remarks = []
+    if len(devices) == 1:
+        remarks.append("one device alone: how devices differ cannot be told, and is not written")
+    unsaturated = sum(not d.saturates for d in devices)
+    if unsaturated:
+        remarks.append(
+            f"{unsaturated} of {len(devices)} devices did not come to rest at both ends: g_min and g_max are "
+            "the ends of what was measured, not the device's own"
+        )
+    noisy = sum(d.cycle.value > 1 for d in devices)
+    if noisy:
+        remarks.append(
+            f"{noisy} of {len(devices)} devices vary by more than a step from pulse to pulse: limits cut "
+            "many steps, and pulse comes out too large, cycle too small"
+        )
+    up, down = (
+        _mean([d.bends[k].value for d in devices], [d.bends[k].error for d in devices]) for k in (0, 1)
+    )
+    if abs(up.value - down.value) > max(0.2, 3 * math.hypot(up.error, down.error)):
+        remarks.append(
+            f"nonlinearity is {up.value:.2f} up and {down.value:.2f} down: the model has one for both, "
+            "and misses by that"
+        )
+    bent = [
+        (sign, k)
+        for sign, parts in pattern.items()
+        for k, part in enumerate(parts)
+        if abs(part.value) > max(0.1, 4 * part.error)
+    ]
+    if bent:
+        where = ", ".join(f"{'up' if s > 0 else 'down'} in fifth {k + 1}" for s, k in bent)
+        remarks.append(f"steps are off the model's straight line ({where}): see the residuals")
+    return remarks

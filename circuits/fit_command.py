@@ -1,0 +1,50 @@
+"""The body of ``ohmostat fit MEASURED.csv``: programming parameters of devices that were measured.
+
+Modules that take time to import are imported by :func:`run`, so that asking for help stays instant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+ABOUT = "fit the programming model to measured conductance curves, with errors"
+EXAMPLE = "ohmostat fit measured.csv --out device.toml --plot fit.png"
+
+
+def add_arguments(parser: Any) -> None:
+    """Arguments of the command, for :func:`run`."""
+    parser.add_argument(
+        "file", metavar="MEASURED.csv", type=Path,
+        help="columns device, cycle (optional), pulse, direction (up, down), conductance_S or conductance_uS",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", metavar="DEVICE.toml", type=Path, help="write the keys of a design, with errors"
+    )
+    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw curves, residuals and steps")
+
+
+def run(arguments: Any) -> None:
+    """Fit the file, show what was found, and write it where asked.
+
+    Raises :class:`~ohmostat.circuits.measurements.MeasurementError`, which names file and line.
+    """
+    from ..simulator.simulate_command import check_writable
+    from .files import atomic_write
+    from .fit import fit
+    from .fit_report import figure, table, to_toml
+    from .measurements import read_curves
+
+    for path in (arguments.out, arguments.plot):
+        if path is not None:
+            check_writable(path)
+    curves = read_curves(arguments.file)
+    found = fit(curves)
+    print(table(found))
+    if arguments.out:
+        with atomic_write(arguments.out) as part:
+            part.write_text(to_toml(found, arguments.file.name), encoding="utf-8")
+        print(f"wrote {arguments.out}")
+    if arguments.plot:
+        figure(found, curves, arguments.plot, arguments.file.name)
+        print(f"wrote {arguments.plot}")

@@ -1,0 +1,126 @@
+"""Device presets: values measured on devices of the literature, each with its source (docs/devices.md).
+
+One TOML file a device in ``presets/``. ``[sources.NAME] text`` is a citation; ``[SECTION.KEY]`` gives a key
+of a design its ``value``, the NAME of its ``source``, the ``place`` there, perhaps how it was converted
+(``note``), and perhaps the range ``measured``, outside which a design that names the preset is refused.
+``[drift.exponent]`` is told, not used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .specs import KEYS, PRESETS, DesignError, refuse
+from .units import Number, Range, closest, did_you_mean, parse_quantity, show
+
+if TYPE_CHECKING:
+    from .design import Design
+
+FOLDER = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One value of a preset [SI], and where it comes from; ``range`` is None where none is told."""
+
+    value: Any
+    source: str
+    place: str
+    note: str = ""
+    range: Range | None = None
+
+    @property
+    def citation(self) -> str:
+        """Source and place, in words."""
+        return f"{self.source}: {self.place}" + (f" ({self.note})" if self.note else "")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A device: dotted keys of a design, each with its measured value; ``told`` are those that no design
+    has.
+    """
+
+    name: str
+    about: str
+    sources: dict[str, str]
+    values: dict[str, Measured]
+    told: dict[str, Measured]
+
+
+@cache
+def preset(name: str) -> Preset:
+    """The preset of that name; DesignError if there is none."""
+    import tomllib  # deferred: most designs name no preset
+
+    if name not in PRESETS:
+        problem = f"no preset is named {show(name)}{did_you_mean(closest(name, PRESETS))}"
+        raise DesignError(f"{problem}; there are {', '.join(PRESETS)}", "device.preset")
+    data = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    about, sources = data.pop("about"), {key: entry["text"] for key, entry in data.pop("sources").items()}
+    entries = {
+        f"{section}.{key}": _measured(f"{section}.{key}", entry)
+        for section, keys in data.items()
+        for key, entry in keys.items()
+    }
+    values = {key: entry for key, entry in entries.items() if key in KEYS}
+    told = {key: entry for key, entry in entries.items() if key not in KEYS}
+    return Preset(name, about, sources, values, told)
+
+
+def _measured(key: str, entry: dict[str, Any]) -> Measured:
+    kind = KEYS.get(key, Number("not a design's", Range(0.0, 1.0)))
+    ends = entry.get("measured")
+    span = None
+    if ends and isinstance(kind, Number):  # an end may be one that the key itself leaves out, such as 0
+        low, high = (parse_quantity(end, kind.unit) if kind.unit else float(end) for end in ends)
+        span = Range(low, high)
+    return Measured(kind.check(entry["value"]), entry["source"], entry["place"], entry.get("note", ""), span)
+
+
+def preset_values(name: object) -> dict[str, Any]:
+    """A preset's values by their dotted keys; of ``"none"``, and of what is no preset, none."""
+    if name not in PRESETS:
+        return {}
+    return {key: entry.value for key, entry in preset(str(name)).values.items()}
+
+
+def check_measured(design: Design) -> None:
+    """Refuse a value outside what was measured of the preset that the design names."""
+    name = design.device.preset
+    if name == "none":
+        return
+    device = preset(name)
+    for key, entry in device.values.items():
+        section, leaf = key.split(".")
+        value, kind = getattr(getattr(design, section), leaf), KEYS[key]
+        if entry.range is None or value in entry.range or not isinstance(kind, Number):
+            continue
+        span = entry.range.describe(kind.unit)
+        fault = f"{name} was measured from {span} ({entry.source}, {entry.place})"
+        remedy = 'stay within, or write device.preset = "none" and keep the other values'
+        refuse(key, value, f"{fault}; {remedy}", "device.preset")
+
+
+def listing() -> str:
+    """The presets, one a line with what each is: of use in a terminal."""
+    width = max(len(name) for name in PRESETS)
+    return "\n".join(f"  {name:<{width}}  {preset(name).about}" for name in PRESETS)
+
+
+def with_preset(design: Design, name: str) -> Design:
+    """The design with a preset's device, and the leak that makes its weights as large as before.
+
+    The largest weight is ``(g_max - g_min) / leak``, so the leak follows the range of the conductances; the
+    node's capacitance follows the leak, so that its pace stays.
+    """
+    new = design.replace("device.preset", name)
+    before, after = (d.device.g_max - d.device.g_min for d in (design, new))
+    if after == before:
+        return new
+    leak = float(f"{design.neuron.leak * after / before:.3g}")
+    capacitance = float(f"{design.neuron.capacitance * leak / design.neuron.leak:.3g}")
+    return new.replace({"neuron.leak": leak, "neuron.capacitance": capacitance})

@@ -1,0 +1,102 @@
+"""What a chip costs: time and energy of an inference and of a training step, from the circuit itself.
+
+The free phase and one nudged phase of a few samples are walked as transients (the ODE): their settling times
+[s], and the heat [J] of devices and leaks until then. Converters and programming pulses are added from the
+design's ``[converters]`` and ``[programming]``. Amplifiers' own consumption, clocks and the digital side are
+in none of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..circuits.chip import Chip
+from ..circuits.design import Design
+from ..simulator.blocks import Array
+from .estimators import Estimator, Stencil
+from .nudges import Cost, Nudge, beta_in_watts
+from .oscillation import Oscillation
+
+SAMPLES = 4  # that are walked
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Time [s] and energy [J] that a sample takes."""
+
+    time: float = 0.0
+    energy: float = 0.0
+
+    def __add__(self, other: Phase) -> Phase:
+        return Phase(self.time + other.time, self.energy + other.energy)
+
+    def __mul__(self, count: float) -> Phase:
+        return Phase(self.time * count, self.energy * count)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one sample: ``inference``, its inputs' and outputs' conversions included, and ``training``, all of
+    its phases; of one step of training: ``writing``.
+    """
+
+    inference: Phase
+    training: Phase
+    writing: Phase
+
+    def step(self, batch: int) -> Phase:
+        """A step of training on a batch, one sample after the other. The homeostat keeps its own account."""
+        return self.training * batch + self.writing
+
+
+def costs(
+    chip: Chip, inputs: Array, cost: Cost, estimator: Estimator | None, pulses: float, reads: float
+) -> Costs:
+    """Of a chip that settles on ``inputs`` (m, n_in) [V], of which the first few are walked.
+
+    ``estimator`` nudges it in training (None: nothing does); a step sends so many ``pulses`` and ``reads``.
+    Samples that do not settle count with the time after which they are given up.
+    """
+    design, x = chip.circuit.design, inputs[:SAMPLES]
+    free = chip.relax(x, method="transient", certify=0)
+    settled = _phase(free.time, free.energy)
+    nudged = Phase()
+    if isinstance(estimator, Stencil):
+        beta = np.full(len(x), beta_in_watts(design, design.learning.beta), x.dtype)
+        pushed = chip.relax(x, Nudge(cost, beta, len(x)), start=free, method="transient", certify=0)
+        each = _phase(pushed.time, pushed.energy) + _readings(design)
+        each += _conversions(design, "nudge", design.chip.layers[-1])
+        nudged = each * (estimator.relaxations - 1)
+    elif isinstance(estimator, Oscillation):
+        power = float(np.mean(chip.dissipation(x)(free.voltages, free.ports, np.arange(len(x)))))
+        nudged = Phase(estimator.seconds, power * estimator.seconds)
+    driven = settled + _conversions(design, "input", design.chip.layers[0])
+    inference = driven + _conversions(design, "reading", design.chip.layers[-1])
+    training = driven + _readings(design) + nudged
+    return Costs(inference, training, _writing(design, pulses, reads))
+
+
+def _phase(time: Array | None, energy: Array | None) -> Phase:
+    assert time is not None and energy is not None
+    return Phase(float(np.mean(time)), float(np.mean(energy)))
+
+
+def _readings(design: Design) -> Phase:
+    """Every port read once."""
+    return _conversions(design, "reading", sum(design.chip.layers[1:]))
+
+
+def _conversions(design: Design, kind: str, count: int) -> Phase:
+    """So many conversions, all at a time: each takes ``2^bits`` of the figure of merit (Walden 1999)."""
+    spec = design.converters
+    bits: int = getattr(spec, f"{kind}_bits")
+    return Phase(spec.time, count * spec.merit * 2**bits) if bits else Phase()
+
+
+def _writing(design: Design, pulses: float, reads: float) -> Phase:
+    """``parallel`` devices are pulsed, or read, at a time."""
+    spec = design.programming
+    spent = Phase(spec.pulse_time, spec.pulse_energy) * pulses + _conversions(design, "reading", 1) * reads
+    return Phase(spent.time / spec.parallel, spent.energy)

@@ -1,0 +1,149 @@
+"""The points of a sweep: which keys of a design take which values."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..circuits.design import Design
+from ..circuits.mismatch import generator
+from ..circuits.specs import KEYS
+from ..circuits.units import Choice, Layers, Number, closest, did_you_mean
+
+Level = float | int | str | tuple[int, ...]
+#: Dotted keys of a design and their values, such as ``(("mismatch.conductance", 0.5),)``.
+Point = tuple[tuple[str, Level], ...]
+
+
+class Span(NamedTuple):
+    """A range of a numeric key, for sampling; ``logarithmic``: evenly in its logarithm."""
+
+    low: float
+    high: float
+    logarithmic: bool = False
+
+    def place(self, share: float) -> float:
+        """The value at a share of the range, 0 being its low end."""
+        if self.logarithmic:
+            return float(self.low * (self.high / self.low) ** share)
+        return self.low + share * (self.high - self.low)
+
+
+def grid(levels: Mapping[str, Sequence[Level]]) -> tuple[Point, ...]:
+    """Every combination; the last key varies fastest. Without keys: the design itself, one point."""
+    return tuple(tuple(zip(levels, values, strict=True)) for values in itertools.product(*levels.values()))
+
+
+def one_at_a_time(design: Design, levels: Mapping[str, Sequence[Level]]) -> tuple[Point, ...]:
+    """The design itself, and each key's levels in turn with the others as the design has them."""
+    base = {key: value_of(design, key) for key in levels}
+    points = [tuple(base.items())]
+    points += [tuple((base | {key: level}).items()) for key, values in levels.items() for level in values]
+    return tuple(dict.fromkeys(points))
+
+
+def latin_hypercube(spans: Mapping[str, Span], count: int, seed: int) -> tuple[Point, ...]:
+    """``count`` points that fill the ranges evenly (McKay, Beckman and Conover 1979): each key's range falls
+    into ``count`` equal parts, and each part holds one point.
+    """
+    columns = {}
+    for key, span in spans.items():
+        rng = generator(seed, "latin hypercube", key)
+        shares = (rng.permutation(count) + rng.random(count)) / count
+        columns[key] = [span.place(float(share)) for share in shares]
+    return tuple(tuple(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+
+def value_of(design: Design, key: str) -> Level:
+    """The design's value of a dotted key."""
+    section, _, leaf = key.rpartition(".")
+    value: Level = getattr(getattr(design, section) if section else design, leaf)
+    return value
+
+
+def as_array(points: Sequence[Point], key: str) -> np.ndarray:
+    """The values of a numeric key at every point (points,)."""
+    return np.array([dict(point)[key] for point in points], np.float64)
+
+
+def shown(key: str, value: Level) -> str:
+    """A key's value for a table, with its unit: ``10uS``, ``784-64-10``."""
+    kind = KEYS[key]
+    if isinstance(kind, Number):
+        return kind.display(value) if kind.unit else f"{value:g}"
+    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def text_of(point: Point) -> str:
+    """A point for a title: ``conductance=0.5, leak=10uS``."""
+    return ", ".join(f"{key.rpartition('.')[2]}={shown(key, value)}" for key, value in point)
+
+
+# -- from a command line ---------------------------------------------------------------------------
+
+
+def parse_levels(text: str) -> tuple[str, tuple[Level, ...]]:
+    """Read ``KEY=VALUE,VALUE,…``, such as ``neuron.leak=5uS,10uS`` or ``chip.layers=784-64-10,784-128-10``.
+
+    Raises ValueError, saying what is allowed.
+    """
+    key, values = _split(text, "neuron.leak=5uS,10uS")
+    return key, tuple(_level(key, part.strip()) for part in values.split(","))
+
+
+def parse_span(text: str) -> tuple[str, Span]:
+    """Read ``KEY=LOW..HIGH``, or ``KEY=LOW..HIGH:log``. Raises ValueError, saying what is allowed."""
+    key, values = _split(text, "mismatch.conductance=0..1")
+    ends, _, scale = values.partition(":")
+    parts = ends.split("..")
+    if len(parts) != 2 or scale not in ("", "log"):
+        raise ValueError(f"{text}: a range is KEY=LOW..HIGH, as in {key}=0..1, or KEY=LOW..HIGH:log")
+    if not isinstance(KEYS[key], Number):
+        raise ValueError(f"{text}: {key} is no real number, and has no range; give its levels in a grid")
+    low, high = (_level(key, part.strip()) for part in parts)
+    assert isinstance(low, float) and isinstance(high, float)
+    if not low < high:
+        raise ValueError(f"{text}: the range must go upwards; swap its ends")
+    if scale and low <= 0:
+        raise ValueError(f"{text}: a logarithmic range begins above 0, not at {KEYS[key].display(low)}")
+    return key, Span(low, high, bool(scale))
+
+
+def _split(text: str, example: str) -> tuple[str, str]:
+    key, equals, values = text.partition("=")
+    key = key.strip()
+    if not equals or not values.strip():
+        raise ValueError(f"{text!r}: write KEY=VALUES, as in {example}")
+    if key not in KEYS or "." not in key:
+        near = did_you_mean(closest(key, [k for k in KEYS if "." in k]))
+        raise ValueError(f"{text!r}: a design has no key {key!r}{near}; 'ohmostat init -' shows them all")
+    return key, values
+
+
+def _level(key: str, text: str) -> Level:
+    kind = KEYS[key]
+    value: object = text
+    if isinstance(kind, Layers):
+        value = [_number(part) for part in text.split("-")]
+    elif not isinstance(kind, Choice) and not (isinstance(kind, Number) and kind.unit):
+        value = _number(text)
+    elif isinstance(kind, Number) and (kind.bare or _number(text) == 0):
+        value = text if isinstance(_number(text), str) else _number(text)
+    try:
+        checked: Level = kind.check(value)
+    except ValueError as error:
+        raise ValueError(f"{key} = {text}: {error}") from None
+    return checked
+
+
+def _number(text: str) -> float | int | str:
+    """The number that a text is, or the text: then its kind says what is wrong with it."""
+    for form in (int, float):
+        try:
+            return form(text)
+        except ValueError:
+            continue
+    return text

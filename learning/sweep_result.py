@@ -1,0 +1,159 @@
+"""What a sweep found: final values by quantity, arm, point and chip; as a table, and in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..circuits.design import Design
+from .points import Level, Point, shown
+from .sweep import SCHEMA, SCHEMA_VERSION, RunKey, SweepError
+
+ALIGNED = 0.95  # a first-layer cosine to the adjoint below this is a wrong gradient
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep's final values: ``values[quantity][arm]`` is (points, chips)."""
+
+    design: Design
+    points: tuple[Point, ...]
+    arms: tuple[str, ...]
+    values: dict[str, dict[str, NDArray[np.float64]]]
+
+    def mean_sd(self, quantity: str, arm: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation (n - 1) over chips, each (points,)."""
+        cells = self.values[quantity][arm]
+        one = cells.shape[-1] == 1  # no spread to be had
+        spread = np.full(cells.shape[:-1], np.nan) if one else cells.std(axis=-1, ddof=1)
+        return cells.mean(axis=-1), spread
+
+    @property
+    def chips(self) -> int:
+        """Chips at every point."""
+        return int(next(iter(self.values["accuracy"].values())).shape[-1])
+
+    def levels(self, key: str) -> tuple[Level, ...]:
+        """The different values of a key, in the order of the points; empty where it was not given."""
+        return tuple(dict.fromkeys(dict(point)[key] for point in self.points if key in dict(point)))
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The keys that take more than one value."""
+        keys = dict.fromkeys(key for point in self.points for key, _ in point)
+        return tuple(key for key in keys if len(self.levels(key)) > 1)
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether every combination of the varied keys' levels is there."""
+        count = int(np.prod([len(self.levels(key)) for key in self.varied], dtype=np.int64))
+        return len(self.points) == count
+
+    def numbers(self, key: str) -> NDArray[np.float64]:
+        """The values of a numeric key at every point (points,). Raises SweepError where it has none."""
+        try:
+            return np.array([float(dict(point)[key]) for point in self.points])  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError):
+            known = ", ".join(self.varied) or "none"
+            raise SweepError(f"the sweep has no numeric values of {key!r}; it varied {known}") from None
+
+
+def read_sweep(path: Path) -> SweepResult:
+    """Read a merged sweep file. Raises SweepError if it is not one."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("schema") != SCHEMA:
+                raise SweepError(f"{path} is not a sweep file; make one with 'ohmostat sweep'")
+            if int(file.attrs["schema_version"]) > SCHEMA_VERSION:
+                raise SweepError(f"{path} is of a newer schema; read it with a newer ohmostat")
+            if int(file.attrs["schema_version"]) < SCHEMA_VERSION:
+                raise SweepError(f"{path} was made by an earlier ohmostat; run its sweep again")
+            return _result(file)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise SweepError(f"{path} cannot be read as a sweep file: {error}") from error
+
+
+def _result(file: Any) -> SweepResult:
+    arms, chips = tuple(str(a) for a in file.attrs["arms"]), int(file.attrs["chips"])
+    points = tuple(
+        tuple((str(key), tuple(value) if isinstance(value, list) else value) for key, value in point)
+        for point in json.loads(file["points"][()])
+    )
+    values: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for arm in arms:
+        for i, point in enumerate(points):
+            for chip in range(chips):
+                history = file["runs"][RunKey(arm, point, chip).name]["history"]
+                for name, last in _last_values(history):
+                    empty = np.full((len(points), chips), np.nan)
+                    values.setdefault(name, {}).setdefault(arm, empty)[i, chip] = last
+    return SweepResult(Design.from_text(str(file.attrs["design"])), points, arms, values)
+
+
+def _last_values(history: Any) -> Iterator[tuple[str, float]]:
+    names: list[str] = []
+    history.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+    for name in names:
+        yield name, float(history[name][-1])
+
+
+COLUMNS = (
+    ("accuracy", "accuracy"),
+    ("alignment/forward0", "alignment"),
+    ("measured/forward0", "measured"),
+    ("angle/forward1", "angle [deg]"),
+    ("unsettled_test", "unsettled"),
+    ("left_out", "left out"),
+    ("unstable", "unstable"),
+)
+
+
+def accuracy_gap(result: SweepResult) -> str:
+    """One line: what EP without the homeostat loses to the adjoint, over all levels, chip by chip."""
+    accuracy = result.values["accuracy"]
+    if not {"none", "adjoint"} <= accuracy.keys():
+        return ""
+    lost = (accuracy["adjoint"] - accuracy["none"]).mean(axis=0)
+    if len(lost) < 2:
+        return f"EP loses {lost[0]:+.3f} accuracy to the adjoint (one chip)"
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(lost) - 1) * lost.std(ddof=1) / np.sqrt(len(lost)))
+    text = f"EP loses {lost.mean():+.3f} ± {half:.3f} accuracy to the adjoint (paired 95 %)"
+    if lost.mean() > half:
+        return text
+    cosine = float(result.values["alignment/forward0"]["none"].mean())
+    wrong = f", though its gradient is wrong (first-layer cosine {cosine:.2f})" if cosine < ALIGNED else ""
+    return f"{text}: none that shows{wrong}"
+
+
+def table(result: SweepResult) -> str:
+    """Mean ± standard deviation over chips, a line for every point and arm.
+
+    A quantity that the family has not (the angle between weights that have no partner) has no column.
+    """
+    columns = [(name, title) for name, title in COLUMNS if name in result.values]
+    keys = result.varied
+    head = [*(key.rpartition(".")[2] for key in keys), "arm", *(title for _, title in columns)]
+    rows = [head]
+    for i, point in enumerate(result.points):
+        place = [shown(key, dict(point)[key]) for key in keys]
+        for arm in result.arms:
+            cells = [*place, arm]
+            for name, _ in columns:
+                mean, sd = result.mean_sd(name, arm)
+                cells.append(f"{mean[i]:.3f} ± " + ("–" if np.isnan(sd[i]) else f"{sd[i]:.3f}"))
+            rows.append(cells)
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    lines.insert(1, "-" * len(lines[0]))
+    lines += [gap] if (gap := accuracy_gap(result)) else []
+    return "\n".join(lines)

@@ -1,0 +1,212 @@
+"""The fit finds the parameters of curves simulated pulse by pulse, says how well, and refuses bad files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ohmostat.circuits.design import Design
+from ohmostat.circuits.fit import Fit, fit
+from ohmostat.circuits.fit_device import Estimate
+from ohmostat.circuits.fit_report import table, to_toml
+from ohmostat.circuits.measurements import MeasurementError, read_curves
+from ohmostat.cli import main
+
+Rows = list[tuple[Any, ...]]
+TRUE = {
+    "device.g_min": 1e-6, "device.g_max": 2e-5, "programming.pulse": 0.02, "programming.nonlinearity": 1.0,
+    "programming.asymmetry": 0.1, "programming.cycle": 0.3, "mismatch.conductance": 0.2,
+    "mismatch.programming": 0.3, "mismatch.programming_bias": 0.05,
+}  # fmt: skip
+
+
+def simulate(devices: int = 20, read: float = 0.0, seed: int = 1, law: Any = None, **change: float) -> Rows:
+    """The model as it is written down, one pulse after the other: 150 up, 150 down, three times."""
+    of = {key.split(".")[1]: value for key, value in TRUE.items()} | change
+    draw, rows = np.random.default_rng(seed), []
+    for device in range(devices):
+        deviation, gain = np.exp(np.array((of["conductance"], of["programming"])) * draw.standard_normal(2))
+        bias = of["asymmetry"] + of["programming_bias"] * draw.standard_normal()
+        x, span = 0.0, of["g_max"] - of["g_min"]
+        for pulse in range(900):
+            sign = 1 if pulse // 150 % 2 == 0 else -1
+            step = of["pulse"] * gain * (1 + sign * bias) * (1 + of["cycle"] * draw.standard_normal())
+            step *= law(x, sign) if law else 1 + of["nonlinearity"] * sign * (0.5 - x)
+            x = min(max(x + sign * step, 0.0), 1.0)
+            g = deviation * (of["g_min"] + x * span) + read * span * draw.standard_normal()
+            rows.append((device, pulse // 300, pulse, sign, max(float(g), 0.0)))
+    return rows
+
+
+def written(path: Path, rows: Rows, unit: str = "S", scale: float = 1.0) -> Path:
+    with open(path, "w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(("device", "cycle", "pulse", "direction", f"conductance_{unit}"))
+        out.writerows((*row[:4], row[4] / scale) for row in rows)
+    return path
+
+
+def fitted(tmp_path: Path, rows: Rows) -> Fit:
+    return fit(read_curves(written(tmp_path / "m.csv", rows)))
+
+
+def estimate(found: Fit, key: str) -> Estimate:
+    value = found.values[key]
+    assert value is not None
+    return value
+
+
+@pytest.mark.parametrize("change", [{}, {"nonlinearity": 2.0, "pulse": 0.03}, {"nonlinearity": 0.0}])
+def test_every_parameter_is_found_within_its_error(tmp_path: Path, change: dict[str, float]) -> None:
+    found = fitted(tmp_path, simulate(**change))
+    for key, true in (TRUE | {f"programming.{name}": value for name, value in change.items()}).items():
+        value, error = estimate(found, key)
+        # beyond chance: limits are the extremes of what was seen, up to a step off, and the range with them
+        assert abs(value - true) < 3.5 * error + 0.03 * true + 0.02 * (key == "programming.nonlinearity"), key
+    assert found.r_squared > 0.99
+    assert not [remark for remark in found.remarks if "straight line" in remark or "up and" in remark]
+
+
+def test_noise_of_reading_is_told_from_that_of_writing(tmp_path: Path) -> None:
+    found = fitted(tmp_path, simulate(read=0.01, conductance=0.0))
+    assert estimate(found, "programming.read_noise").value == pytest.approx(0.01, rel=0.1)
+    assert estimate(found, "programming.cycle").value == pytest.approx(0.3, abs=0.1)
+    # plain least squares takes each reading's noise for a step away and back, and bends the line
+    assert estimate(found, "programming.nonlinearity").value == pytest.approx(1.0, abs=0.1)
+
+
+def test_errors_are_those_of_repetition(tmp_path: Path) -> None:
+    """What the fit of one device says of its error, against the scatter of many fits of the same device."""
+    same = {"conductance": 0.0, "programming": 0.0, "programming_bias": 0.0}
+    fits = [fitted(tmp_path, simulate(1, seed=seed, **same)) for seed in range(30)]
+    for key in (
+        "programming.pulse",
+        "programming.nonlinearity",
+        "programming.asymmetry",
+        "programming.cycle",
+    ):
+        values, errors = np.array([estimate(f, key) for f in fits]).T
+        assert 0.6 < np.std(values, ddof=1) / np.mean(errors) < 1.6, key  # 30 tell an sd to 13 %
+
+
+def test_one_device_tells_no_spread(tmp_path: Path) -> None:
+    found = fitted(tmp_path, simulate(1))
+    assert found.values["mismatch.conductance"] is None
+    assert "one device alone" in found.remarks[0]
+    text = to_toml(found, "m.csv")
+    assert "# conductance: one device tells no spread" in text
+    assert Design.from_text(text).mismatch.conductance == Design().mismatch.conductance
+
+
+def test_identical_devices_have_no_spread_beyond_its_error(tmp_path: Path) -> None:
+    found = fitted(tmp_path, simulate(conductance=0.0, programming=0.0, programming_bias=0.0))
+    for key in ("conductance", "programming", "programming_bias"):
+        value, error = estimate(found, f"mismatch.{key}")
+        assert value < 3 * error + 0.005, key
+
+
+def test_a_law_that_is_not_the_models_is_said_so(tmp_path: Path) -> None:
+    bent = fitted(tmp_path, simulate(law=lambda x, sign: 0.2 + 2.4 * (x - 0.5) ** 2 * 2))
+    assert any("straight line" in remark for remark in bent.remarks)
+    unlike = fitted(tmp_path, simulate(law=lambda x, sign: 1 + (1.4 if sign > 0 else 0.2) * sign * (0.5 - x)))
+    assert any("up and" in remark and "misses" in remark for remark in unlike.remarks)
+    assert "! " in table(unlike)
+
+
+def test_a_design_reads_what_was_fitted_and_the_figure_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path / "m.csv", simulate(3), "uS", 1e-6)
+    out, plot = tmp_path / "device.toml", tmp_path / "fit.png"
+    assert main(["fit", str(file), "--out", str(out), "--plot", str(plot)]) == 0
+    printed = capsys.readouterr().out
+    assert "programming.nonlinearity" in printed and "R^2" in printed
+    design = Design.from_toml(out)
+    found = fit(read_curves(file))
+    for key in found.values:
+        section, leaf = key.split(".")
+        assert getattr(getattr(design, section), leaf) == pytest.approx(estimate(found, key).value, rel=1e-3)
+    assert design.programming.mode == "pulses"
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+GOOD = simulate(1)
+
+
+def changed(line: int, column: int, value: object) -> Rows:
+    row = list(GOOD[line - 2])
+    row[column] = value
+    return [*GOOD[: line - 2], tuple(row), *GOOD[line - 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (changed(7, 2, "five"), ":7: pulse = 'five'"),
+        (changed(7, 2, -1), ":7: pulse = '-1'"),
+        (changed(8, 2, GOOD[0][2]), "is on line 2 already"),
+        (changed(9, 3, "sideways"), ":9: direction = 'sideways'; write up or down"),
+        (changed(3, 0, " "), ":3: has no device"),
+        (GOOD[:155], "has 5 steps down after a reading and a step; needs 12"),
+        (GOOD[:140], "0 steps down"),
+        ([(*row[:3], -row[3], row[4]) for row in GOOD], "up and down exchanged"),
+        ([(*row[:4], 1e-6) for row in GOOD], "does not move"),
+        ([], "has no rows of data"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: Path, rows: Rows, words: str) -> None:
+    with pytest.raises(MeasurementError, match=r"device|m\.csv") as error:
+        fitted(tmp_path, rows)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no column 'device'"),
+        ("device,pulse,conductance_S\n0,1,1e-6\n", "no column 'direction'"),
+        ("device,device,pulse,direction,conductance_S\n", "two columns 'device'"),
+        ("device,pulse,direction,conductance\n", "one of S, mS, uS, nS, pS"),
+        ("device,pulse,direction,conductance_A\n", "conductance_A where one conductance with its unit"),
+        ("device,pulse,direction,conductance_S\n0,1,up,12\n", "mind the unit"),
+        ("device,pulse,direction,conductance_S\n0,1,up,-1e-6\n", ":2: conductance = '-1e-6' is negative"),
+        ("device,pulse,direction,conductance_S\n0,1,up,nan\n", "is no number"),
+        ("device,pulse,direction,conductance_S\n0,1,up,__import__('os')\n", "is no number"),
+        ("device,pulse,direction,conductance_S\n\n0,1,up\n", ":3: 3 fields, where the header has 4"),
+        ('device,pulse,direction,conductance_S\n0,1,up,"1e-6\n', "is not CSV"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(text)
+    with pytest.raises(MeasurementError) as error:
+        read_curves(path)
+    assert words in str(error.value) and str(error.value).startswith(str(path))
+
+
+def test_missing_binary_and_huge_files_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.csv"
+    assert main(["fit", str(path)]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    path.write_bytes(b"\xff\xfe\x00")
+    assert main(["fit", str(path)]) == 2
+    with path.open("wb") as file:
+        file.truncate(64 * 2**20 + 1)
+    assert main(["fit", str(path)]) == 2
+    assert "fit fewer devices" in capsys.readouterr().err
+
+
+def test_a_pulse_left_out_is_no_step(tmp_path: Path) -> None:
+    """Rows need no order, and a gap in the pulses' numbers is not taken for one step."""
+    rows = [row for row in simulate(2) if row[2] % 50]
+    order = np.random.default_rng(0).permutation(len(rows))
+    found = fitted(tmp_path, [rows[k] for k in order])
+    again = fitted(tmp_path, rows)
+    assert {d.device: d.up for d in found.devices} == {d.device: d.up for d in again.devices}
+    assert all(len(d.steps.size) < 900 - 2 * 18 for d in found.devices)

@@ -1,0 +1,62 @@
+"""Costs: phases against the transient itself, conversions and pulses by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ohmostat.circuits.design import Design
+from ohmostat.learning.costs import SAMPLES, costs
+from ohmostat.learning.data import load_task
+from ohmostat.learning.nudges import Nudge, beta_in_watts
+from ohmostat.learning.training import Trainer
+
+
+def trainer(**keys: object) -> Trainer:
+    design = Design.named("digits").replace({"task.train": 100, "task.test": 50, "learning.epochs": 1})
+    design = design.replace({key.replace("__", "."): value for key, value in keys.items()})
+    return Trainer.from_design(design, load_task(design.task, None))
+
+
+def test_phases_are_the_transients_and_conversions_come_on_top() -> None:
+    t = trainer(learning__estimator="chebyshev", learning__nudges=4, converters__input_bits=4,
+                converters__reading_bits=8, converters__nudge_bits=6, converters__merit="1pJ",
+                converters__time="20ns")  # fmt: skip
+    x, cost = t.inputs(t.data.test_x[:SAMPLES]), t.cost(t.data.test_y[:SAMPLES])
+    free = t.chip.relax(x, method="transient")
+    beta = np.full(SAMPLES, beta_in_watts(t.design, t.design.learning.beta))
+    nudged = t.chip.relax(x, Nudge(cost, beta, SAMPLES), start=free, method="transient")
+    found = costs(t.chip, x, cost, t.rule.estimator, pulses=5000.0, reads=300.0)  # type: ignore[attr-defined]
+    inputs, hidden, outputs = t.design.chip.layers
+    drive, read, push = 16e-12 * inputs, 256e-12 * (hidden + outputs), 64e-12 * outputs
+    assert found.inference.time == pytest.approx(free.time.mean() + 40e-9)
+    assert found.inference.energy == pytest.approx(free.energy.mean() + drive + 256e-12 * outputs)
+    assert found.training.time == pytest.approx(free.time.mean() + 40e-9 + 4 * (nudged.time.mean() + 40e-9))
+    assert found.training.energy == pytest.approx(
+        free.energy.mean() + drive + read + 4 * (nudged.energy.mean() + read + push)
+    )
+    spec = t.design.programming
+    assert found.writing.energy == pytest.approx(5000 * spec.pulse_energy + 300 * 256e-12)
+    assert found.writing.time == pytest.approx((5000 * spec.pulse_time + 300 * 20e-9) / spec.parallel)
+    step = found.step(20)
+    assert step.energy == pytest.approx(20 * found.training.energy + found.writing.energy)
+
+
+def test_a_run_records_what_it_costs() -> None:
+    t = trainer(programming__mode="pulses")
+    history = t.fit()
+    assert history[0].pulses == 0 and history[1].pulses == t.chip.programmer.pulses > 0
+    first, last = history
+    spent = last.step_energy - last.inference_energy * t.design.learning.batch
+    pulses = last.pulses / t.steps_per_epoch * t.design.programming.pulse_energy
+    assert spent > pulses > 0 and first.inference_energy > 0 and first.inference_time > 0
+
+
+@pytest.mark.parametrize("rule", ["adjoint", "dual-propagation", "coupled", "aep"])
+def test_every_rule_has_a_price(rule: str) -> None:
+    found = trainer(learning__rule=rule).costs()
+    assert found.inference.energy > 0 and found.training.energy >= found.inference.energy
+    exact = trainer(learning__estimator="exact").costs()
+    assert exact.training == exact.inference  # no nudged phases
+    beating = trainer(learning__estimator="lock-in").costs()
+    assert beating.training.time > 10 * beating.inference.time
