@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .simulator.arguments import check_writable, positive
 
 if TYPE_CHECKING:
     from .circuits.design import Design
-    from .learning.training import Epoch
+    from .learning.training import Epoch, Trainer
 
 EPILOG = """examples:
   ohmostat init my-chip.toml                     a commented design to start from
@@ -123,21 +124,6 @@ def _checked(key: str, value: object) -> object:
     return value
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least 1")
-    return int(text)
-
-
-def _writable(path: Path) -> Path:
-    """``path`` if it can be written to, found out before the work rather than after it."""
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"{path}: there is no folder {path.absolute().parent}; make it, or name another")
-    if not os.access(path.absolute().parent, os.W_OK) or path.is_dir():
-        raise ValueError(f"{path}: cannot be written there; name another file")
-    return path
-
-
 def _literal(text: str) -> object:
     """A number where it is one, a list of integers where it has commas, else the text itself."""
     if "," in text:
@@ -179,7 +165,7 @@ def _init(arguments: Any) -> None:
         return
     if arguments.path.exists() and not arguments.force:
         raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
-    _writable(arguments.path)
+    check_writable(arguments.path)
     design = Design.named(arguments.source)
     if arguments.preset:
         design = with_preset(design, arguments.preset)
@@ -197,9 +183,7 @@ def _add_settle(commands: Any) -> None:
     )  # fmt: skip
     _design_arguments(parser, "a TOML file, a shipped design, or the RUN.h5 of a trained chip")
     parser.add_argument("--chip", type=int, metavar="SEED", help="the chip's seed (default: task.seed)")
-    parser.add_argument(
-        "--samples", type=_positive, default=20, metavar="N", help="test samples (default 20)"
-    )
+    parser.add_argument("--samples", type=positive, default=20, metavar="N", help="test samples (default 20)")
 
 
 def _settle(arguments: Any) -> None:
@@ -212,8 +196,7 @@ def _settle(arguments: Any) -> None:
     from .learning.training import initialise_from
 
     if Path(arguments.design).suffix in (".h5", ".hdf5"):
-        if arguments.changes or arguments.chip is not None:
-            raise ValueError("--set and --chip make another chip; a RUN.h5 holds the one that was trained")
+        _no_other_chip(arguments)
         chip = load_chip(arguments.design)
     else:
         design = _design(arguments)
@@ -236,7 +219,7 @@ def _add_train(commands: Any) -> None:
         commands, "train", _train, "fabricate one chip of a design and train it",
         "ohmostat train fashion-6k --set mismatch.conductance=0.5 --chip 1 --out run.h5",
     )  # fmt: skip
-    _design_arguments(parser)
+    _design_arguments(parser, "a TOML file, a shipped design, or the RUN.h5 of a chip that goes on learning")
     parser.add_argument("--chip", type=int, metavar="SEED", help="the chip's seed (default: task.seed)")
     parser.add_argument("--epochs", type=int, metavar="N", help="short for --set learning.epochs=N")
     parser.add_argument("--out", type=Path, default=Path("run.h5"), metavar="RUN.h5")
@@ -244,30 +227,43 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(arguments: Any) -> None:
-    design = _design(arguments)
-    if arguments.epochs is not None:
-        design = design.replace("learning.epochs", arguments.epochs)
-    for path in (arguments.out, *([arguments.plot] if arguments.plot else [])):
-        _writable(path)
-    train_to_file(design, arguments.out, arguments.chip, arguments.data_dir, arguments.quiet, arguments.plot)
-
-
-def train_to_file(
-    design: Design,
-    out: Path,
-    chip: int | None,
-    data_dir: str | None,
-    quiet: bool,
-    plot: Path | None,
-) -> None:
-    """Train one chip and write its run (and figure)."""
-    from .circuits.archive import Run, write_run
-    from .learning.data import load_task
     from .learning.training import Trainer
 
-    data = load_task(design.task, data_dir)
-    trainer = Trainer.from_design(design, data, chip)
-    with _bar(design.learning.epochs * trainer.steps_per_epoch, "step", quiet) as bar:
+    for path in (arguments.out, *([arguments.plot] if arguments.plot else [])):
+        check_writable(path)
+    if Path(arguments.design).suffix in (".h5", ".hdf5"):
+        from .circuits.archive import read_run
+
+        _no_other_chip(arguments)
+        run = read_run(arguments.design)
+        data = _task_data(run.chip.circuit.design, arguments.data_dir)
+        trainer = Trainer.from_run(run, data)
+    else:
+        design = _design(arguments)
+        if arguments.epochs is not None:
+            design = design.replace("learning.epochs", arguments.epochs)
+        trainer = Trainer.from_design(design, _task_data(design, arguments.data_dir), arguments.chip)
+    train_to_file(trainer, arguments.out, arguments.epochs, arguments.quiet, arguments.plot)
+
+
+def _task_data(design: Design, data_dir: str | None) -> Any:
+    from .learning.data import load_task
+
+    return load_task(design.task, data_dir)
+
+
+def _no_other_chip(arguments: Any) -> None:
+    if arguments.changes or arguments.chip is not None:
+        raise ValueError("--set and --chip make another chip; a RUN.h5 holds the one that was trained")
+
+
+def train_to_file(trainer: Trainer, out: Path, epochs: int | None, quiet: bool, plot: Path | None) -> None:
+    """Train a chip and write its run (and figure)."""
+    from .circuits.archive import Run, write_run
+
+    design = trainer.design
+    total = design.learning.epochs if epochs is None else epochs
+    with _bar(total * trainer.steps_per_epoch, "step", quiet) as bar:
 
         def progress(epoch: Epoch | None) -> None:
             if epoch is None:
@@ -275,7 +271,7 @@ def train_to_file(
             else:
                 bar.write(epoch_line(epoch))
 
-        trainer.fit(progress=progress)
+        trainer.fit(epochs, progress)
     attributes = {"rule": trainer.rule.name, "homeostat": design.homeostat.mode}
     readout = (trainer.readout.weight, trainer.readout.bias)
     write_run(out, Run(trainer.chip, readout, trainer.history_arrays(), attributes))
@@ -306,180 +302,24 @@ def _bar(total: int, unit: str, quiet: bool) -> Any:
     return tqdm(total=total, unit=unit, disable=quiet or None, dynamic_ncols=True)
 
 
-# -- sweep -----------------------------------------------------------------------------------------
+# -- sweep, export, measured -----------------------------------------------------------------------
 
 
 def _add_sweep(commands: Any) -> None:
-    parser = _command(
-        commands, "sweep", _sweep, "train many chips over levels of mismatch and compare the arms",
-        "ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5",
-    )  # fmt: skip
+    from .learning import sweep_command as sweep
+
+    parser = _command(commands, "sweep", lambda a: sweep.run(a, _design, _bar), sweep.ABOUT, sweep.EXAMPLE)
     _design_arguments(parser)
-    parser.add_argument(
-        "--mismatch", type=_numbers, metavar="LIST",
-        help="levels of mismatch.conductance (default: the design's)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--angle", type=_numbers, metavar="LIST", help="starting angles [degrees] (default: the design's)"
-    )  # fmt: skip
-    parser.add_argument(
-        "--vary", action="append", default=[], metavar="KEY=LIST",
-        help="levels of any key of the design, such as neuron.leak=5uS,10uS; again for more keys. With "
-        "--method latin its range: mismatch.conductance=0..1, device.g_max=10uS..100uS:log",
-    )  # fmt: skip
-    parser.add_argument(
-        "--method", choices=("grid", "one-at-a-time", "latin"), default="grid",
-        help="grid: every combination of levels; one-at-a-time: each key alone, from the design; "
-        "latin: --points of a Latin hypercube over the ranges",
-    )  # fmt: skip
-    parser.add_argument("--points", type=_positive, default=32, metavar="N", help="latin only (default 32)")
-    parser.add_argument(
-        "--chips", type=_positive, default=3, metavar="N", help="chips at each level (default 3)"
-    )
-    parser.add_argument(
-        "--homeostat", choices=("both", "on", "off"), default="both",
-        help="on: EP with it; off: EP without; both: these, weight decay in its place, and the adjoint",
-    )  # fmt: skip
-    parser.add_argument(
-        "--arms", type=lambda text: tuple(text.split(",")), metavar="LIST",
-        help="in its place: some of none, homeostat, trim, decay, aep, coupled, kolen-pollack, adjoint, "
-        "adjoint-homeostat",
-    )  # fmt: skip
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: all cores)")
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS",
-        help="of a Dask cluster, such as tcp://10.0.0.5:8786, whose workers take the runs: docs/cluster.md",
-    )  # fmt: skip
-    parser.add_argument("--keep-chips", action="store_true", help="store every trained chip as well")
-    parser.add_argument("--out", type=Path, default=Path("sweep.h5"), metavar="SWEEP.h5")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="default: beside --out")
-
-
-ARMS_OF = {  # "both": all that are compared by default
-    "on": ("homeostat", "adjoint"),
-    "off": ("none", "adjoint"),
-}
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write numbers with commas, such as 0,0.5,1") from None
-
-
-def _sweep(arguments: Any) -> None:
-    from .learning.sweep import COMPARED, Sweep
-
-    design = _design(arguments)
-    arms = arguments.arms or ARMS_OF.get(arguments.homeostat, COMPARED)
-    sweep = Sweep(design, _points(design, arguments), arguments.chips, arms, arguments.keep_chips)
-    sweep_to_files(sweep, arguments.out, arguments)
-
-
-def _points(design: Design, arguments: Any) -> tuple[Any, ...]:
-    """The points that ``--mismatch``, ``--angle`` and ``--vary`` ask for."""
-    from .learning import points
-
-    shorthand = {"mismatch.conductance": arguments.mismatch, "learning.angle": arguments.angle}
-    levels = {key: values for key, values in shorthand.items() if values}
-    read = points.parse_span if arguments.method == "latin" else points.parse_levels
-    varied = [read(text) for text in arguments.vary]
-    keys = [*levels, *(key for key, _ in varied)]
-    if twice := [key for key in keys if keys.count(key) > 1]:
-        raise ValueError(f"{twice[0]} is given twice: give all its values at once")
-    if arguments.method == "latin":
-        if levels or not varied:
-            raise ValueError(
-                "--method latin takes ranges: --vary KEY=LOW..HIGH, such as mismatch.conductance=0..1"
-            )
-        return points.latin_hypercube(dict(varied), arguments.points, design.task.seed)
-    made = levels | dict(varied)
-    return points.one_at_a_time(design, made) if arguments.method == "one-at-a-time" else points.grid(made)
-
-
-def _sweep_files(out: Path, plot: Path | None) -> tuple[Path, Path]:
-    """Where a sweep's table and figure go, once all three files are known to be writable, and not one."""
-    text, plot = out.with_suffix(".txt"), plot or out.with_suffix(".png")
-    if len({_writable(path).resolve() for path in (out, text, plot)}) < 3:
-        raise ValueError(
-            f"result {out}, table {text} and figure {plot} must be three files; "
-            "end --out in .h5, and --plot in .png, say"
-        )
-    return text, plot
-
-
-def sweep_to_files(sweep: Any, out: Path, arguments: Any) -> None:
-    """Run a sweep and leave its file, table and figure."""
-    table_file, plot = _sweep_files(out, getattr(arguments, "plot", None))
-    from .learning.figures import sweep_figure
-    from .learning.sweep import run_sweep
-    from .learning.sweep_result import read_sweep, table
-
-    with _bar(len(sweep.runs()), "run", arguments.quiet) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.update(done - bar.n)
-
-        run_sweep(
-            sweep, out, workers=arguments.workers, scheduler=getattr(arguments, "scheduler", None),
-            data_dir=arguments.data_dir, progress=progress,
-        )  # fmt: skip
-    result = read_sweep(out)
-    text = table(result)
-    print(text)
-    table_file.write_text(text + "\n", encoding="utf-8")
-    print(f"wrote {out} and {table_file}")
-    sweep_figure(result, plot)
-    print(f"wrote {plot}")
-
-
-# -- export ----------------------------------------------------------------------------------------
+    sweep.add_arguments(parser)
 
 
 def _add_export(commands: Any) -> None:
-    parser = _command(
-        commands, "export", _export, "export a trained chip, device by device",
-        "ohmostat export run.h5 --out chip.csv --format csv",
-    )  # fmt: skip
-    parser.add_argument("run_file", metavar="RUN.h5", type=Path)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--format", choices=("hdf5", "csv", "spice"), help="default: by the suffix of --out")
-    parser.add_argument(
-        "--input", type=_numbers, metavar="VOLTS", help="spice: input voltages (default: all 0 V)"
-    )
+    from .circuits import export_command as export
 
-
-FORMATS = {
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".csv": "csv",
-    ".cir": "spice",
-    ".sp": "spice",
-    ".spice": "spice",
-}
-
-
-def _export(arguments: Any) -> None:
-    from .circuits import archive
-
-    kind = arguments.format or FORMATS.get(arguments.out.suffix.lower())
-    if kind is None:
-        raise ValueError(f"--out {arguments.out}: its suffix tells no format; pass --format hdf5|csv|spice")
-    run = archive.read_run(arguments.run_file)
-    if kind == "hdf5":
-        archive.write_run(arguments.out, run)
-    elif kind == "csv":
-        archive.export_csv(run.chip, arguments.out)
-    else:
-        from .circuits.files import atomic_write
-        from .circuits.flatten import flatten
-        from .simulator.spice import write_spice
-
-        inputs = arguments.input or (0.0,) * run.chip.circuit.inputs
-        with atomic_write(arguments.out) as path:
-            path.write_text(write_spice(flatten(run.chip, inputs)), encoding="utf-8")
-    print(f"wrote {arguments.out}")
+    parser = _command(commands, "export", export.run, export.ABOUT, export.EXAMPLE)
+    export.add_arguments(parser)
+    parser = _command(commands, "measured", export.run_measured, export.MEASURED, export.MEASURED_EXAMPLE)
+    export.add_measured_arguments(parser)
 
 
 # -- audit, corners, simulate, fit ---------------------------------------------------------------------
@@ -531,7 +371,7 @@ def _add_demo(commands: Any) -> None:
         "ohmostat demo --out demo",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: all cores)")
     _run_arguments(parser)
 
 
@@ -539,16 +379,19 @@ def _demo(arguments: Any) -> None:
     from .circuits import archive
     from .circuits.design import Design
     from .learning.sweep import Sweep
+    from .learning.sweep_command import sweep_to_files
+    from .learning.training import Trainer
 
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
     design = Design.named("fashion-6k")
     print("1/3  sweep device mismatch, with and without the homeostat")
     sweep = Sweep.over(design, {"mismatch.conductance": (0.0, 0.5, 1.0)}, 2)
-    sweep_to_files(sweep, folder / "sweep.h5", arguments)
+    sweep_to_files(sweep, folder / "sweep.h5", arguments, _bar)
     print("2/3  train one chip")
     chosen = design.replace("mismatch.conductance", 0.5)
-    train_to_file(chosen, folder / "run.h5", 0, arguments.data_dir, arguments.quiet, folder / "run.png")
+    trainer = Trainer.from_design(chosen, _task_data(chosen, arguments.data_dir), 0)
+    train_to_file(trainer, folder / "run.h5", None, arguments.quiet, folder / "run.png")
     print("3/3  export its devices")
     archive.write_run(folder / "chip.h5", archive.read_run(folder / "run.h5"))
     print(f"wrote {folder / 'chip.h5'}")

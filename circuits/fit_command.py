@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..simulator.arguments import check_writable
+
 ABOUT = "fit the programming model to measured conductance curves, with errors"
 EXAMPLE = "ohmostat fit measured.csv --out device.toml --plot fit.png"
 
@@ -29,7 +31,6 @@ def run(arguments: Any) -> None:
 
     Raises :class:`~ohmostat.circuits.measurements.MeasurementError`, which names file and line.
     """
-    from ..simulator.simulate_command import check_writable
     from .files import atomic_write
     from .fit import fit
     from .fit_report import figure, table, to_toml

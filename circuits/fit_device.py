@@ -26,7 +26,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .measurements import Curves, MeasurementError
+from .measurements import Curves
+from .tables import MeasurementError
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

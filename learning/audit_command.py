@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..simulator.arguments import check_writable
+
 if TYPE_CHECKING:
     from ..circuits.design import Design
     from ..circuits.wiring import Wiring
@@ -64,8 +66,6 @@ def run(arguments: Any, read_design: Callable[[Any], Design], bar: Bar) -> None:
     before any work.
     """
     from threadpoolctl import threadpool_limits
-
-    from ..simulator.simulate_command import check_writable
 
     for path in (arguments.out, arguments.plot):
         if path is not None:

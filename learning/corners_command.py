@@ -5,10 +5,11 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..simulator.arguments import numbers
 
 if TYPE_CHECKING:
     from ..circuits.specs import CornerSpec
@@ -28,19 +29,12 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--process", type=lambda text: text.split(","), metavar="LIST", help="default: slow,typical,fast"
     )
-    parser.add_argument("--supply", type=_numbers, metavar="LIST", help="of nominal (default: 0.9,1,1.1)")
+    parser.add_argument("--supply", type=numbers, metavar="LIST", help="of nominal (default: 0.9,1,1.1)")
     parser.add_argument(
-        "--temperature", type=_numbers, metavar="LIST", help="in kelvins (default: 233,300,398)"
+        "--temperature", type=numbers, metavar="LIST", help="in kelvins (default: 233,300,398)"
     )
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table as CSV")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw accuracy over the corners")
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write numbers with commas, such as 0.9,1,1.1") from None
 
 
 def run(
@@ -54,7 +48,7 @@ def run(
     """
     from threadpoolctl import threadpool_limits
 
-    from ..simulator.simulate_command import check_writable
+    from ..simulator.arguments import check_writable
     from . import corners
 
     for path in (arguments.out, arguments.plot):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from .optimizers import make_optimizer
 from .probes import Spent
 from .rules import LearningRule, Update, contracted
 from .trim import DriverTrim
+
+if TYPE_CHECKING:
+    from ..circuits.archive import Run
 
 ALIGNMENT_SAMPLES = 500
 CERTIFIED_EVERY = 10  # batches: one sample of these has its phases' stability certified
@@ -216,6 +220,15 @@ class Trainer:
         weight = spread * generator(seed, "readout").standard_normal((classes, width))
         readout = Readout(weight.astype(chip.dtype), np.zeros(classes, chip.dtype))
         return cls(chip, data, make_rule(design), make_homeostat(design, seed), readout)
+
+    @classmethod
+    def from_run(cls, run: Run, data: Dataset) -> Trainer:
+        """Go on with a chip as it was archived, or measured, and its readout; the history begins anew."""
+        chip, fresh = run.chip, cls.from_design(run.chip.circuit.design, data, run.chip.seed)
+        if run.readout is not None:
+            weight, bias = (part.astype(chip.dtype) for part in run.readout)
+            fresh.readout = Readout(weight, bias)
+        return cls(chip, data, fresh.rule, fresh.homeostat, fresh.readout)
 
     def __post_init__(self) -> None:
         self.design = self.chip.circuit.design

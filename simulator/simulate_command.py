@@ -5,9 +5,10 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
+
+from .arguments import check_writable
 
 
 def add_arguments(parser: Any) -> None:
@@ -46,10 +47,3 @@ def run(arguments: Any) -> None:
         write_waves(arguments.out, deck.title, results)
     if arguments.plot is not None:
         plot_waves(arguments.plot, deck.title, results)
-
-
-def check_writable(path: Path) -> None:
-    """Raise ValueError for a file that could not be written: before the work rather than after it."""
-    folder = path.absolute().parent
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"{path}: cannot be written there; name a file in a folder that can be written to")

@@ -13,7 +13,8 @@ from ohmostat.circuits.design import Design
 from ohmostat.circuits.fit import Fit, fit
 from ohmostat.circuits.fit_device import Estimate
 from ohmostat.circuits.fit_report import table, to_toml
-from ohmostat.circuits.measurements import MeasurementError, read_curves
+from ohmostat.circuits.measurements import read_curves
+from ohmostat.circuits.tables import MeasurementError
 from ohmostat.cli import main
 
 Rows = list[tuple[Any, ...]]
@@ -199,7 +200,7 @@ def test_missing_binary_and_huge_files_are_refused(
     with path.open("wb") as file:
         file.truncate(64 * 2**20 + 1)
     assert main(["fit", str(path)]) == 2
-    assert "fit fewer devices" in capsys.readouterr().err
+    assert "give fewer at a time" in capsys.readouterr().err
 
 
 def test_a_pulse_left_out_is_no_step(tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""Between a chip and a tester: the list of what to program, and the conductances that were measured.
+
+A device's address is its array, the tile of it, row and column within that tile, and plane (``+`` or ``-``).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..simulator.blocks import Array
+from .chip import Chip
+from .files import atomic_write
+from .specs import DeviceSpec, ProgrammingSpec
+from .tables import MeasurementError, read_table
+
+TILE = (128, 128)
+ADDRESS = ("array", "tile", "row", "column", "plane")
+PLANES = "+-"
+
+
+def pulses_to(target: Array, device: DeviceSpec, spec: ProgrammingSpec) -> Array:
+    """Pulses up that take a nominal device from ``g_min`` nearest to ``target`` [S] (whole numbers).
+
+    The law's recurrence (:mod:`.programming`) solved for their number; a target that no number of pulses
+    reaches, at a soft limit, gets those that come within half a pulse of it.
+    """
+    x = np.clip((target - device.g_min) / (device.g_max - device.g_min), 0, 1)
+    stride, bend = spec.pulse * (1 + spec.asymmetry), spec.nonlinearity
+    if not bend:
+        return np.rint(x / stride)
+    rest, keep = 0.5 + 1 / bend, max(1 - stride * bend, 0.0)
+    if keep == 0:
+        return np.rint(x)  # one pulse goes all the way
+    share = np.maximum(1 - x / rest, keep ** math.ceil(math.log(stride / 2) / math.log(keep)))
+    counted: Array = np.rint(np.log(share) / math.log(keep))
+    return counted
+
+
+def write_list(chip: Chip, path: str | Path, tile: tuple[int, int] = TILE) -> int:
+    """Write every device's target [S], and the pulses that take a nominal one there from ``g_min``, tile by
+    tile, row by row; the number of devices.
+    """
+    design, count = chip.circuit.design, 0
+    with atomic_write(path) as part, part.open("w", encoding="ascii", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*ADDRESS, "target_S", "pulses"])
+        for name, array in chip.devices.items():
+            pulses = pulses_to(array.target.astype(np.float64), design.device, design.programming)
+            for where, rows, columns in tiles(array.target.shape[1:], tile):
+                for plane, row, column in np.ndindex(2, len(rows), len(columns)):
+                    place = plane, rows[row], columns[column]
+                    target, sent = str(array.target[place]), int(pulses[place])
+                    writer.writerow([name, where, row, column, PLANES[plane], target, sent])
+                    count += 1
+    return count
+
+
+def tiles(shape: tuple[int, ...], tile: tuple[int, int]) -> Iterator[tuple[str, range, range]]:
+    """Name, rows and columns of every tile of an array (rows, columns): ``r0c0``, ``r0c1``, …"""
+    for i, row in enumerate(range(0, shape[0], tile[0])):
+        for j, column in enumerate(range(0, shape[1], tile[1])):
+            rows = range(row, min(row + tile[0], shape[0]))
+            yield f"r{i}c{j}", rows, range(column, min(column + tile[1], shape[1]))
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How measured conductances differ from those that a chip had, over an array's measured devices:
+    ``count`` of ``devices``, root mean square and largest, as shares of ``g_max - g_min``.
+    """
+
+    array: str
+    count: int
+    devices: int
+    rms: float
+    largest: float
+
+
+def take_measured(chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int] = TILE) -> list[Deviation]:
+    """Put the measured conductances into the chip, by address, and say how they differ from its own.
+
+    The file has the columns of an address and ``conductance_UNIT``; devices that it leaves out stay as they
+    are. The programmer's targets stay: what it believes has not changed. Of a device that is outside its own
+    limits these are moved as far as it takes. Raises MeasurementError for a file that does not fit the chip,
+    which then is unchanged.
+    """
+    scale, rows = read_table(path, ADDRESS)
+    found = {name: np.full(array.actual.shape, np.nan) for name, array in chip.devices.items()}
+    places = {name: {part[0]: part[1:] for part in tiles(v.shape[1:], tile)} for name, v in found.items()}
+    for row in rows:
+        texts = row.texts
+        if texts["array"] not in found:
+            known = ", ".join(found)
+            raise MeasurementError(f"{row.place}: array = {texts['array']!r}; the chip has {known}")
+        if texts["plane"] not in ("+", "-"):
+            raise MeasurementError(f"{row.place}: plane = {texts['plane']!r}; write + or -")
+        values = found[texts["array"]]
+        corners = places[texts["array"]]
+        if texts["tile"] not in corners:
+            fault = f"tile = {texts['tile']!r}; {texts['array']} has {len(corners)} of {tile[0]}x{tile[1]}"
+            raise MeasurementError(f"{row.place}: {fault}, from r0c0; mind --tile")
+        down, across = corners[texts["tile"]]
+        place = (
+            PLANES.index(texts["plane"]),
+            down[row.whole("row", len(down) - 1)],
+            across[row.whole("column", len(across) - 1)],
+        )
+        measured = row.siemens(scale)
+        if not np.isnan(values[place]):
+            raise MeasurementError(f"{row.place}: this device is in the file already; give each once")
+        values[place] = measured
+    if all(np.isnan(values).all() for values in found.values()):
+        raise MeasurementError(f"{Path(path)}: has no rows of data; give one row for each device")
+    return [_taken(chip, name, values) for name, values in found.items()]
+
+
+def _taken(chip: Chip, name: str, values: Array) -> Deviation:
+    array, measured = chip.devices[name], ~np.isnan(values)
+    g_min, g_max = chip.limits
+    off = (values - array.actual)[measured] / (g_max - g_min)
+    array.actual[measured] = values[measured]
+    within = array.deviation[measured]  # limits are deviation times the nominal ones
+    least, most = array.actual[measured] / g_max, array.actual[measured] / max(g_min, 1e-30)
+    moved = np.clip(within, least, most)
+    live = array.step[measured] > 0
+    scale = np.divide(moved, within, out=np.ones_like(moved), where=within > 0)
+    array.step[measured] *= np.where(live, scale, 1)
+    array.deviation[measured] = np.where(live, moved, within)
+    chip.refresh()
+    rms, largest = (float(np.sqrt(np.mean(off**2))), float(np.abs(off).max())) if off.size else (0.0, 0.0)
+    return Deviation(name, int(measured.sum()), measured.size, rms, largest)
