@@ -21,6 +21,7 @@ EPILOG = """examples:
   ohmostat settle fashion-6k                     settling time, energy and stability of a chip
   ohmostat train fashion-6k --set mismatch.conductance=0.5 --out run.h5
   ohmostat audit run.h5 --plot audit.png         what its gradient's error is made of
+  ohmostat corners run.h5 --set corner.device_tempco=-1m/K    a trained chip elsewhere than where it learned
   ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5
   ohmostat export run.h5 --out chip.h5           every physical device, to program or to check
   ohmostat simulate amplifier.cir --plot waves.png --against ngspice
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_export(commands)
     _add_audit(commands)
+    _add_corners(commands)
     _add_simulate(commands)
     _add_fit(commands)
     _add_demo(commands)
@@ -92,16 +94,23 @@ def _run_arguments(parser: Any) -> None:
 
 def _design(arguments: Any) -> Design:
     from .circuits.design import load_design
-    from .circuits.specs import DesignError
 
     design = load_design(arguments.design)
-    changes = {}
+    changes = _changes(arguments)
+    return design.replace(changes) if changes else design
+
+
+def _changes(arguments: Any) -> dict[str, object]:
+    """What ``--set`` asks for, by key."""
+    from .circuits.specs import DesignError
+
+    changes: dict[str, object] = {}
     for change in arguments.changes:
         key, equals, value = change.partition("=")
         if not equals:
             raise DesignError(f"--set {change!r}: write KEY=VALUE, such as mismatch.conductance=0.5")
         changes[key.strip()] = _checked(key.strip(), _literal(value.strip()))
-    return design.replace(changes) if changes else design
+    return changes
 
 
 def _checked(key: str, value: object) -> object:
@@ -195,7 +204,7 @@ def _settle(arguments: Any) -> None:
         chip = Circuit(design).fabricate(seed=seed)
         initialise_from(chip)
     design = chip.circuit.design
-    x = load(design.task.data, arguments.data_dir).test_x[: arguments.samples] * design.neuron.high
+    x = load(design.task.data, arguments.data_dir).test_x[: arguments.samples] * chip.neuron.high
     with threadpool_limits(1, user_api="blas"):
         ode = chip.relax(x, method="transient")
         fast = chip.relax(x)
@@ -313,7 +322,7 @@ def _add_export(commands: Any) -> None:
     export.add_measured_arguments(parser)
 
 
-# -- audit, simulate, fit -------------------------------------------------------------------------------
+# -- audit, corners, simulate, fit ---------------------------------------------------------------------
 
 
 def _add_audit(commands: Any) -> None:
@@ -322,6 +331,16 @@ def _add_audit(commands: Any) -> None:
     parser = _command(commands, "audit", lambda a: audit.run(a, _design, _bar), audit.ABOUT, audit.EXAMPLE)
     _design_arguments(parser, "a TOML file, a shipped design, or the RUN.h5 of a trained chip")
     audit.add_arguments(parser)
+
+
+def _add_corners(commands: Any) -> None:
+    from .learning import corners_command as corners
+
+    parser = _command(
+        commands, "corners", lambda a: corners.run(a, _changes, _bar), corners.ABOUT, corners.EXAMPLE
+    )
+    corners.add_arguments(parser)
+    _run_arguments(parser)
 
 
 def _add_simulate(commands: Any) -> None:

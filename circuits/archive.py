@@ -219,6 +219,8 @@ def _tree(run: Run) -> _Tree:
         "design": chip.circuit.design.to_toml(), "chip_seed": chip.seed,
         "mismatch": json.dumps(asdict(chip.mismatch)),
     }  # fmt: skip
+    if chip.since_write:
+        attributes["since_write"] = chip.since_write
     attributes |= {name: getattr(chip.programmer, name) for name in COUNTED}
     tree = {"": _Entry(_scalars(attributes)), "run": _Entry(_scalars(run.attributes))}
     for array in chip.circuit.arrays:
@@ -362,6 +364,11 @@ def _load(group: h5py.Group) -> Run:
     _check_schema(group)
     root = _attributes(group)
     circuit, mismatch, seed = _identity(root)
+    age = root.get("since_write", 0.0)
+    if not isinstance(age, float) or not 0 <= age < np.inf:
+        raise ArchiveError(
+            f"its since_write is {age!r:.60}; it must be a finite time of 0 s or more; {_ANEW}"
+        )
     tree, forms = {"": _Entry(root)}, _forms(circuit)
     for path, item in _objects(group, "", set()):
         entry = tree[path] = _Entry(_attributes(item))
@@ -379,6 +386,7 @@ def _load(group: h5py.Group) -> Run:
     attributes = {} if "run" not in tree else tree["run"].attributes
     scalars = {k: v for k, v in attributes.items() if not isinstance(v, list)}
     chip = _chip(data, circuit, mismatch, seed)
+    chip.since_write = age
     for name in COUNTED:
         setattr(chip.programmer, name, _count(root.get(name, 0), name))  # earlier files have none
     return Run(chip, readout, history, scalars)

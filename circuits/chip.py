@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,16 +16,20 @@ from .circuit import BIAS, INPUT, Bank, Circuit, CrossbarArray
 from .equilibrium import Equilibrium, Nudge, certified, continued, settle
 from .periphery import Periphery
 from .programming import Programmer
-from .specs import DeviceSpec, MismatchSpec
+from .specs import CornerSpec, DeviceSpec, MismatchSpec
+
+if TYPE_CHECKING:
+    from .fluctuation import Fluctuation
 
 
 @dataclass
 class DeviceArray:
     """The devices of one crossbar array; every field has shape (2, rows, columns), g+ first.
 
-    ``actual`` [S] is what conducts; ``target`` [S] is what the programmer believes it wrote. A write of
-    ``d`` moves the actual conductance by ``step * d`` (``step`` = ``deviation`` times the device's
-    programming gain), within ``deviation * [g_min, g_max]``. A device without a step is stuck where it is.
+    ``actual`` [S] is what conducts, at the nominal corner; ``target`` [S] is what the programmer believes it
+    wrote. A write of ``d`` moves the actual conductance by ``step * d`` (``step`` = ``deviation`` times the
+    device's programming gain), within ``deviation * [g_min, g_max]``. A device without a step is stuck where
+    it is.
     """
 
     target: Array
@@ -74,7 +79,9 @@ class Chip:
 
     Attributes: ``devices`` (by array name), ``drivers`` (gain of each driven bank's port drivers, by
     bank name), ``periphery`` (what nudges and reads it), ``programmer`` (what writes it), ``blocks`` (the
-    crossbar engine's view, kept up to date), ``seed``, ``mismatch``.
+    crossbar engine's view, kept up to date), ``seed``, ``mismatch``; ``neuron`` (the design's, at its
+    corner), ``conduction`` (what every device conducts at the corner, over its ``actual``), ``since_write``
+    [s] (how long it has aged).
     """
 
     def __init__(
@@ -88,9 +95,13 @@ class Chip:
         periphery: Periphery | None = None,
     ) -> None:
         self.circuit, self.mismatch, self.seed = circuit, mismatch, seed
-        self.devices, self.drivers = devices, drivers
+        self.devices, self.drivers, self.since_write = devices, drivers, 0.0
+        self.fluctuation: Fluctuation | None = None
+        self.factors: dict[str, Array] | None = None  # by which conductances fluctuate at present
         self.dtype = np.dtype(circuit.design.learning.dtype)
-        spec = circuit.design.neuron
+        corner = circuit.design.corner
+        spec = self.neuron = corner.operated(circuit.design.neuron)
+        self.conduction = corner.conduction(transistors=mismatch.device_overdrive > 0)
         couplings = [(b.post, b.pre) for b in circuit.banks if b.pre >= 0]
         self.blocks = BlockCircuit(
             circuit.sizes, couplings, self.dtype, spec.law, spec.low, spec.high, spec.knee,
@@ -130,7 +141,7 @@ class Chip:
 
     def _draw_neurons(self) -> None:
         """Amplifiers and capacitors, addressed by layer: the order in the state is the solver's affair."""
-        spec, mismatch, seed = self.circuit.design.neuron, self.mismatch, self.seed
+        spec, mismatch, seed = self.neuron, self.mismatch, self.seed
         for k, n in enumerate(self.circuit.sizes):
             gains = draws.relative(seed, f"amplifier{k}/gain", (n,), mismatch.amplifier_gain_sd)
             offsets = draws.standard_normals(seed, f"amplifier{k}/offset", (n,))
@@ -140,6 +151,18 @@ class Chip:
             self.blocks.offset[where] = spec.offset + mismatch.amplifier_offset_sd * offsets
             self.blocks.capacitance[where] = spec.capacitance * capacitors
 
+    def at(self, corner: CornerSpec) -> Chip:
+        """A copy of the chip operated at ``corner``; see :func:`.conditions.at`."""
+        from .conditions import at
+
+        return at(self, corner)
+
+    def age(self, seconds: float) -> None:
+        """Let ``seconds`` [s] pass without a write: conductances drift; see :func:`.conditions.age`."""
+        from .conditions import age
+
+        age(self, seconds)
+
     # -- conductances ---------------------------------------------------------------------------
 
     @property
@@ -148,9 +171,22 @@ class Chip:
         spec = self.circuit.design.device
         return spec.g_min, spec.g_max
 
+    def conducting(self, array: str) -> Array:
+        """What the devices of an array conduct at present [S] (2, rows, columns), at the corner and with
+        their noise; do not write to it.
+        """
+        actual = self.devices[array].actual
+        actual = actual if self.conduction == 1 else actual * self.dtype.type(self.conduction)
+        return actual if self.factors is None else actual * self.factors[array]
+
     def weight(self, array: str) -> Array:
-        """Actual differential conductance of an array [S] (rows, columns); do not write to it."""
-        return self._weights[array]
+        """Differential conductance of an array at present [S] (rows, columns); do not write to it."""
+        if self.factors is not None:
+            plus, minus = self.conducting(array)
+            difference: Array = plus - minus
+            return difference
+        weight = self._weights[array]
+        return weight if self.conduction == 1 else weight * self.dtype.type(self.conduction)
 
     def write(self, weights: Mapping[str, Array]) -> None:
         """Write arrays from scratch to differential targets [S]: one device carries the weight, the
@@ -201,6 +237,7 @@ class Chip:
             if not _finite(array):
                 raise ValueError(f"{name} is given NaN or infinity; every conductance must be finite [S]")
             checked[name] = array
+        self.since_write = 0.0  # what is written drifts anew
         return checked
 
     def refresh(self) -> None:
@@ -217,7 +254,7 @@ class Chip:
         self._refresh_loads()
 
     def _refresh_blocks(self, array: str) -> None:
-        weight = self._weights[array]
+        weight = self.weight(array)
         for bank in self._banks[array]:
             if bank.pre == INPUT:
                 self.input_weight = weight
@@ -233,7 +270,7 @@ class Chip:
                     block *= self.drivers[bank.name]
 
     def _refresh_loads(self) -> None:
-        kappa, leak = self.circuit.kappa, self.circuit.design.neuron.leak
+        kappa, leak = self.circuit.kappa, self.neuron.leak
         self.blocks.load[:] = leak
         if kappa:
             for bank in self.circuit.banks:
@@ -241,7 +278,7 @@ class Chip:
 
     def fan_in_load(self, bank: Bank) -> Array:
         """Total conductance ``Σ_j (g+ + g-)`` [S] (n_post,) of the devices that feed each node."""
-        total: Array = self.devices[bank.array].actual.sum(axis=(0, 1 if bank.transposed else 2))
+        total: Array = self.conducting(bank.array).sum(axis=(0, 1 if bank.transposed else 2))
         return total
 
     # -- settling -------------------------------------------------------------------------------
@@ -249,7 +286,7 @@ class Chip:
     @property
     def bias_voltage(self) -> float:
         """Voltage [V] of the constant port that drives the bias devices: the upper rail."""
-        return self.circuit.design.neuron.high
+        return self.neuron.high
 
     def injected(self, inputs: ArrayLike) -> Array:
         """Current [A] (batch, N) that inputs (batch, n_in) [V] and biases push into the nodes."""
@@ -342,13 +379,13 @@ class Chip:
         A device between driver and column dissipates ``g (±a s_j - κ v_i)²``; summed over a pair,
         ``(g+ + g-)(a² s² + κ² v²) - 2 κ (g+ - g-) a s v``. Amplifiers' own consumption is not included.
         """
-        kappa, leak, blocks = self.circuit.kappa, self.circuit.design.neuron.leak, self.blocks
+        kappa, leak, blocks = self.circuit.kappa, self.neuron.leak, self.blocks
         self._checked_inputs(inputs)
         x = np.atleast_2d(np.asarray(inputs, np.float64))
         fixed = np.zeros(len(x))
         per_port = np.zeros(blocks.size)
         for bank in self.circuit.banks:
-            fan_out = self.devices[bank.array].actual.sum(axis=(0, 2 if bank.transposed else 1))
+            fan_out = self.conducting(bank.array).sum(axis=(0, 2 if bank.transposed else 1))
             if bank.pre == INPUT:
                 fixed += x**2 @ fan_out
             elif bank.pre == BIAS:

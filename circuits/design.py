@@ -23,12 +23,15 @@ from .specs import (
     SECTIONS,
     ChipSpec,
     ConvertersSpec,
+    CornerSpec,
     DesignError,
     DeviceSpec,
+    DriftSpec,
     HomeostatSpec,
     LearningSpec,
     MismatchSpec,
     NeuronSpec,
+    NoiseSpec,
     ProgrammingSpec,
     TaskSpec,
     check_fields,
@@ -64,6 +67,9 @@ class Design:
     programming: ProgrammingSpec = field(default=ProgrammingSpec())
     converters: ConvertersSpec = field(default=ConvertersSpec())
     mismatch: MismatchSpec = field(default=MismatchSpec())
+    corner: CornerSpec = field(default=CornerSpec())
+    drift: DriftSpec = field(default=DriftSpec())
+    noise: NoiseSpec = field(default=NoiseSpec())
     learning: LearningSpec = field(default=LearningSpec())
     homeostat: HomeostatSpec = field(default=HomeostatSpec())
     task: TaskSpec = field(default=TaskSpec())

@@ -80,7 +80,7 @@ def initial_guess(chip: Chip, state: Equilibrium, sample: int = 0) -> dict[str, 
 
 
 def _neurons(net: Netlist, chip: Chip, layer: int) -> None:
-    blocks, spec, where = chip.blocks, chip.circuit.design.neuron, chip.blocks.slices[layer]
+    blocks, spec, where = chip.blocks, chip.neuron, chip.blocks.slices[layer]
     for i in range(chip.circuit.sizes[layer]):
         k, v = where.start + i, node(layer, i)
         net.resistor(f"Rleak{layer}_{i}", v, "0", conductance=spec.leak)
@@ -93,7 +93,7 @@ def _neurons(net: Netlist, chip: Chip, layer: int) -> None:
 
 def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
     """One read direction of an array: its drivers, then its devices."""
-    actual = chip.devices[bank.array].actual.astype(np.float64)
+    actual = chip.conducting(bank.array).astype(np.float64)
     if bank.transposed:
         actual = actual.transpose(0, 2, 1)
     tag = bank.name.replace(".", "_")

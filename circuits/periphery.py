@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class Periphery:
     """Errors of the nudge sources, ``nudge_gain`` [A/A] and ``nudge_offset`` [A] (n_out,), and of the sense
-    amplifiers, ``sense_gain`` [V/V] and ``sense_offset`` [V] (N,) in state order, ``noise`` [V] rms.
+    amplifiers, ``sense_gain`` [V/V] and ``sense_offset`` [V] (N,) in state order, ``noise`` [V] rms, of all
+    readings or of each sample's ports (batch, N).
 
     A scalar stands for equal ones; by default all are ideal. Noise is addressed: the reading of a state at
     training step ``step`` on chip ``seed`` is the same number whatever else was read.
@@ -41,7 +42,7 @@ class Periphery:
     nudge_offset: Array | float = 0.0
     sense_gain: Array | float = 1.0
     sense_offset: Array | float = 0.0
-    noise: float = 0.0
+    noise: Array | float = 0.0
     seed: int = 0
     step: int = 0
     readings: Converter | None = None
@@ -66,15 +67,18 @@ class Periphery:
             nudges=converter(-spec.nudge_range, spec.nudge_range, spec.nudge_bits),
         )  # fmt: skip
 
-    def at(self, step: int) -> Periphery:
-        """The same, its readings having the noise of training step ``step``."""
-        return replace(self, step=step) if self.noise else self
+    def at(self, step: int, thermal: Array | float = 0.0) -> Periphery:
+        """The same, its readings having the noise of training step ``step``; ``thermal`` [V] rms (batch, N)
+        is that of the ports themselves, which adds in quadrature.
+        """
+        noise = np.hypot(self.noise, thermal) if np.any(thermal) else self.noise
+        return replace(self, step=step, noise=noise) if np.any(noise) else self
 
     @cached_property
     def reads_truly(self) -> bool:
         """Whether readings are the voltages themselves."""
-        erring = np.any(self.sense_gain != 1) or np.any(self.sense_offset) or self.noise or self.readings
-        return not erring
+        erring = np.any(self.sense_gain != 1) or np.any(self.sense_offset) or np.any(self.noise)
+        return not (erring or self.readings)
 
     @cached_property
     def delivers_truly(self) -> bool:
@@ -95,8 +99,8 @@ class Periphery:
         if self.reads_truly:
             return volts
         read: Array = volts * self.sense_gain + self.sense_offset
-        if self.noise:
-            read += self.noise * self._normals(volts, first, quantity)
+        if np.any(self.noise):
+            read += np.resize(self.noise, volts.shape) * self._normals(volts, first, quantity)
         if self.readings and quantity == "port":
             read = self.readings(read)
         return read.astype(volts.dtype, copy=False)
@@ -114,7 +118,7 @@ class Periphery:
             codes: Array = self.read(states, first).reshape(shifts.shape) - self.read(rest)
             return codes.astype(shifts.dtype, copy=False)
         read: Array = shifts * self.sense_gain
-        if self.noise:
+        if np.any(self.noise):
             noise = self._normals(shifts.reshape(-1, shifts.shape[2]), first, "port").reshape(shifts.shape)
             read += self.noise * (noise - self._normals(shifts[0].real, 0, "port"))
         return read.astype(shifts.dtype, copy=False)

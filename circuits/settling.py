@@ -17,7 +17,7 @@ def settling_report(chip: Chip, ode: Equilibrium, fast: Equilibrium) -> str:
     assert fast.residual is not None and fast.stable is not None
     lines = (
         f"{chip.circuit.design.name}, chip {chip.seed}, {len(both)} samples, "
-        f"time constant {chip.circuit.design.neuron.tau:.3g} s",
+        f"time constant {chip.neuron.tau:.3g} s",
         f"settled          {ode.settled.mean():.1%} by the ODE, {fast.settled.mean():.1%} by relaxation",
         f"stable           {fast.stable.mean():.1%}",
         f"settling time    {_spread(ode.time[ode.settled])} s",

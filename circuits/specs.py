@@ -121,6 +121,10 @@ _VOLTAGE = Range(-100.0, 100.0)
 _CURRENT = Range(0.0, 1.0)
 _SIGMA = Range(0.0, 3.0)
 _SHARE = Range(0.0, 1.0)
+_TEMPCO = Range(-4e-3, 4e-3)  # so that no conductance vanishes between 200 and 500 K
+
+ROOM = 300.0
+"""Temperature [K] to which a design's values refer."""
 
 
 # A table: default, unit, range, and what it is for.
@@ -296,6 +300,82 @@ class MismatchSpec(Spec):
 
 
 @dataclass(frozen=True)
+class CornerSpec(Spec):
+    """Where the chip is operated: process, supply and temperature (docs/physics.md)."""
+
+    process: str = _choice("of the transistors' gain factor", "typical", "slow", "fast")
+    process_spread: float = _number(0.1, "", Range(0.0, 0.9),
+        "what a slow process takes from that factor, and a fast one adds, relative: an assumption")
+    voltage: float = _number(1.0, "", Range(0.5, 1.5),
+        "supply, relative to nominal: moves both rails about ground")
+    temperature: float = _number(ROOM, "K", Range(200.0, 500.0), "of the whole chip")
+    device_tempco: float = _number(0.0, "/K", _TEMPCO,
+        "relative change of a device's conductance, from 300 K on")
+    leak_tempco: float = _number(0.0, "/K", _TEMPCO, "the same of the leaks")
+    inversion: str = _choice("of the amplifiers' transistors; weak: gain goes as 300 K / temperature",
+        "strong", "weak")
+
+    @property
+    def gain_factor(self) -> float:
+        """Of the process, on every transistor."""
+        return 1 + {"typical": 0, "slow": -1, "fast": 1}[self.process] * self.process_spread
+
+    def operated(self, neuron: NeuronSpec) -> NeuronSpec:
+        """A nominal neuron as it is here."""
+        heat = ROOM / self.temperature if self.inversion == "weak" else 1.0
+        return dataclasses.replace(
+            neuron, low=neuron.low * self.voltage, high=neuron.high * self.voltage,
+            gain=neuron.gain * self.gain_factor * heat,
+            leak=neuron.leak * (1 + self.leak_tempco * (self.temperature - ROOM)),
+        )
+
+    def conduction(self, transistors: bool) -> float:
+        """What every device conducts here, over what it conducts nominally."""
+        heat = 1 + self.device_tempco * (self.temperature - ROOM)
+        return heat * self.gain_factor if transistors else heat
+
+
+@dataclass(frozen=True)
+class DriftSpec(Spec):
+    """What time does to conductances: ``g(t) = g0 (t / reference)^-exponent``."""
+
+    exponent: float = _number(0.0, "", Range(-0.5, 0.5), "mean over devices")
+    exponent_spread: float = _number(0.0, "", Range(0.0, 0.5), "sd over devices")
+    reference: float = _number(1.0, "s", positive(1e9),
+        "time after a write at which a device has the conductance that was written")
+
+
+@dataclass(frozen=True)
+class NoiseSpec(Spec):
+    """Noise of devices, from one training step to the next, and of readings (docs/physics.md)."""
+
+    flicker: float = _number(0.0, "", _SHARE,
+        "A of a device's spectrum A g^2 / f, over its conductance's square")
+    f_low: float = _number(1.0, "Hz", positive(1e12), "flicker: from here on, slower is drift")
+    f_high: float = _number(1e6, "Hz", positive(1e12), "flicker: to here; faster averages out")
+    telegraph_share: float = _number(0.0, "", _SHARE, "share of devices with a trap")
+    telegraph_amplitude: float = _number(0.1, "", Range(0.0, 2.0),
+        "relative step of conductance between full and empty")
+    telegraph_rate: float = _number(0.01, "", _SHARE, "probability to switch from one step to the next")
+    bandwidth: float = _number(0.0, "Hz", Range(0.0, 1e12), "of a reading, for thermal noise; 0: none")
+
+    def _check_together(self) -> None:
+        if self.f_high <= self.f_low:
+            low = f"noise.f_low = {KEYS['noise.f_low'].display(self.f_low)}"
+            refuse("noise.f_high", self.f_high, f"must be above {low}; part the two", "noise.f_low")
+
+    @property
+    def flicker_sd(self) -> float:
+        """Relative rms of a conductance, ``√(∫ A/f df) = √(A ln(f_high / f_low))``."""
+        return math.sqrt(self.flicker * math.log(self.f_high / self.f_low))
+
+    @property
+    def traps(self) -> bool:
+        """Whether any device has a trap that shows."""
+        return self.telegraph_share > 0 and self.telegraph_amplitude > 0
+
+
+@dataclass(frozen=True)
 class LearningSpec(Spec):
     """The rule, its nudge, and the optimiser that programs the devices."""
 
@@ -383,8 +463,8 @@ class TaskSpec(Spec):
 SECTIONS: dict[str, type[Spec]] = {
     spec.section(): spec
     for spec in (
-        ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, ConvertersSpec, MismatchSpec, LearningSpec,
-        HomeostatSpec, TaskSpec,
+        ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, ConvertersSpec, MismatchSpec, CornerSpec,
+        DriftSpec, NoiseSpec, LearningSpec, HomeostatSpec, TaskSpec,
     )
 }  # fmt: skip
 

@@ -21,11 +21,11 @@ from typing import Any, NoReturn
 #: Units that a design may use, with their names.
 UNITS = {
     "V": "volts", "S": "siemens", "F": "farads", "A": "amperes", "deg": "degrees", "m": "metres",
-    "Vm": "volt metres", "s": "seconds", "J": "joules",
+    "Vm": "volt metres", "K": "kelvins", "/K": "per kelvin", "s": "seconds", "Hz": "hertz", "J": "joules",
 }  # fmt: skip
 # Named only to explain what was written in place of the right one.
 _OTHER_UNITS = {
-    "H": "henries", "Hz": "hertz", "W": "watts", "C": "coulombs",
+    "H": "henries", "W": "watts", "C": "coulombs",
     "Ω": "ohms", "Ohm": "ohms", "ohm": "ohms", "ohms": "ohms", "rad": "radians", "%": "per cent",
 }  # fmt: skip
 _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
@@ -53,11 +53,13 @@ def parse_quantity(text: str, unit: str) -> float:
         raise UnitError(f"is not a number with a unit; {needed}")
     import quantiphy  # deferred: only reading text needs it
 
+    kelvin = next((end for end in ("/K", "K") if form["unit"].endswith(end)), "")  # quantiphy's K is kilo
+    plain = text.strip().removesuffix(kelvin) + "V" if kelvin else text.strip()
     try:
-        quantity = quantiphy.Quantity(text.strip())
+        quantity = quantiphy.Quantity(plain)
     except quantiphy.QuantiPhyError:
         raise UnitError(f"is not a number with a unit; {needed}") from None
-    found = "deg" if quantity.units == "°" else quantity.units
+    found = {"°": "deg", "V": kelvin or "V"}.get(quantity.units, quantity.units)
     if not found:
         raise UnitError(f"has no unit; {needed}")
     if found != unit:
@@ -102,6 +104,9 @@ def _example(unit: str) -> str:
         "deg": "90deg",
         "m": "1um",
         "Vm": "3.5nVm",
+        "K": "300K",
+        "/K": "2m/K",
+        "Hz": "1kHz",
         "s": "100ns",
         "J": "1pJ",
     }

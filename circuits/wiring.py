@@ -67,11 +67,16 @@ class Wiring:
                 "is not modelled"
             )
         devices = {
-            name: replace(a, actual=np.stack([self.effective(plane) for plane in a.actual]))
+            name: replace(
+                a, actual=np.stack([self.effective(g) for g in chip.conducting(name)]) / chip.conduction
+            )
             for name, a in chip.devices.items()
         }
         parts = {name: getattr(chip.blocks, name) for name in ("gain", "offset", "capacitance")}
         return Chip(chip.circuit, chip.mismatch, chip.seed, devices, parts, chip.drivers, chip.periphery)
+
+    def _planes(self, g: Array) -> Array:
+        return np.stack([self.effective(plane) for plane in g])
 
     def _across(self, g: Array) -> tuple[Array, Array]:
         """Voltages across the cells of one tile (nodes, ports): (nodes, ports, ports) for a volt on each port

@@ -146,7 +146,7 @@ def reach(chip: Chip, array: str) -> tuple[Array, Array]:
         np.clip(actual + step * (g - target), a.deviation * g_min, a.deviation * g_max)
         for g in (g_min, g_max)
     )
-    return low[0] - high[1], high[0] - low[1]
+    return chip.conduction * (low[0] - high[1]), chip.conduction * (high[0] - low[1])
 
 
 def alignment(measured: Gradients, true: Gradients) -> dict[str, float]:

@@ -76,7 +76,7 @@ class Subject:
     ) -> Subject:
         """``chip`` on ``inputs`` (batch, n_in) [V]; ``cost`` in float64."""
         chip, inputs = in_double(chip), inputs.astype(np.float64)
-        devices = {name: array.actual for name, array in chip.devices.items()}
+        devices = {name: chip.conducting(name) for name in chip.devices}
         chip = chip if wiring is None else wiring.chip(chip)
         loose = chip.relax(inputs, certify=0)
         tight = chip.relax(inputs, start=loose, tolerance=TIGHT)
@@ -336,10 +336,12 @@ def _loss(subject: Subject, valid: Array, array: str, device: tuple[int, ...], b
     conductance = subject.devices[array][plane].copy()
     conductance[row, column] += by
     if subject.wiring is None:
-        chip.devices[array].actual[plane] = conductance
+        chip.devices[array].actual[plane] = conductance / chip.conduction
     else:
         tile = tile_of(row, column)
-        chip.devices[array].actual[plane][tile] = subject.wiring.effective(conductance[tile])
+        chip.devices[array].actual[plane][tile] = (
+            subject.wiring.effective(conductance[tile]) / chip.conduction
+        )
     chip.refresh()
     state = chip.relax(subject.inputs, start=subject.tight, tolerance=TIGHT, certify=0)
     chip.devices[array].actual[...] = kept

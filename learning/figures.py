@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .audit import Audit
+    from .corners import CornerResult
     from .training import Epoch
 
 # Okabe and Ito's colour-blind safe colours; marker and dash tell the arms apart without colour.
@@ -232,4 +233,28 @@ def audit_figure(audit: Audit, path: Path, title: str = "") -> None:
     axes.set_xlabel("signed share of the gradient's error")
     axes.set_title(title, fontsize=8)
     figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def corners_figure(found: Sequence[CornerResult], path: Path, title: str) -> None:
+    """Accuracy against temperature, a panel for every process, a line for every supply."""
+    from matplotlib.figure import Figure
+
+    processes = list(dict.fromkeys(one.corner.process for one in found))
+    supplies = sorted({one.corner.voltage for one in found})
+    figure = Figure(figsize=(3.2 * len(processes) + 0.6, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(processes), sharey=True, squeeze=False)[0]
+    for axes, process in zip(panels, processes, strict=True):
+        for k, supply in enumerate(supplies):
+            line = [one for one in found if (one.corner.process, one.corner.voltage) == (process, supply)]
+            line.sort(key=lambda one: one.corner.temperature)
+            x, y = [one.corner.temperature for one in line], [one.accuracy for one in line]
+            style = {"color": ("#0072B2", "#000000", "#D55E00")[k % 3], "marker": "sovD^"[k % 5]}
+            axes.plot(x, y, ("-", "--", "-.", ":")[k % 4], markersize=4, label=f"{supply:g}", **style)
+        axes.set_title(process, fontsize=9)
+        axes.set_xlabel("temperature [K]")
+        axes.grid(alpha=0.3, linewidth=0.5)
+    panels[0].set_ylabel("test accuracy")
+    panels[-1].legend(title="supply, of nominal", fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=150)

@@ -124,6 +124,8 @@ class Homeostat:
         device (gain 0) is left alone. The gains are the chip's calibration on first use, taken as exact.
         Where writes are verified a command already is what the conductances move by.
         """
+        if chip.conduction != 1:  # conductances are held, and step gains calibrated, as at the nominal corner
+            change = change / chip.dtype.type(chip.conduction)
         if chip.programmer.verifies:
             return change
         devices = chip.devices[array]

@@ -176,11 +176,13 @@ class Prober:
         """
         devices = chip.devices[array]
         readings = 4 * devices.step.shape[2]
-        reading = READING * chip.circuit.design.neuron.tau
+        reading = READING * chip.neuron.tau
         self.spent.measurements += readings
         self.spent.writes += devices.step.size
         self.spent.time += readings * reading
-        self.spent.energy += 2 * self.amplitude**2 * float(devices.actual.sum(dtype=np.float64)) * reading
+        self.spent.energy += (
+            2 * self.amplitude**2 * float(chip.conducting(array).sum(dtype=np.float64)) * reading
+        )
 
     def state(self) -> dict[str, Array]:
         """What it has counted, gathered and learned so far, for a checkpoint."""
@@ -197,10 +199,10 @@ class Prober:
     def _account(self, chip: Chip, probes: Array, held: float | None) -> None:
         """A probe heats every device that it drives by ``g ξ²``: the columns are held."""
         design, count = chip.circuit.design, len(probes)
-        reading = READING * design.neuron.tau
+        reading = READING * chip.neuron.tau
         driven = np.zeros(chip.blocks.size)
         for bank in _synapses(chip):
-            fan_out = chip.devices[bank.array].actual.sum(axis=(0, 2 if bank.transposed else 1))
+            fan_out = chip.conducting(bank.array).sum(axis=(0, 2 if bank.transposed else 1))
             gains = chip.drivers[bank.name] ** 2 if self.inputs and bank.driven else 1.0
             driven[chip.blocks.slices[bank.pre]] += fan_out * gains
         heat = float(np.sum(probes**2, axis=0, dtype=np.float64) @ driven)
@@ -208,7 +210,7 @@ class Prober:
         self.spent.time += count * reading
         self.spent.energy += heat * reading + count * (held or 0.0) * reading
         if held is None:
-            self.spent.time += design.neuron.tau * math.log(1 / design.learning.tolerance)
+            self.spent.time += chip.neuron.tau * math.log(1 / design.learning.tolerance)
 
 
 def branch(state: Mapping[str, Array], name: str) -> dict[str, Array]:

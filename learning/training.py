@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..circuits.circuit import BIAS, INPUT, Circuit
 from ..circuits.converters import Converter
 from ..circuits.design import Design
 from ..circuits.equilibrium import Equilibrium
+from ..circuits.fluctuation import fluctuating, observed
 from ..circuits.mismatch import derived_seed, generator
 from ..simulator.blocks import Array
 from . import asymmetry
@@ -245,7 +246,7 @@ class Trainer:
 
     def inputs(self, images: Array) -> Array:
         """Input voltages [V] of images in [0, 1]: 1 is the upper rail."""
-        high, bits = self.design.neuron.high, self.design.converters.input_bits
+        high, bits = self.chip.neuron.high, self.design.converters.input_bits
         volts: Array = np.multiply(images, high, dtype=self.chip.dtype)
         return Converter(0.0, high, bits)(volts) if bits and high else volts
 
@@ -259,12 +260,19 @@ class Trainer:
         return SquaredError(targets, neuron.swing)
 
     def step(self, images: Array, labels: Array, tally: Tally | None = None) -> None:
-        """Learn from one batch: settle, nudge, contract, correct, program."""
+        """Learn from one batch: settle, nudge, contract, correct, program. All phases see the same noise."""
+        with fluctuating(self.chip, self.steps):
+            changes = self._changes(images, labels, tally)
+        self.chip.program(changes)
+        self.steps += 1
+
+    def _changes(self, images: Array, labels: Array, tally: Tally | None) -> dict[str, Array]:
+        """What one batch makes of every array [S], after the readout has learned from it."""
         chip, x, cost = self.chip, self.inputs(images), self.cost(labels)
         self.optimizer.rate = self.rate()
         certify = int(self.steps % CERTIFIED_EVERY == 0)
         free = self.rule.relax(chip, x, certify)
-        free = replace(free, periphery=chip.periphery.at(self.steps))
+        free = observed(chip, free, self.steps)
         update = self.rule.update(chip, x, free, cost, certify)
         if tally is not None:
             tally.add(free, update, cost.value(free.outputs, np.arange(len(x))))
@@ -276,8 +284,7 @@ class Trainer:
             changes[name] = changes[name] + change if name in changes else change
         if isinstance(cost, CrossEntropy):
             self._train_readout(cost, free, update.valid)
-        chip.program(changes)
-        self.steps += 1
+        return changes
 
     @property
     def steps_per_epoch(self) -> int:
@@ -385,7 +392,14 @@ class Trainer:
         return costs(self.chip, x, cost, getattr(self.rule, "estimator", None), pulses, reads)
 
     def evaluate(self) -> tuple[float, float]:
-        """Test accuracy, and the share of test samples that did not settle (they are judged as they are)."""
+        """Test accuracy, and the share of test samples that did not settle (they are judged as they are).
+
+        Devices have the noise of the present step.
+        """
+        with fluctuating(self.chip, self.steps):
+            return self._evaluate()
+
+    def _evaluate(self) -> tuple[float, float]:
         right = unsettled = 0
         for first in range(0, len(self.data.test_y), EVALUATION_BATCH):
             labels = self.data.test_y[first : first + EVALUATION_BATCH]
@@ -407,7 +421,7 @@ class Trainer:
         the response itself by layer; that of what the rule measures; and the symmetry of J̃ at the first.
         """
         x = self.inputs(self.data.test_x[:ALIGNMENT_SAMPLES])
-        free = self.rule.relax(self.chip, x, 0)
+        free = observed(self.chip, self.rule.relax(self.chip, x, 0), 0)
         cost = self.cost(self.data.test_y[:ALIGNMENT_SAMPLES])
         ep, adjoint = exact_response(free, cost), adjoint_response(free, cost)
         true = contracted(self.chip, x, free, adjoint).gradients

@@ -54,6 +54,8 @@ def designs(draw: st.DrawFn) -> Design:
         new["neuron.low"], new["neuron.high"] = -100.0, 100.0
     if new["device.g_max"] <= new["device.g_min"]:
         new["device.g_min"] = 0.0
+    if new["noise.f_high"] <= new["noise.f_low"]:
+        new["noise.f_low"], new["noise.f_high"] = 1.0, 2.0
     if new["learning.tolerance"] < 1e-6:
         new["learning.dtype"] = "float64"
     new["learning.nudges"] += new["learning.nudges"] % 2

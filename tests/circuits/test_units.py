@@ -42,6 +42,14 @@ from ohmostat.circuits.units import (
         ("90°", "deg", 90.0),
         ("1 MS", "S", 1e6),  # mega, not milli
         ("1e400V", "V", math.inf),  # for the range to refuse
+        ("300K", "K", 300.0),  # kelvins, not kilo
+        ("300 K", "K", 300.0),
+        ("1kK", "K", 1000.0),
+        ("-2m/K", "/K", -0.002),
+        ("0.002/K", "/K", 0.002),
+        ("2e-3 /K", "/K", 0.002),
+        ("10us", "s", 1e-5),
+        ("1.5MHz", "Hz", 1.5e6),
     ],
 )
 def test_reads(text: str, unit: str, value: float) -> None:
@@ -55,6 +63,12 @@ def test_reads(text: str, unit: str, value: float) -> None:
         ("10us", "S", r"is in seconds \(s\); siemens"),
         ("10kΩ", "S", r"is in ohms \(Ω\); siemens"),
         ("1rad", "deg", r"is in radians \(rad\); degrees \(deg\)"),
+        ("300K", "V", r"is in kelvins \(K\); volts"),
+        ("300", "K", r"has no unit; kelvins \(K\) are needed, as in \"300K\""),
+        ("300V", "K", r"is in volts \(V\); kelvins"),
+        ("25C", "K", r"is in coulombs \(C\); kelvins"),
+        ("0.002", "/K", r"per kelvin \(/K\) are needed"),
+        ("2m/K", "K", r"is in per kelvin \(/K\); kelvins"),
         ("20US", "S", 'has the unknown unit "US"'),
         ("3 furlong", "V", 'has the unknown unit "furlong"'),
         ("2.5", "V", r"has no unit; volts \(V\) are needed"),

@@ -133,6 +133,14 @@ def test_the_reference_is_the_finite_difference_of_wired_cells(subject_of: Of, f
     assert found.parts["wires"].first[EVERYTHING] == pytest.approx(first, rel=1e-6)
 
 
+@pytest.mark.parametrize("wiring", [None, WIRES])
+def test_the_reference_is_the_finite_difference_at_a_corner(subject_of: Of, wiring: Wiring | None) -> None:
+    hot = {"corner.temperature": "400K", "corner.device_tempco": "-2m/K", "corner.voltage": 0.9}
+    subject = subject_of(wiring=wiring, changes=hot)
+    assert subject.chip.conduction == pytest.approx(0.8)
+    assert max(spot_check(subject, audit(subject)).values()) < 1e-5
+
+
 # -- each part -------------------------------------------------------------------------------------
 
 

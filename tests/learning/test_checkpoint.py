@@ -49,6 +49,23 @@ def test_resumed_equals_uninterrupted(digits: Dataset, tmp_path: Path, mode: str
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
+def test_noise_is_the_same_after_a_pause(digits: Dataset, tmp_path: Path) -> None:
+    noisy = {"noise.flicker": 1e-3, "noise.telegraph_share": 0.2, "noise.bandwidth": "100MHz"}
+    whole, first, second, quiet = (trainer(digits, changes) for changes in (noisy, noisy, noisy, {}))
+    whole.fit(2)
+    quiet.fit(2)
+    first.fit(1)
+    checkpoint.save(first, tmp_path / "run.h5")
+    assert checkpoint.resume(second, tmp_path / "run.h5")
+    second.fit(2)
+    for name, devices in whole.chip.devices.items():
+        assert np.array_equal(devices.actual, second.chip.devices[name].actual)
+        assert not np.array_equal(devices.actual, quiet.chip.devices[name].actual)
+    ours, theirs = whole.history_arrays(), second.history_arrays()
+    for name in ours.keys() - {"seconds"}:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
 def test_nothing_to_take_up(digits: Dataset, tmp_path: Path) -> None:
     assert not checkpoint.resume(trainer(digits), tmp_path / "none.h5")
 

@@ -1,0 +1,64 @@
+"""A chip elsewhere, or later: corners, and drift (physics, section 7: Operating conditions)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..simulator.blocks import Array
+from . import mismatch as draws
+from .chip import Chip, DeviceArray
+from .circuit import Circuit
+from .programming import COUNTED
+from .specs import CornerSpec
+
+
+def at(chip: Chip, corner: CornerSpec) -> Chip:
+    """A copy of ``chip``, its deviations and conductances as they are, operated at ``corner``.
+
+    The copy's design has that corner; where it is the chip's own, the two are equal bit for bit. Chips that
+    are fabricated in a design with a corner are operated there from the start.
+    """
+    design = chip.circuit.design.replace("corner", corner)
+    neurons = {name: getattr(chip.blocks, name) for name in ("gain", "offset", "capacitance")}
+    neurons["gain"] = neurons["gain"] * (corner.operated(design.neuron).gain / chip.neuron.gain)
+    devices = {
+        name: DeviceArray(*(field.copy() for field in vars(array).values()))
+        for name, array in chip.devices.items()
+    }
+    drivers = {name: gains.copy() for name, gains in chip.drivers.items()}
+    there = Chip(Circuit(design), chip.mismatch, chip.seed, devices, neurons, drivers, chip.periphery)
+    there.since_write = chip.since_write
+    for name in COUNTED:  # its next write draws what the chip's own would
+        setattr(there.programmer, name, getattr(chip.programmer, name))
+    return there
+
+
+def age(chip: Chip, seconds: float) -> None:
+    """Let ``seconds`` [s] pass for ``chip`` without a write: each device's conductance falls as
+    ``g(t) = g0 (t / t0)^-ν``; at ``t0`` (``drift.reference``) after its write it has what was written.
+
+    ν is a device's own (:func:`drift_exponents`). Stuck devices do not drift, and the programmer's targets
+    stay as they are. The time since the last write is taken as common to all devices: whatever is written,
+    all of them drift anew. Ageing twice is ageing by the sum, to rounding.
+    """
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"a chip cannot age by {seconds!r} s; give a finite time of 0 s or more")
+    drift = chip.circuit.design.drift
+    passed = math.log1p(seconds / (drift.reference + chip.since_write))
+    chip.since_write += seconds
+    if not (seconds and (drift.exponent or drift.exponent_spread)):
+        return
+    for name, array in chip.devices.items():
+        fall = np.exp(-passed * drift_exponents(chip, name)).astype(chip.dtype)
+        np.multiply(array.actual, fall, out=array.actual, where=array.step != 0)
+    chip.refresh()
+
+
+def drift_exponents(chip: Chip, array: str) -> Array:
+    """ν of every device of an array (2, rows, columns), ``exponent + exponent_spread z``: normal, so that a
+    wide spread lets some devices rise.
+    """
+    drift, shape = chip.circuit.design.drift, chip.devices[array].actual.shape
+    return drift.exponent + drift.exponent_spread * draws.standard_normals(chip.seed, f"{array}/drift", shape)

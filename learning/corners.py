@@ -1,0 +1,105 @@
+"""A trained chip at the corners of process, supply and temperature: what it still knows there.
+
+The chip is the one that was trained, its conductances and readout untouched (:meth:`.Chip.at`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..circuits.files import atomic_write
+from ..circuits.specs import CornerSpec
+from . import asymmetry
+from .estimators import adjoint_response, exact_response
+from .rules import contracted
+from .training import ALIGNMENT_SAMPLES, Trainer
+
+PROCESSES, SUPPLIES, TEMPERATURES = ("slow", "typical", "fast"), (0.9, 1.0, 1.1), (233.0, 300.0, 398.0)
+
+
+@dataclass(frozen=True)
+class CornerResult:
+    """One corner: test accuracy, first-layer cosine of EP's exact-response gradient to the adjoint's, and the
+    share of test samples that did not settle.
+    """
+
+    corner: CornerSpec
+    accuracy: float
+    cosine: float
+    unsettled: float
+
+
+def grid(
+    base: CornerSpec,
+    processes: Sequence[str] = PROCESSES,
+    supplies: Sequence[float] = SUPPLIES,
+    temperatures: Sequence[float] = TEMPERATURES,
+) -> Iterator[CornerSpec]:
+    """``base`` at every process x supply (relative to nominal) x temperature [K]; DesignError for one that
+    cannot be.
+    """
+    for process, voltage, temperature in itertools.product(processes, supplies, temperatures):
+        yield replace(base, process=process, voltage=voltage, temperature=temperature)
+
+
+def examine(
+    trainer: Trainer, corners: Sequence[CornerSpec], progress: Callable[[], object] = lambda: None
+) -> list[CornerResult]:
+    """The trainer's chip at each of the corners; ``progress`` is called after each."""
+    found = []
+    for corner in corners:
+        there = Trainer(trainer.chip.at(corner), trainer.data, trainer.rule, None, trainer.readout)
+        accuracy, unsettled = there.evaluate()
+        found.append(CornerResult(corner, accuracy, first_layer_cosine(there), unsettled))
+        progress()
+    return found
+
+
+def first_layer_cosine(trainer: Trainer, samples: int = ALIGNMENT_SAMPLES) -> float:
+    """Cosine of EP's gradient (β → 0) to the adjoint's in the first array, on test samples."""
+    x, labels = (part[:samples] for part in (trainer.data.test_x, trainer.data.test_y))
+    inputs, cost = trainer.inputs(x), trainer.cost(labels)
+    free = trainer.rule.relax(trainer.chip, inputs, 0)
+    ep, true = (
+        contracted(trainer.chip, inputs, free, response(free, cost)).gradients["forward0"]
+        for response in (exact_response, adjoint_response)
+    )
+    return asymmetry.cosine(ep.devices(), true.devices())
+
+
+def worst(found: Sequence[CornerResult]) -> CornerResult:
+    """That of the lowest accuracy; of equal ones, that of the lowest cosine."""
+    return min(found, key=lambda one: (one.accuracy, one.cosine))
+
+
+def name(corner: CornerSpec) -> str:
+    """In words: process, supply and temperature."""
+    return f"{corner.process}, {corner.voltage:g} of the supply, {corner.temperature:g} K"
+
+
+def table(found: Sequence[CornerResult]) -> str:
+    """One line a corner, and the worst."""
+    lines = ["process  supply  temperature  accuracy  cosine  unsettled"]
+    for one in found:
+        c = one.corner
+        lines.append(
+            f"{c.process:8} {c.voltage:6g}  {c.temperature:9g} K  {one.accuracy:8.4f}  {one.cosine:+.3f}  "
+            f"{one.unsettled:9.1%}"
+        )
+    last = worst(found)
+    return "\n".join([*lines, f"worst: {name(last.corner)}: accuracy {last.accuracy:.4f}"])
+
+
+def write_csv(found: Sequence[CornerResult], path: str | Path) -> None:
+    """One line a corner, numbers at full precision."""
+    import csv
+
+    with atomic_write(path) as part, part.open("w", encoding="ascii", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("process", "supply", "temperature_K", "accuracy", "cosine", "unsettled"))
+        for one in found:
+            c = one.corner
+            writer.writerow((c.process, c.voltage, c.temperature, one.accuracy, one.cosine, one.unsettled))

@@ -1,0 +1,116 @@
+"""The body of ``ohmostat corners RUN.h5``: a trained chip, tested where it was not trained.
+
+Modules that take time to import are imported by :func:`run`, so that asking for help stays instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..simulator.arguments import numbers
+
+if TYPE_CHECKING:
+    from ..circuits.specs import CornerSpec
+    from .training import Trainer
+
+ABOUT = "test a trained chip at corners of process, supply and temperature"
+EXAMPLE = "ohmostat corners run.h5 --set corner.device_tempco=-1m/K --out corners.csv"
+
+
+def add_arguments(parser: Any) -> None:
+    """Arguments of the command, for :func:`run`."""
+    parser.add_argument("run_file", metavar="RUN.h5", type=Path)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help="what the design leaves open of its corner, such as corner.leak_tempco=2m/K (repeatable)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--process", type=lambda text: text.split(","), metavar="LIST", help="default: slow,typical,fast"
+    )
+    parser.add_argument("--supply", type=numbers, metavar="LIST", help="of nominal (default: 0.9,1,1.1)")
+    parser.add_argument(
+        "--temperature", type=numbers, metavar="LIST", help="in kelvins (default: 233,300,398)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table as CSV")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw accuracy over the corners")
+
+
+def run(
+    arguments: Any,
+    read_changes: Callable[[Any], Mapping[str, object]],
+    bar: Callable[[int, str, bool], Any],
+) -> None:
+    """Test the chip of a run at every corner and show what was found; ``read_changes`` makes keys and values
+    of ``--set``, ``bar`` shows progress. Raises ValueError for what cannot be tested or written, before any
+    work.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from ..simulator.arguments import check_writable
+    from . import corners
+
+    for path in (arguments.out, arguments.plot):
+        if path is not None:
+            check_writable(path)
+    trainer = _trainer(arguments)
+    base = _base(trainer, read_changes(arguments))
+    places = list(
+        corners.grid(
+            base,
+            arguments.process or corners.PROCESSES,
+            arguments.supply or corners.SUPPLIES,
+            arguments.temperature or corners.TEMPERATURES,
+        )
+    )
+    with threadpool_limits(1, user_api="blas"), bar(len(places), "corner", arguments.quiet) as shown:
+        found = corners.examine(trainer, places, shown.update)
+    title = _title(trainer, base)
+    print(f"{title}\n\n{corners.table(found)}")
+    if arguments.out:
+        corners.write_csv(found, arguments.out)
+    if arguments.plot:
+        from .figures import corners_figure
+
+        corners_figure(found, arguments.plot, title)
+    for path in (arguments.out, arguments.plot):
+        if path:
+            print(f"wrote {path}")
+
+
+def _trainer(arguments: Any) -> Trainer:
+    from ..circuits.archive import read_run
+    from .catalogue import make_rule
+    from .data import load_task
+    from .training import Readout, Trainer
+
+    stored = read_run(arguments.run_file)
+    if stored.readout is None:
+        remedy = "give one that 'ohmostat train' wrote"
+        raise ValueError(f"{arguments.run_file}: holds no readout, and so nothing to test; {remedy}")
+    design = stored.chip.circuit.design
+    data = load_task(design.task, arguments.data_dir)
+    return Trainer(stored.chip, data, make_rule(design), None, Readout(*stored.readout))
+
+
+def _base(trainer: Trainer, changes: Mapping[str, object]) -> CornerSpec:
+    """The run's own corner, with what was left open."""
+    fixed = {"corner.process", "corner.voltage", "corner.temperature"}
+    for key in changes:
+        if not key.startswith("corner.") or key in fixed:
+            raise ValueError(
+                f"--set {key}: a RUN.h5 holds the chip that was trained; only keys of its [corner] can be "
+                "set, and process, voltage and temperature by --process, --supply and --temperature"
+            )
+    return trainer.design.replace(changes).corner if changes else trainer.design.corner
+
+
+def _title(trainer: Trainer, base: CornerSpec) -> str:
+    from .corners import name
+
+    return (
+        f"{trainer.design.name}, chip {trainer.chip.seed}, trained at {name(trainer.design.corner)}\n"
+        f"process spread {base.process_spread:g}, {base.inversion} inversion, devices "
+        f"{base.device_tempco:g}/K, leaks {base.leak_tempco:g}/K"
+    )

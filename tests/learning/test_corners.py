@@ -1,0 +1,117 @@
+"""A trained chip at corners: the table against each corner tested by itself, and the command."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ohmostat.circuits.archive import load_chip
+from ohmostat.circuits.chip import Chip
+from ohmostat.circuits.design import Design
+from ohmostat.circuits.specs import CornerSpec, DesignError
+from ohmostat.cli import main
+from ohmostat.learning import corners
+from ohmostat.learning.corners import CornerResult
+from ohmostat.learning.data import load
+from ohmostat.learning.gains import FixedGain
+from ohmostat.learning.homeostat import Homeostat
+from ohmostat.learning.training import Trainer
+
+
+@pytest.fixture(scope="module")
+def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corners") / "run.h5"
+    small = ["--set", "learning.epochs=1", "--set", "task.train=400", "--set", "task.test=100"]
+    assert main(["train", "digits", *small, "--quiet", "--out", str(path)]) == 0
+    return path
+
+
+def test_the_grid_keeps_what_is_not_varied() -> None:
+    base = CornerSpec(device_tempco=1e-3, process_spread=0.3)
+    found = list(corners.grid(base))
+    assert len(found) == len(set(found)) == 27
+    assert {(c.device_tempco, c.process_spread) for c in found} == {(1e-3, 0.3)}
+    assert {c.voltage for c in found} == {0.9, 1.0, 1.1} and {c.temperature for c in found} == {233, 300, 398}
+    with pytest.raises(DesignError, match=r"corner.temperature = 10K: is outside the range"):
+        list(corners.grid(base, temperatures=(10.0,)))
+
+
+def test_the_nominal_corner_is_what_training_recorded() -> None:
+    design = Design.named("digits").replace({"learning.epochs": 1, "learning.batch": 20})
+    trainer = Trainer.from_design(design, load("digits").subset(200, 100))
+    last = trainer.fit()[-1]
+    found = corners.examine(trainer, [CornerSpec(), CornerSpec(voltage=0.6)])
+    assert (found[0].accuracy, found[0].unsettled) == (last.accuracy, last.unsettled_test)
+    assert found[0].cosine == pytest.approx(last.alignment["forward0"], abs=1e-6)
+    assert corners.worst(found).accuracy == min(one.accuracy for one in found)
+
+
+def test_a_chip_can_be_trained_at_a_corner() -> None:
+    design = Design.named("digits").replace(
+        {"learning.epochs": 2, "corner.voltage": 0.8, "corner.process": "slow",
+         "corner.temperature": "398K", "corner.device_tempco": "-1m/K"}
+    )  # fmt: skip
+    history = Trainer.from_design(design, load("digits").subset(600, 200)).fit()
+    assert history[-1].accuracy > history[0].accuracy + 0.3
+
+
+def test_the_worst_is_the_least_accurate() -> None:
+    one, two = (
+        CornerResult(CornerSpec(), 0.7, 0.9, 0.0),
+        CornerResult(CornerSpec(process="slow"), 0.7, 0.8, 0.0),
+    )
+    assert corners.worst([one, two, CornerResult(CornerSpec(voltage=0.9), 0.8, 0.1, 0.0)]) is two
+    assert corners.table([one, two]).endswith("worst: slow, 1 of the supply, 300 K: accuracy 0.7000")
+
+
+def test_the_command(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, plot = tmp_path / "corners.csv", tmp_path / "corners.png"
+    arguments = ["--set", "corner.device_tempco=-2m/K", "--process", "slow,typical", "--supply", "1",
+                 "--temperature", "300,398", "--quiet", "--out", str(out), "--plot", str(plot)]  # fmt: skip
+    assert main(["corners", str(run_file), *arguments]) == 0
+    text = capsys.readouterr().out
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["process"], float(row["temperature_K"])) for row in rows] == [
+        ("slow", 300), ("slow", 398), ("typical", 300), ("typical", 398),
+    ]  # fmt: skip
+    lowest = min(float(row["accuracy"]) for row in rows)
+    assert f"accuracy {lowest:.4f}" in text.split("worst:")[1] and "-0.002/K" in text
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert load_chip(run_file).circuit.design.corner == CornerSpec()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["--set", "learning.rate=1"], "only keys of its [corner]"),
+        (["--set", "corner.voltage=1"], "by --process, --supply and --temperature"),
+        (["--set", "corner.device_tempco=0.5/K"], "is outside the range"),
+        (["--supply", "3"], "corner.voltage = 3.0: is outside the range"),
+        (["--process", "quick"], "corner.process"),
+        (["--out", "/nowhere/corners.csv"], "/nowhere"),
+    ],
+)
+def test_what_cannot_be_tested(
+    run_file: Path, arguments: list[str], fragment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["corners", str(run_file), *arguments]) == 2
+    assert fragment in capsys.readouterr().err
+
+
+def test_the_homeostat_mends_what_conducts_at_the_corner(make_chip: Callable[..., Chip]) -> None:
+    """Exact probes and half of the asymmetry either way: nothing is left after one cycle."""
+    chip = make_chip(
+        {"mismatch.conductance": 0.3, "learning.angle": 30.0, "learning.init_scale": 0.3,
+         "device.g_max": "1S", "device.g_min": "0S",
+         "corner.temperature": "400K", "corner.device_tempco": "-3m/K"}
+    )  # fmt: skip
+    assert chip.conduction == pytest.approx(0.7)
+    homeostat = Homeostat(FixedGain(0.5), probes=64)
+    before = np.linalg.norm(homeostat.asymmetry(chip)["forward1.forward"])
+    chip.program(homeostat.correct(chip))
+    assert np.linalg.norm(homeostat.asymmetry(chip)["forward1.forward"]) < 1e-9 * before

@@ -1,0 +1,58 @@
+"""Training under every operating condition at once: each rule and estimator takes it, and does so again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ohmostat.circuits.design import Design
+from ohmostat.circuits.specs import KEYS
+from ohmostat.learning.data import Dataset, load
+from ohmostat.learning.training import Trainer
+from ohmostat.simulator import relaxation
+from ohmostat.simulator.blocks import BlockCircuit
+
+NOISY = {
+    "chip.layers": [64, 12, 10], "learning.batch": 20, "learning.cost": "squared-error",
+    "noise.flicker": 1e-4, "noise.telegraph_share": 0.1, "noise.bandwidth": "10MHz",
+    "corner.temperature": "350K", "corner.device_tempco": "-1m/K", "corner.voltage": 0.95,
+}  # fmt: skip
+RULES = [("rule", rule) for rule in KEYS["learning.rule"].options if rule != "product-feedback"]  # no family
+ESTIMATORS = [("estimator", name) for name in KEYS["learning.estimator"].options]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits").subset(60, 40)
+
+
+@pytest.mark.parametrize(("key", "value"), RULES + ESTIMATORS)
+def test_every_rule_and_estimator_learns_from_noisy_phases(digits: Dataset, key: str, value: str) -> None:
+    mode = "decay" if value == "kolen-pollack" else "probe"
+    design = Design.named("digits").replace(NOISY | {f"learning.{key}": value, "homeostat.mode": mode})
+    one, two = (Trainer.from_design(design, digits) for _ in range(2))
+    rest = {name: array.actual.copy() for name, array in one.chip.devices.items()}
+    for trainer in (one, two):
+        for images, labels in trainer.batches(1):
+            trainer.step(images, labels)
+    for name, array in one.chip.devices.items():
+        assert np.array_equal(array.actual, two.chip.devices[name].actual)
+        assert np.isfinite(array.actual).all() and not np.array_equal(array.actual, rest[name])
+    assert one.chip.factors is None
+    assert 0 <= one.evaluate()[0] <= 1 and one.evaluate() == two.evaluate()
+
+
+def test_phases_see_the_same_devices(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a step relaxes, it relaxes on the same blocks; they are not those of the chip at rest."""
+    seen, relax = [], relaxation.relax
+
+    def recorded(circuit: BlockCircuit, *arguments: object, **options: object) -> object:
+        seen.append(circuit.weights.copy())
+        return relax(circuit, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(relaxation, "relax", recorded)
+    trainer = Trainer.from_design(Design.named("digits").replace(NOISY), digits)
+    rest = trainer.chip.blocks.weights.copy()
+    trainer.step(*next(trainer.batches(1)))
+    assert len(seen) >= 2 and all(np.array_equal(weights, seen[0]) for weights in seen)
+    assert np.linalg.norm(seen[0] - rest) > 0.01 * np.linalg.norm(rest)
