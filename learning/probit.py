@@ -1,8 +1,8 @@
 """Probit regression of pass or fail on one level: the fit, also where it has no maximum, and the likelihood's
 interval for a level.
 
-Arrays: distinct ``levels`` (P,), rising; ``passed`` (R, P) chips of ``total`` (P,), in rows that are fitted each by
-itself, since a bootstrap fits thousands. Derivations: ``docs/yield.md``.
+Arrays: distinct ``levels`` (P,), rising; ``passed`` (R, P) chips of ``total`` (P,), in rows that are fitted
+each by itself, since a bootstrap fits thousands. Derivations: ``docs/yield.md``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ Flags = NDArray[np.bool_]
 #: Width of a curve that the data leave undetermined, as a part of the spacing of levels where chips begin to
 #: fail: such a curve falls from 98 % halfway from one level to the next, and no wider one would be seen.
 SHARPEST = 0.25
+STEEPEST = 50.0  # slope of a curve, per spacing of levels, that is as good as a step
 
 
 @dataclass(frozen=True)
 class Transition:
-    """Where passing turns into failing in each row of counts (R,): ``sign`` -1 if yield falls, +1 if it rises,
-    0 if the rows overlap or nothing changes; then the yield at ``centre`` is ``share``, and ``gap`` is the
-    mean spacing of the levels around it.
+    """Where passing turns into failing in each row of counts (R,): ``sign`` -1 if yield falls, +1 if it
+    rises, 0 if the rows overlap or nothing changes; then the yield at ``centre`` is ``share``, and ``gap``
+    is the mean spacing of the levels around it.
     """
 
     sign: Counts
@@ -52,9 +53,11 @@ def transition(levels: Floats, passed: Counts, total: Counts) -> Transition:
     return Transition(rises.astype(np.int64) - falls, (levels[lower] + levels[upper]) / 2, share, gap)
 
 
-def fit(levels: Floats, passed: Counts, total: Counts) -> tuple[Floats, Flags]:
-    """Lines a, b (R, 2) for rows of counts (R, P), and which are sharp."""
-    from scipy.special import ndtri
+def fit(levels: Floats, passed: Counts, total: Counts) -> tuple[Floats, Flags, Floats]:
+    """Lines a, b (R, 2) of ``Φ(a + b x)`` for rows of counts (R, P), which of them are sharp, and the largest
+    log-likelihood of each; if sharp, its supremum.
+    """
+    from scipy.special import ndtri, xlogy
 
     edge = transition(levels, passed, total)
     sharp = edge.sign != 0
@@ -64,7 +67,11 @@ def fit(levels: Floats, passed: Counts, total: Counts) -> tuple[Floats, Flags]:
     lines[sharp] = np.stack([ndtri(edge.share[sharp]) - slope * edge.centre[sharp], slope], axis=1)
     overlap = ~sharp & (passed > 0).any(axis=1) & (passed < total).any(axis=1)
     lines[overlap] = _maximum_likelihood(levels, passed[overlap], total)
-    return lines, sharp
+    failed = total - passed
+    best = (xlogy(passed, passed / total) + xlogy(failed, failed / total)).sum(axis=1)
+    eta = lines[overlap, :1] + lines[overlap, 1:] * levels
+    best[overlap] = _log_likelihood(eta, passed[overlap], failed[overlap])
+    return lines, sharp, best
 
 
 def _maximum_likelihood(levels: Floats, passed: Counts, total: Counts) -> Floats:
@@ -107,33 +114,48 @@ def _inverse_mills(eta: Floats) -> Floats:
     return ratio
 
 
-def likelihood_interval(
-    levels: Floats, passed: Counts, total: Counts, goal: float, confidence: float
-) -> tuple[float, float]:
-    """Levels x at which the yield ``Φ(goal)`` is not refuted by the likelihood ratio, for counts (P,) that
-    separate: twice the log-likelihood lost by ``Φ(goal + b (x' - x))``, at its best b, is at most the quantile
-    of χ² with one degree of freedom. Infinite where the levels swept do not end it.
-    """
-    from scipy.optimize import brentq, minimize_scalar
-    from scipy.special import ndtri, xlogy
-    from scipy.stats import chi2
+def profile(levels: Floats, passed: Counts, total: Counts, goal: float, x: float, sign: int) -> Floats:
+    """Largest log-likelihood (R,) of curves with the yield ``Φ(goal)`` at x, ``Φ(goal + sign s (x' - x))``.
 
-    edge, failed = transition(levels, passed[None], total), total - passed
-    sign, steepest = float(edge.sign[0]), 50 / float(edge.gap[0])
-    supremum = float((xlogy(passed, passed / total) + xlogy(failed, failed / total)).sum())
-    allowed = float(chi2.ppf(confidence, 1))
+    It is concave in s, from 0 to ``STEEPEST`` over the smallest spacing: bisection of its slope.
+    """
+    failed, distance = total - passed, sign * (levels - x)
+    low, high = np.zeros(len(passed)), np.full(len(passed), STEEPEST / np.diff(levels).min())
+    for _ in range(40):
+        middle = (low + high) / 2
+        eta = goal + middle[:, None] * distance
+        slope = (passed * _inverse_mills(eta) - failed * _inverse_mills(-eta)) @ distance
+        low, high = np.where(slope > 0, middle, low), np.where(slope > 0, high, middle)
+    return _log_likelihood(goal + low[:, None] * distance, passed, failed)
+
+
+def likelihood_interval(
+    levels: Floats, passed: Counts, total: Counts, goal: float, sign: int, allowed: float
+) -> tuple[float, float]:
+    """Levels x at which counts (P,) do not refute the yield ``Φ(goal)``: twice the log-likelihood that
+    :func:`profile` loses is at most ``allowed``. Infinite where the levels swept do not end them.
+
+    These x are an interval, since the log-likelihood is concave in (a, b), and x a quotient of the two.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import ndtri
+
+    row, (first, last) = passed[None], (float(levels[0]), float(levels[-1]))
+    lines, sharp, best = fit(levels, row, total)
 
     def excess(x: float) -> float:
-        def loss(slope: float) -> float:
-            return -float(_log_likelihood(goal + sign * slope * (levels - x), passed, failed))
+        return 2 * float(best[0] - profile(levels, row, total, goal, x, sign)[0]) - allowed
 
-        found = minimize_scalar(
-            loss, bounds=(0, steepest), method="bounded", options={"xatol": 1e-6 * steepest}
-        )
-        return 2 * (supremum + float(found.fun)) - allowed
-
-    best = float(edge.centre[0] + sign * (goal - ndtri(edge.share[0])) / steepest)
-    first, last = float(levels[0]), float(levels[-1])
-    low = -math.inf if best < first or excess(first) <= 0 else float(brentq(excess, first, best))
-    high = math.inf if best > last or excess(last) <= 0 else float(brentq(excess, best, last))
-    return low if low <= last else math.inf, high if high >= first else -math.inf
+    if sharp[0]:  # the supremum belongs to the steepest curves
+        edge, steepest = transition(levels, row, total), STEEPEST / float(np.diff(levels).min())
+        inner = float(edge.centre[0] + sign * (goal - ndtri(edge.share[0])) / steepest)
+    else:
+        a, b = lines[0]
+        inner = float((goal - a) / b) if b else math.copysign(math.inf, a - goal)
+    inner = min(max(inner, first), last)
+    if excess(inner) > 0:  # all beyond the levels swept
+        return (-math.inf, -math.inf) if inner == first else (math.inf, math.inf)
+    return (
+        -math.inf if excess(first) <= 0 else float(brentq(excess, first, inner)),
+        math.inf if excess(last) <= 0 else float(brentq(excess, inner, last)),
+    )

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..circuits.mismatch import generator
 from ..circuits.units import closest, did_you_mean, format_quantity
-from .probit import Counts, Flags, Floats, fit, likelihood_interval, transition
+from .probit import Counts, Flags, Floats, fit, likelihood_interval, profile, transition
 
 _REQUIREMENT = re.compile(r"\s*(?P<quantity>[A-Za-z][\w./-]*)\s*(?P<relation>[<>=!≤≥]+)\s*(?P<limit>.*?)\s*")
 _NUMBER = re.compile(
@@ -198,14 +198,14 @@ class Limit:
         goal, (low, high) = f"{100 * self.yield_:g} % yield", self.swept
         word, interval = "largest" if self.largest else "smallest", ""
         if not math.isnan(self.low):
-            ends = f"{_level(self.low, self.swept)} to {_level(self.high, self.swept)}"
-            interval = f" ({100 * self.level:g} %: {ends})"
+            ends = (_level(self.low, self.swept), _level(self.high, self.swept))
+            interval = f" ({100 * self.level:g} %: {' to '.join(dict.fromkeys(ends))})"
         else:
             interval = f" (no interval: {'no chip fails' if self.reached else 'every chip fails'})"
         if self.inside:
             return f"{word} {name} with {goal}: {self.x:.3g}{interval}"
         if self.reached:
-            return f"{goal} at every {name} swept, {low:.4g} to {high:.4g}: the {word} is not among them{interval}"
+            return f"{goal} at every {name} swept, {low:.4g} to {high:.4g}; {word} not found{interval}"
         return f"{goal} at no {name} swept, {low:.4g} to {high:.4g}{interval}"
 
 
@@ -220,10 +220,11 @@ class YieldCurve:
     """Probit regression of passing on a level: ``P(pass | x) = Φ((x50 - x)/w) = Φ(a + b x)``.
 
     - ``levels``, ``passed``, ``total`` (P,): the distinct levels swept, rising, with their chips
-    - ``line``: a and b; ``lines`` (R, 2): those of the bootstrap's replicates
+    - ``line``: a and b
     - ``sharp``: the chips at lower and higher levels separate but for one level at most, so that the
       likelihood has no maximum in w; w is then ``probit.SHARPEST`` of the levels' spacing there
     - ``chips``: in a point; ``paired``: the same ones at every point
+    - ``resampled`` (R, P): the bootstrap's counts; ``best`` (R,): the largest log-likelihood of each
     """
 
     levels: Floats
@@ -231,9 +232,10 @@ class YieldCurve:
     total: Counts
     line: Floats
     sharp: bool
-    lines: Floats
     chips: int
     paired: bool
+    resampled: Counts
+    best: Floats
     level: float = 0.95
 
     @classmethod
@@ -262,19 +264,12 @@ class YieldCurve:
             )
         counts, chips = flags.sum(axis=1), flags.shape[1]
         pool = np.equal.outer(group, np.arange(len(distinct))).astype(np.int64)  # (points, P)
-        random = generator(seed, "yield", resample)
-        if resample == "chips":
-            drawn = random.multinomial(chips, np.full(chips, 1 / chips), replicates) @ flags.T.astype(
-                np.int64
-            )
-        elif resample == "levels":
-            drawn = random.binomial(chips, counts / chips, (replicates, len(x)))
-        else:
-            raise ValueError(f'resample is "{resample}"; allowed: "chips" | "levels"')
         passed, total = counts @ pool, chips * pool.sum(axis=0)
-        fitted, sharp = fit(distinct, np.vstack([passed, drawn @ pool]), total)
-        return cls(distinct, passed, total, fitted[0], bool(sharp[0]), fitted[1:], chips,
-                   resample == "chips", level)  # fmt: skip
+        resampled = _resampled(flags, resample, replicates, seed) @ pool
+        lines, sharp, _ = fit(distinct, passed[None], total)
+        best = fit(distinct, resampled, total)[2]
+        paired = resample == "chips"
+        return cls(distinct, passed, total, lines[0], bool(sharp[0]), chips, paired, resampled, best, level)
 
     @property
     def x50(self) -> float:
@@ -296,54 +291,51 @@ class YieldCurve:
 
     def at(self, x: ArrayLike) -> Floats:
         """The fitted yield at levels ``x``."""
-        return _yield(self.line, np.asarray(x, dtype=float))
+        from scipy.special import ndtr
 
-    def band(self, x: ArrayLike) -> tuple[Floats, Floats]:
-        """The bootstrap's percentile interval of the yield at levels ``x`` (n,)."""
-        outside = (1 - self.level) / 2
-        curves = _yield(self.lines[:, None, :], np.asarray(x, dtype=float))
-        low, high = np.quantile(curves, [outside, 1 - outside], axis=0)
-        return low, high
+        a, b = self.line
+        curve: Floats = ndtr(a + b * np.asarray(x, dtype=float))
+        return curve
 
     def largest(self, yield_: float) -> Limit:
-        """The largest level at which the curve still gives ``yield_`` (the smallest, if it rises), with the
-        bootstrap's percentile interval; if the curve is ``sharp``, that of the likelihood, which resampling
-        chips that all agree would understate.
+        """The largest level at which the curve still gives ``yield_`` (the smallest, if it rises).
+
+        Its interval holds the levels that the likelihood ratio does not refute
+        (:func:`probit.likelihood_interval <ohmostat.learning.probit.likelihood_interval>`). What the ratio
+        may reach by chance is asked of the bootstrap, and is at least the quantile of χ².
         """
         from scipy.special import ndtri
+        from scipy.stats import chi2
 
         goal = float(ndtri(_share(yield_, "yield")))
-        swept = (float(self.levels[0]), float(self.levels[-1]))
-        x = float(_reach(self.line, goal, swept, self.rising))
-        if not np.isfinite(self.line).all():
-            low = high = math.nan
-        elif self.sharp:
-            ends = likelihood_interval(self.levels, self.passed, self.total, goal, self.level)
-            low, high = min(ends[0], x), max(ends[1], x)
-        else:
-            outside = (1 - self.level) / 2
-            reach = _reach(self.lines, goal, swept, self.rising)  # infinities are not to be interpolated
-            low, high = np.quantile(reach, [outside, 1 - outside], method="inverted_cdf").tolist()
+        swept, (a, b) = (float(self.levels[0]), float(self.levels[-1])), self.line
+        crossing = float((goal - a) / b) if b else math.copysign(math.inf, a - goal)
+        low, high = math.nan, math.nan
+        if math.isfinite(a):
+            sign, allowed = 1 if self.rising else -1, float(chi2.ppf(self.level, 1))
+            if b and not self.sharp:
+                lost = self.best - profile(self.levels, self.resampled, self.total, goal, crossing, sign)
+                allowed = max(allowed, 2 * float(np.quantile(lost, self.level)))
+            low, high = likelihood_interval(self.levels, self.passed, self.total, goal, sign, allowed)
+            low, high = min(low, crossing), max(high, crossing)
+        x, low, high = (_within(end, swept) for end in (crossing, low, high))
         return Limit(yield_, x, low, high, self.level, swept, not self.rising)
 
 
-def _yield(line: Floats, x: Floats) -> Floats:
-    from scipy.special import ndtr
+def _resampled(passes: Flags, resample: str, replicates: int, seed: int) -> Counts:
+    """Chips that pass (replicates, points) when chips are drawn with replacement."""
+    random, (points, chips) = generator(seed, "yield", resample), passes.shape
+    if resample == "chips":
+        drawn = random.multinomial(chips, np.full(chips, 1 / chips), replicates)
+        return drawn @ passes.T.astype(np.int64)
+    if resample == "levels":
+        return random.binomial(chips, passes.mean(axis=1), (replicates, points))
+    raise ValueError(f'resample is "{resample}"; allowed: "chips" | "levels"')
 
-    curve: Floats = ndtr(line[..., 0] + line[..., 1] * x)
-    return curve
 
-
-def _reach(lines: Floats, goal: float, swept: tuple[float, float], rising: bool) -> Floats:
-    """The last level in ``swept`` at which ``a + b x`` is at least ``goal``, going up; the first, if
-    ``rising``. Infinite where it is beyond: +inf or -inf by the side on which it would have to be.
-    """
-    a, b = lines[..., 0], lines[..., 1]
-    start, end = (a + b * x >= goal for x in swept)
-    x = (goal - a) / np.where(b == 0, np.nan, b)
-    if rising:
-        return np.where(start, -np.inf, np.where(end, x, np.inf))
-    return np.where(end, np.inf, np.where(start, x, -np.inf))
+def _within(x: float, swept: tuple[float, float]) -> float:
+    """``x``, infinite if it lies outside the levels swept."""
+    return -math.inf if x < swept[0] else math.inf if x > swept[1] else x
 
 
 def summary(name: str, curve: YieldCurve, target: float) -> list[str]:
@@ -354,12 +346,13 @@ def summary(name: str, curve: YieldCurve, target: float) -> list[str]:
     ]
     runs, same = int(curve.total.sum()), f"the same {curve.chips} chips at {len(curve.levels)} levels"
     fitted = f"fitted over {same if curve.paired else f'{runs} chips'}"
-    certify = f"to certify {100 * target:g} % takes {chips_to_certify(target, curve.level)} faultless chips at a level"
+    faultless = chips_to_certify(target, curve.level)
+    certify = f"to certify {100 * target:g} % takes {faultless} faultless chips at a level"
     lines.append(f"{curve.largest(target).words(name)}, {fitted}; {certify}")
     if curve.sharp:
         edge = transition(curve.levels, curve.passed[None], curve.total)
         lines.append(
-            f"yield changes too fast for these levels, around {edge.centre[0]:.3g}: the curve's width is set, "
-            "not fitted; sweep more levels there"
+            f"yield changes too fast for these levels, around {edge.centre[0]:.3g}: "
+            "the curve's width is set, not fitted; sweep more levels there"
         )
     return lines
