@@ -121,7 +121,7 @@ def profile(levels: Floats, passed: Counts, total: Counts, goal: float, x: float
     """
     failed, distance = total - passed, sign * (levels - x)
     low, high = np.zeros(len(passed)), np.full(len(passed), STEEPEST / np.diff(levels).min())
-    for _ in range(40):
+    for _ in range(28):  # the likelihood is flat there: an error in s counts squared
         middle = (low + high) / 2
         eta = goal + middle[:, None] * distance
         slope = (passed * _inverse_mills(eta) - failed * _inverse_mills(-eta)) @ distance
@@ -152,10 +152,10 @@ def likelihood_interval(
     else:
         a, b = lines[0]
         inner = float((goal - a) / b) if b else math.copysign(math.inf, a - goal)
-    inner = min(max(inner, first), last)
+    inner, close = min(max(inner, first), last), 1e-6 * (last - first)
     if excess(inner) > 0:  # all beyond the levels swept
         return (-math.inf, -math.inf) if inner == first else (math.inf, math.inf)
     return (
-        -math.inf if excess(first) <= 0 else float(brentq(excess, first, inner)),
-        math.inf if excess(last) <= 0 else float(brentq(excess, inner, last)),
+        -math.inf if excess(first) <= 0 else float(brentq(excess, first, inner, xtol=close)),
+        math.inf if excess(last) <= 0 else float(brentq(excess, inner, last, xtol=close)),
     )
