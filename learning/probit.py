@@ -17,8 +17,9 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-#: Width of a curve that the data leave undetermined, as a part of the spacing of levels where chips begin to
-#: fail: such a curve falls from 98 % halfway from one level to the next, and no wider one would be seen.
+#: Width of a curve that the data leave undetermined, over the spacing of levels where chips begin to fail.
+#: Centred between two levels, such a curve is at 98 % on one and 2 % on the other: tens of chips do not tell
+#: it from a step.
 SHARPEST = 0.25
 STEEPEST = 50.0  # slope of a curve, per spacing of levels, that is as good as a step
 

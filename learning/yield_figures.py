@@ -33,11 +33,11 @@ def yield_panel(
     y = np.array([share.estimate for share in shares])
     below = [share.estimate - share.low for share in shares]
     above = [share.high - share.estimate for share in shares]
-    exact = f"{flags.shape[1]} chips a level, exact {100 * curve.level:g} %"
+    exact = f"{flags.shape[1]} chips, exact {100 * curve.level:g} %"
     axes.errorbar(x, y, [below, above], fmt="o", color=BLACK, markersize=4, capsize=2, label=exact)
     first, last = float(curve.levels[0]), float(curve.levels[-1])
     fine = np.linspace(first, last, 200)
-    fitted = "fitted curve" + (" (width set, not fitted)" if curve.sharp else "")
+    fitted = "fitted curve" + (" (width set)" if curve.sharp else "")
     axes.plot(fine, curve.at(fine), color=BLUE, linewidth=1.4, label=fitted)
     _band(axes, curve, first, last)
     axes.axhline(target, color=ORANGE, linestyle="--", linewidth=1, label=f"{100 * target:g} % yield")
