@@ -21,7 +21,8 @@ Flags = NDArray[np.bool_]
 #: Centred between two levels, such a curve is at 98 % on one and 2 % on the other: tens of chips do not tell
 #: it from a step.
 SHARPEST = 0.25
-STEEPEST = 50.0  # slope of a curve, per spacing of levels, that is as good as a step
+# Slopes of a curve that are as good as none over all levels, and as good as a step between any two.
+FLATTEST, STEEPEST = 1e-4, 50.0
 
 
 @dataclass(frozen=True)
@@ -108,22 +109,23 @@ def _log_likelihood(eta: Floats, passed: Counts, failed: Counts) -> Floats:
 
 
 def _inverse_mills(eta: Floats) -> Floats:
-    """``φ(η)/Φ(η)``, the slope of ``ln Φ``."""
-    from scipy.special import log_ndtr
+    """``φ(η)/Φ(η)``, the slope of ``ln Φ``; its tails neither overflow nor cancel."""
+    from scipy.special import erfcx
 
-    ratio: Floats = np.exp(-(eta**2) / 2 - log_ndtr(eta)) / math.sqrt(2 * math.pi)
+    ratio: Floats = math.sqrt(2 / math.pi) / erfcx(-eta / math.sqrt(2))
     return ratio
 
 
 def profile(levels: Floats, passed: Counts, total: Counts, goal: float, x: float, sign: int) -> Floats:
     """Largest log-likelihood (R,) of curves with the yield ``Φ(goal)`` at x, ``Φ(goal + sign s (x' - x))``.
 
-    It is concave in s, from 0 to ``STEEPEST`` over the smallest spacing: bisection of its slope.
+    It is concave in s, whose logarithm is bisected by the sign of the slope.
     """
     failed, distance = total - passed, sign * (levels - x)
-    low, high = np.zeros(len(passed)), np.full(len(passed), STEEPEST / np.diff(levels).min())
+    low = np.full(len(passed), FLATTEST / (levels[-1] - levels[0]))
+    high = np.full(len(passed), STEEPEST / np.diff(levels).min())
     for _ in range(28):  # the likelihood is flat there: an error in s counts squared
-        middle = (low + high) / 2
+        middle = np.sqrt(low * high)
         eta = goal + middle[:, None] * distance
         slope = (passed * _inverse_mills(eta) - failed * _inverse_mills(-eta)) @ distance
         low, high = np.where(slope > 0, middle, low), np.where(slope > 0, high, middle)

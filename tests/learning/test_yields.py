@@ -236,6 +236,16 @@ def test_data_that_separate_get_a_width_and_an_interval(at: float, centre: float
     assert "the curve's width is set, not fitted" in summary("sigma", curve, 0.95)[-1]
 
 
+def test_levels_may_be_spaced_very_unevenly() -> None:
+    """Levels that are far below the transition, and close together, change nothing."""
+    passes = LEVELS[:, None] < thresholds(9, (20,))
+    passes[0] = True
+    one = YieldCurve.fit(LEVELS, passes).largest(0.7)
+    levels = np.concatenate([[-1e4, -1e4 + 1e-3], LEVELS])
+    other = YieldCurve.fit(levels, np.concatenate([np.ones((2, 20), bool), passes])).largest(0.7)
+    assert (other.x, other.low, other.high) == pytest.approx((one.x, one.low, one.high), abs=0.01)
+
+
 def test_nothing_is_extrapolated() -> None:
     always = YieldCurve.fit(LEVELS, np.ones((6, 5), bool))
     never = YieldCurve.fit(LEVELS, np.zeros((6, 5), bool))
