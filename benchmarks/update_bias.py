@@ -108,9 +108,7 @@ def main() -> None:
     parser.add_argument("--pulse", type=float, default=0.001)
     arguments = parser.parse_args()
     found = {}
-    print(
-        "case              distance          loss              accuracy      (last epoch, mean ± sd over chips)"
-    )
+    print("case              distance          loss              accuracy    (last epoch, mean ± sd)")
     for case in CASES:
         found[case] = [run(case, seed, arguments.epochs, arguments.pulse) for seed in range(arguments.chips)]
         last = {name: [chip[name][-1] for chip in found[case]] for name in ("distance", "loss", "accuracy")}
