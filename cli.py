@@ -311,6 +311,9 @@ def _add_sweep(commands: Any) -> None:
     parser = _command(commands, "sweep", lambda a: sweep.run(a, _design, _bar), sweep.ABOUT, sweep.EXAMPLE)
     _design_arguments(parser)
     sweep.add_arguments(parser)
+    from .learning import yield_command as yields
+
+    yields.add_arguments(_command(commands, "yield", yields.run, yields.ABOUT, yields.EXAMPLE))
 
 
 def _add_export(commands: Any) -> None:

@@ -100,21 +100,13 @@ def _columns(result: SweepResult) -> list[tuple[str | None, str, list[int]]]:
     numeric key in turn, along the base point's line where there is one.
     """
     every = list(range(len(result.points)))
-    numeric = [key for key in result.varied if isinstance(result.levels(key)[0], int | float)]
-    if not numeric:
+    if not result.numeric:
         return [(None, text_of(result.points[row]), [row]) for row in every]
-    columns: dict[str, tuple[str | None, str, list[int]]] = {}
     if result.is_grid:
-        key = max(numeric, key=lambda name: len(result.levels(name)))
-        for row in every:
-            rest = tuple(item for item in result.points[row] if item[0] in result.varied and item[0] != key)
-            columns.setdefault(text_of(rest), (key, text_of(rest), []))[2].append(row)
-        return list(columns.values())
-    base = dict(result.points[0])
-    for key in numeric:
-        line = [row for row in every if all(dict(result.points[row])[k] == base[k] for k in base if k != key)]
-        columns[key] = (key, "", line if len(line) > 2 else every)
-    return list(columns.values())
+        key = max(result.numeric, key=lambda name: len(result.levels(name)))
+        return [(key, title, rows) for title, rows in result.lines(key).items()]
+    longest = {key: max(result.lines(key).values(), key=len) for key in result.numeric}
+    return [(key, "", rows if len(rows) > 1 else every) for key, rows in longest.items()]
 
 
 def sweep_figure(result: SweepResult, path: Path) -> None:
@@ -131,7 +123,7 @@ def sweep_figure(result: SweepResult, path: Path) -> None:
         for axes, (quantity, label) in zip(panels[:, k], shown, strict=True):
             sweep_panel(axes, result, quantity, label if k == 0 else "", key, rows)
         panels[0, k].set_title(title, fontsize=9)
-        panels[-1, k].set_xlabel(_axis(key))
+        panels[-1, k].set_xlabel(axis_label(key))
         if key is None:
             panels[-1, k].set_xticks([])
     figure.suptitle(_caption(result), fontsize=9)
@@ -139,7 +131,8 @@ def sweep_figure(result: SweepResult, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _axis(key: str | None) -> str:
+def axis_label(key: str | None) -> str:
+    """What an axis along a key is called, with its unit."""
     kind = None if key is None else KEYS[key]
     if kind is None or key is None:
         return ""

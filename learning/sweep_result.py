@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..circuits.design import Design
-from .points import Level, Point, shown
+from .points import Level, Point, shown, text_of
 from .sweep import SCHEMA, SCHEMA_VERSION, RunKey, SweepError
 
 ALIGNED = 0.95  # a first-layer cosine to the adjoint below this is a wrong gradient
@@ -54,6 +54,19 @@ class SweepResult:
         """Whether every combination of the varied keys' levels is there."""
         count = int(np.prod([len(self.levels(key)) for key in self.varied], dtype=np.int64))
         return len(self.points) == count
+
+    @property
+    def numeric(self) -> list[str]:
+        """The varied keys whose levels are numbers."""
+        return [key for key in self.varied if isinstance(self.levels(key)[0], int | float)]
+
+    def lines(self, key: str) -> dict[str, list[int]]:
+        """Points that differ in that key alone, by what the other varied keys are there."""
+        found: dict[str, list[int]] = {}
+        for row, point in enumerate(self.points):
+            rest = tuple(item for item in point if item[0] in self.varied and item[0] != key)
+            found.setdefault(text_of(rest), []).append(row)
+        return found
 
     def numbers(self, key: str) -> NDArray[np.float64]:
         """The values of a numeric key at every point (points,). Raises SweepError where it has none."""

@@ -1,0 +1,166 @@
+"""The body of ``ohmostat yield SWEEP.h5``: which chips meet a specification, how far a level may go for a
+yield, and which of the varied keys matter.
+
+Modules that take time to import are imported by :func:`run`, so that asking for help stays instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .importance import Effect, Importance
+    from .sweep_result import SweepResult
+    from .yields import Requirement, YieldCurve
+
+ABOUT = "tell a sweep's yield at a specification, the levels that keep it, and what matters most"
+EXAMPLE = 'ohmostat yield sweep.h5 --require "accuracy >= 0.75" --require "inference_energy <= 20nJ"'
+UNITS = {
+    "inference_time": "s", "inference_energy": "J", "step_time": "s", "step_energy": "J", "probe_time": "s",
+    "probe_energy": "J",
+}  # fmt: skip
+
+
+def add_arguments(parser: Any) -> None:
+    """Arguments of the command, for :func:`run`."""
+    parser.add_argument("sweep_file", metavar="SWEEP.h5", type=Path)
+    parser.add_argument(
+        "--require", action="append", required=True, metavar='"QUANTITY >= LIMIT"',
+        help="what a chip must meet, such as accuracy >= 0.9 or inference_energy <= 1nJ (repeatable)",
+    )  # fmt: skip
+    parser.add_argument("--target", type=float, default=0.95, metavar="YIELD", help="default: 0.95")
+    parser.add_argument(
+        "--against", metavar="KEY", help="the varied key whose largest level is sought (default: each)"
+    )
+    parser.add_argument("--arms", metavar="LIST", help="default: all that the sweep has")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw yields and what matters")
+
+
+class Finding(NamedTuple):
+    """Of one arm: curves by key and place, and what the first required quantity owes to the varied keys."""
+
+    arm: str
+    passes: NDArray[np.bool_]
+    curves: list[tuple[str, str, list[int], YieldCurve]]
+    importance: Importance | None
+    effects: list[Effect]
+    remark: str
+
+
+def run(arguments: Any) -> None:
+    """Print what was found, arm by arm, and draw it where asked. Raises ValueError or SweepError for a file,
+    quantity, key or arm that is not there.
+    """
+    from ..simulator.arguments import check_writable
+    from .sweep_result import read_sweep
+    from .yields import Requirement
+
+    if arguments.plot is not None:
+        check_writable(arguments.plot)
+    required = [Requirement.parse(text, UNITS) for text in arguments.require]
+    result = read_sweep(arguments.sweep_file)
+    if arguments.against is not None:
+        result.numbers(arguments.against)
+    arms = arguments.arms.split(",") if arguments.arms else list(result.arms)
+    if strange := [arm for arm in arms if arm not in result.arms]:
+        raise ValueError(f"--arms {strange[0]}: the sweep has {', '.join(result.arms)}")
+    found = [examine(result, arm, required, arguments.against) for arm in arms]
+    print("\n\n".join("\n".join(lines(result, finding, required, arguments.target)) for finding in found))
+    if arguments.plot is not None:
+        figure(result, found, required, arguments.target, arguments.plot)
+        print(f"wrote {arguments.plot}")
+
+
+def examine(result: SweepResult, arm: str, required: Sequence[Requirement], against: str | None) -> Finding:
+    """All that a sweep tells of one arm."""
+    from .importance import effects, importance
+    from .yields import YieldCurve, meets
+
+    quantities = {name: cells[arm] for name, cells in result.values.items() if arm in cells}
+    passes = meets(quantities, required)
+    keys = [against] if against else result.numeric
+    curves = [
+        (key, place, rows, YieldCurve.fit(result.numbers(key)[rows], passes[rows]))
+        for key in keys
+        for place, rows in result.lines(key).items()
+        if len(set(result.numbers(key)[rows])) > 1
+    ]
+    found: Importance | None = None
+    changed: list[Effect] = []
+    remark, names = "", result.numeric
+    if len(names) > 1 and names == list(result.varied):
+        import numpy as np
+
+        points = np.stack([result.numbers(key) for key in names], axis=1)
+        quantity, values = required[0].quantity, quantities[required[0].quantity]
+        try:
+            if all(len(np.flatnonzero(point != points[0])) <= 1 for point in points):
+                changed = effects(points, values, names) if result.chips > 1 else []
+            else:
+                found = importance(points, values, names)
+        except ValueError as error:  # too few points, say: the yields are told all the same
+            remark = f"what matters to {quantity} is not told: {error}"
+    return Finding(arm, passes, curves, found, changed, remark)
+
+
+def lines(
+    result: SweepResult, found: Finding, required: Sequence[Requirement], target: float
+) -> Iterator[str]:
+    """For a terminal."""
+    from .yields import proportion, summary
+
+    quantity = required[0].quantity
+    yield f"{found.arm}: {' and '.join(map(str, required))}"
+    yield f"  all points together: {proportion(int(found.passes.sum()), found.passes.size)}"
+    for key, place, _, curve in found.curves:
+        if place:
+            yield f"  at {place}:"
+        yield from (f"  {line}" for line in summary(key, curve, target))
+    yield from (f"  {effect.words(quantity)}" for effect in found.effects)
+    if found.importance is not None:
+        yield from (f"  {line}" for line in found.importance.lines(quantity))
+    if found.remark:
+        yield f"  {found.remark}"
+
+
+def figure(
+    result: SweepResult, found: Sequence[Finding], required: Sequence[Requirement], target: float, path: Path
+) -> None:
+    """A row for every arm: its curves, and what its quantity owes to the keys."""
+    from matplotlib.figure import Figure
+
+    from ..circuits.files import atomic_write
+    from .figures import STYLES, axis_label
+    from .yield_figures import effects_panel, importance_panel, yield_panel
+
+    panels = max(len(f.curves) + (f.importance is not None or bool(f.effects)) for f in found)
+    if not panels:
+        raise ValueError("there is nothing to draw: the sweep varies no numeric key over two levels or more")
+    page = Figure(figsize=(4.6 * panels, 3.6 * len(found) + 0.4), layout="constrained")
+    page.suptitle(" and ".join(map(str, required)), fontsize=10)
+    grid = page.subplots(len(found), panels, squeeze=False)
+    for row, finding in zip(grid, found, strict=True):
+        left = list(row)
+        for key, place, rows, curve in finding.curves:
+            axes = left.pop(0)
+            levels = result.numbers(key)[rows]
+            yield_panel(axes, levels, finding.passes[rows], curve, target, axis_label(key))
+            if place:
+                axes.set_title(place, fontsize=8, y=1.16)
+        if finding.importance is not None:
+            importance_panel(left.pop(0), finding.importance)
+        elif finding.effects:
+            effects_panel(left.pop(0), finding.effects, f"change of {required[0].quantity}")
+        for axes in left:
+            axes.set_axis_off()
+        row[0].annotate(
+            STYLES[finding.arm]["label"], (0, 0.5), xytext=(-52, 0), xycoords="axes fraction",
+            textcoords="offset points", rotation=90, va="center", ha="center", fontsize=9,
+        )  # fmt: skip
+    with atomic_write(path) as part:
+        page.savefig(part, format=path.suffix.lstrip(".") or "png", dpi=150)
