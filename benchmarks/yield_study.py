@@ -1,10 +1,10 @@
-"""How well must a chip be built? Which non-ideality costs EP most, with the homeostat and without, and how wide
-devices may spread for 95 % yield: on every family, digits, programming by pulses.
+"""How well must a chip be built? Which non-ideality costs EP most, with the homeostat and without, and how
+wide devices may spread for 95 % yield: on every family, digits, programming by pulses.
 
 For each family two sweeps: a Latin hypercube over all non-idealities at once, from which come the shares of
 the variance of accuracy (Sobol indices), and levels of the devices' spread alone with many chips, from which
-comes the yield. EP on `shared` chips has its drivers trimmed where `twin` chips have the homeostat; a loop has
-neither. Sweeps are staged run by run: the same command goes on where it was stopped.
+comes the yield. EP on `shared` chips has its drivers trimmed where `twin` chips have the homeostat; a loop
+has neither. Sweeps are staged run by run: the same command goes on where it was stopped.
 
     python benchmarks/yield_study.py OUT [--workers 2] [--figures DIR] [--report]
 """
@@ -57,7 +57,9 @@ def design(family: str) -> Design:
 
 
 def sweeps(family: str) -> dict[str, Sweep]:
-    """All non-idealities at once, and the devices' spread alone, beside half the drivers' of the hypercube."""
+    """All non-idealities at once; and the devices' spread alone, on `twin` with feedback that starts at 90°,
+    on `shared` with drivers of 25 %.
+    """
     base, arms = design(family), ARMS[family]
     points = latin_hypercube(RANGES | OWN[family], POINTS, seed=0)
     alone = base.replace("mismatch.driver_gain", 0.25) if family == "shared" else base

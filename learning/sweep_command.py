@@ -5,16 +5,18 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..simulator.arguments import check_writable, numbers, positive
 
 if TYPE_CHECKING:
     from ..circuits.design import Design
+    from .points import Point
     from .sweep import Sweep
 
+T = TypeVar("T")
 ABOUT = "train many chips over levels of mismatch, or of any key, and compare the arms"
 EXAMPLE = "ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5"
 Bar = Callable[[int, str, bool], Any]
@@ -78,25 +80,26 @@ def run(arguments: Any, design_of: Callable[[Any], Design], bar: Bar) -> None:
     sweep_to_files(sweep, arguments.out, arguments, bar)
 
 
-def _points(design: Design, arguments: Any) -> tuple[Any, ...]:
+def _points(design: Design, arguments: Any) -> tuple[Point, ...]:
     """The points that ``--mismatch``, ``--angle`` and ``--vary`` ask for."""
     from . import points
 
     shorthand = {"mismatch.conductance": arguments.mismatch, "learning.angle": arguments.angle}
     levels = {key: values for key, values in shorthand.items() if values}
-    read = points.parse_span if arguments.method == "latin" else points.parse_levels
-    varied = [read(text) for text in arguments.vary]
-    keys = [*levels, *(key for key, _ in varied)]
+    if arguments.method == "latin":
+        if levels or not arguments.vary:
+            raise ValueError("--method latin takes ranges, such as --vary mismatch.conductance=0..1")
+        spans = _once([points.parse_span(text) for text in arguments.vary])
+        return points.latin_hypercube(spans, arguments.points, design.task.seed)
+    made = _once([*levels.items(), *map(points.parse_levels, arguments.vary)])
+    return points.one_at_a_time(design, made) if arguments.method == "one-at-a-time" else points.grid(made)
+
+
+def _once(pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
+    keys = [key for key, _ in pairs]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise ValueError(f"{twice[0]} is given twice: give all its values at once")
-    if arguments.method == "latin":
-        if levels or not varied:
-            raise ValueError(
-                "--method latin takes ranges: --vary KEY=LOW..HIGH, such as mismatch.conductance=0..1"
-            )
-        return points.latin_hypercube(dict(varied), arguments.points, design.task.seed)
-    made = levels | dict(varied)
-    return points.one_at_a_time(design, made) if arguments.method == "one-at-a-time" else points.grid(made)
+    return dict(pairs)
 
 
 def _sweep_files(out: Path, plot: Path | None) -> tuple[Path, Path]:

@@ -350,7 +350,7 @@ def test_the_command_audits_a_trained_chip_as_json(
         (["--epochs", "99"], "--epochs 99: allowed: 0 to 10"),
         (["--set", "learning.estimator=exact"], 'learning.estimator = "exact": .*; write "centered"'),
         (["--wires", "1"], "wires need chip.columns"),
-        (["--out", "nowhere/audit.h5"], "nowhere/audit.h5: cannot be written there"),
+        (["--out", "nowhere/audit.h5"], "nowhere/audit.h5: there is no folder"),
     ],
 )
 def test_the_command_refuses_before_it_works(

@@ -27,14 +27,14 @@ COMMAND = (
 )  # fmt: skip
 
 
-def small(**changes: object) -> Sweep:
+def small(chips: int = 1, **changes: object) -> Sweep:
     design = Design.named("digits").replace(
         {"learning.epochs": 1, "task.train": 200, "task.test": 100, **changes}
     )
-    return Sweep.over(design, {SIGMA: (0.0, 0.5)}, 1, ("none",))
+    return Sweep.over(design, {SIGMA: (0.0, 0.5)}, chips, ("none",))
 
 
-def start(out: Path, *, limit: int | None = None, **options: Any) -> subprocess.Popen[str]:
+def start(out: Path, *words: str, limit: int | None = None, **options: Any) -> subprocess.Popen[str]:
     """The command in a process of its own, no file of which may grow beyond ``limit`` bytes."""
 
     def restrict() -> None:
@@ -44,9 +44,9 @@ def start(out: Path, *, limit: int | None = None, **options: Any) -> subprocess.
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return subprocess.Popen(
-        [sys.executable, "-m", "ohmostat", *COMMAND, "--out", str(out)], text=True, preexec_fn=restrict,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-        **options,
+        [sys.executable, "-m", "ohmostat", *COMMAND, *words, "--out", str(out)], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=restrict,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, **options,
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
     out = tmp_path / "s.h5"
-    running = start(out, start_new_session=True)
+    running = start(out, "--chips", "20", start_new_session=True)
     for _ in range(900):
         if staged(out) or running.poll() is not None:
             break
@@ -85,9 +85,10 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130 and "interrupted" in said and "Traceback" not in said
-    assert len(staged(out)) >= 1
-    run_sweep(small(), out, workers=1)
-    assert read_sweep(out).values["accuracy"]["none"].shape == (2, 1)
+    kept, counts = len(staged(out)), list[int]()
+    assert 1 <= kept < 40 and not out.exists()
+    run_sweep(small(chips=20), out, workers=2, progress=lambda done, total: counts.append(done))
+    assert counts[0] == kept and read_sweep(out).values["accuracy"]["none"].shape == (2, 20)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
