@@ -50,7 +50,8 @@ def design(family: str) -> Design:
     layers = [64, 32, 24, 10] if family == "loop" else [64, 32, 10]
     return Design.named("digits").replace(
         {"name": f"yield of {family}", "chip.family": family, "chip.layers": layers, "learning.angle": 0.0,
-         "programming.mode": "pulses", "programming.pulse": 0.0005, "mismatch.programming": 0.0,
+         "learning.epochs": 6, "programming.mode": "pulses", "programming.pulse": 0.0005,
+         "mismatch.programming": 0.0,
          "mismatch.conductance": 0.0, "mismatch.amplifier_gain": 0.0, "mismatch.amplifier_offset": 0.0,
          "mismatch.capacitance": 0.0}
     )  # fmt: skip

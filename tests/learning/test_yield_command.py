@@ -1,0 +1,114 @@
+"""A sweep's yield by the command, on sweep files whose accuracies are made up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from ohmostat.circuits.design import Design
+from ohmostat.cli import main
+from ohmostat.learning.points import Point, Span, grid, latin_hypercube, one_at_a_time
+from ohmostat.learning.sweep import SCHEMA, SCHEMA_VERSION, RunKey
+
+SIGMA, GAIN, RATE = "mismatch.conductance", "mismatch.amplifier_gain", "learning.rate"
+ARMS = ("none", "homeostat")
+Accuracy = Callable[[dict[str, float], str, int], float]
+
+
+def write_sweep(path: Path, points: tuple[Point, ...], chips: int, accuracy: Accuracy) -> Path:
+    """A sweep file with no other content than accuracies, and energies of 1 nJ."""
+    with h5py.File(path, "w") as file:
+        file.attrs.update(
+            schema=SCHEMA, schema_version=SCHEMA_VERSION, design=Design.named("digits").to_toml(),
+            chips=chips, arms=list(ARMS),
+        )  # fmt: skip
+        file["points"] = json.dumps(points)
+        for arm in ARMS:
+            for point in points:
+                for chip in range(chips):
+                    group = file.create_group(f"runs/{RunKey(arm, point, chip).name}/history")
+                    group["accuracy"] = [0.1, accuracy(dict(point), arm, chip)]  # type: ignore[arg-type]
+                    group["inference_energy"] = [1e-9, 1e-9]
+    return path
+
+
+def falling(point: dict[str, float], arm: str, chip: int) -> float:
+    """Chip k of 20 passes 0.9 up to a σ of its own, normal about 0.5 or 0.8 with sd 0.1."""
+    edge = norm.ppf((chip + 0.5) / 20, 0.5 if arm == "none" else 0.8, 0.1)
+    return 0.95 if point[SIGMA] < edge else 0.85
+
+
+def test_the_largest_spread_that_keeps_a_yield(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    levels = tuple(np.linspace(0, 1.2, 13))
+    path = write_sweep(tmp_path / "s.h5", grid({SIGMA: levels}), 20, falling)
+    figure = tmp_path / "y.png"
+    arguments = ["yield", str(path), "--require", "accuracy >= 0.9", "--target", "0.9"]
+    assert main([*arguments, "--plot", str(figure)]) == 0
+    text = capsys.readouterr().out
+    first, second = text.split("homeostat: accuracy >= 0.9")
+    assert first.startswith("none: accuracy >= 0.9") and "29 faultless chips" in first
+    for part, edge in ((first, 0.5), (second, 0.8)):
+        found = float(part.split("with 90 % yield: ")[1].split(" ")[0])
+        assert found == pytest.approx(norm.ppf(0.1, edge, 0.1), abs=0.03)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert main([*arguments, "--require", "inference_energy <= 500pJ", "--arms", "none"]) == 0
+    text = capsys.readouterr().out
+    assert "all points together: 0/260 = 0.00" in text and "90 % yield at no mismatch.conductance" in text
+
+
+def test_other_keys_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    points = grid({SIGMA: (0.0, 0.4, 0.8, 1.2), RATE: (0.01, 0.1)})
+    path = write_sweep(tmp_path / "s.h5", points, 20, falling)
+    assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--against", SIGMA]) == 0
+    text = capsys.readouterr().out
+    assert text.count("at rate=0.01:") == text.count("at rate=0.1:") == 2
+    assert "learning.rate with" not in text
+
+
+def test_what_matters_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def accuracy(point: dict[str, float], arm: str, chip: int) -> float:
+        return 0.95 - 0.2 * point[SIGMA] - 0.02 * point[GAIN] + 0.001 * (-1) ** chip
+
+    spans = {SIGMA: Span(0.0, 1.0), GAIN: Span(0.0, 1.0)}
+    path = write_sweep(tmp_path / "l.h5", latin_hypercube(spans, 24, 0), 2, accuracy)
+    figure = tmp_path / "l.svg"
+    assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--plot", str(figure)]) == 0
+    text = capsys.readouterr().out
+    assert f"{SIGMA}    " in text and "alone 0.99" in text and "Q2 = 1.00" in text
+    assert "with 95 % yield" not in text  # no two points differ in one key alone
+    assert b"<svg" in figure.read_bytes()
+
+    points = one_at_a_time(Design.named("digits"), {SIGMA: (0.2, 1.0), GAIN: (0.0, 0.5)})
+    path = write_sweep(tmp_path / "o.h5", points, 3, accuracy)
+    assert main(["yield", str(path), "--require", "accuracy >= 0.9"]) == 0
+    assert f"{SIGMA} = 1" in capsys.readouterr().out
+    few = write_sweep(tmp_path / "f.h5", latin_hypercube(spans, 3, 0), 2, accuracy)
+    assert main(["yield", str(few), "--require", "accuracy >= 0.9"]) == 0
+    assert "what matters to accuracy is not told: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--require", "accuracy > 0.9"], 'compares with ">"; allowed: >= and <='),
+        (["--require", "acuracy >= 0.9"], 'did you mean "accuracy"'),
+        (["--require", "inference_energy <= 1"], 'needs a limit in "J"'),
+        (["--require", "accuracy >= 0.9", "--against", RATE], "no numeric values of 'learning.rate'"),
+        (["--require", "accuracy >= 0.9", "--arms", "trim"], "--arms trim: the sweep has none, homeostat"),
+        (["--require", "accuracy >= 0.9", "--target", "2"], "yield is 2.0; allowed: above 0, below 1"),
+        (["--require", "accuracy >= 0.9", "--plot", "/nowhere/y.png"], "there is no folder /nowhere"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(
+    words: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sweep(tmp_path / "s.h5", grid({SIGMA: (0.0, 0.5)}), 20, falling)
+    assert main(["yield", str(path), *words]) == 2
+    said = capsys.readouterr()
+    assert problem in said.err and said.out == ""
