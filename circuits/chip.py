@@ -179,10 +179,22 @@ class Chip:
         actual = actual if self.conduction == 1 else actual * self.dtype.type(self.conduction)
         return actual if self.factors is None else actual * self.factors[array]
 
+    def seen(self, array: str) -> Array:
+        """What ports see of the devices that conduct [S] (2, rows, columns), behind the array's wires."""
+        planes, wires = self.conducting(array), self.circuit.design.wires
+        if not wires.resistive:
+            return planes
+        found = np.empty(planes.shape, self.dtype)
+        for cells, plane in zip(planes, found, strict=True):
+            device_kernels.attenuate(cells, wires.row, wires.column, wires.tile, plane)
+        return found
+
     def weight(self, array: str) -> Array:
-        """Differential conductance of an array at present [S] (rows, columns); do not write to it."""
-        if self.factors is not None:
-            plus, minus = self.conducting(array)
+        """Differential conductance of an array at present [S] (rows, columns), as ports see it; do not write
+        to it.
+        """
+        if self.factors is not None or self.circuit.design.wires.resistive:
+            plus, minus = self.seen(array)
             difference: Array = plus - minus
             return difference
         weight = self._weights[array]

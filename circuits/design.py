@@ -34,6 +34,7 @@ from .specs import (
     NoiseSpec,
     ProgrammingSpec,
     TaskSpec,
+    WiresSpec,
     check_fields,
     key,
     kinds,
@@ -64,6 +65,7 @@ class Design:
     chip: ChipSpec = field(default=ChipSpec())
     neuron: NeuronSpec = field(default=NeuronSpec())
     device: DeviceSpec = field(default=DeviceSpec())
+    wires: WiresSpec = field(default=WiresSpec())
     programming: ProgrammingSpec = field(default=ProgrammingSpec())
     converters: ConvertersSpec = field(default=ConvertersSpec())
     mismatch: MismatchSpec = field(default=MismatchSpec())
@@ -112,6 +114,11 @@ class Design:
             }[family]
             remedy = 'set it to 0 or write chip.family = "twin"'
             refuse("learning.angle", self.learning.angle, f"{fault}; {remedy}")
+        if self.wires.resistive and self.chip.columns == "passive":
+            fault = "what passive columns do along a resistive wire is not modelled"
+            remedy = 'write chip.columns = "virtual-ground", or 0'
+            key = "wires.row" if self.wires.row else "wires.column"
+            refuse(key, getattr(self.wires, key[6:]), f"{fault}; {remedy}", "chip.columns")
         if family != "shared" and self.mismatch.driver_gain:
             fault = f"a {family} chip has no shared read drivers"
             remedy = 'set it to 0 or write chip.family = "shared"'

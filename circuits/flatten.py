@@ -47,6 +47,11 @@ def flatten(chip: Chip, inputs: ArrayLike, nudge: SquaredErrorNudge | None = Non
         raise ValueError(
             f"inputs have shape {x.shape}; a flat chip takes one sample of {chip.circuit.inputs} voltages [V]"
         )
+    if chip.circuit.design.wires.resistive:
+        raise ValueError(
+            "a chip with resistive wires is not flattened: set wires.row and wires.column to 0, or solve its "
+            "arrays by ohmostat.simulator.wires.crossbar, whose netlist has every segment"
+        )
     net = Netlist(f"{chip.circuit.design.name}, chip {chip.seed}")
     for j, volts in enumerate(x):
         net.voltage_source(f"Vx_{j}", port(INPUT, j), "0", float(volts))

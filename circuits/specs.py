@@ -221,6 +221,21 @@ class ProgrammingSpec(Spec):
 
 
 @dataclass(frozen=True)
+class WiresSpec(Spec):
+    """Resistance of the arrays' wires, with virtual-ground columns: docs/physics.md, section 7."""
+
+    row: float = _number(0.0, "Ohm", Range(0.0, 1e6), "of a cell's segment of the wire from its driver")
+    column: float = _number(0.0, "Ohm", Range(0.0, 1e6), "of its segment of the wire to its node")
+    tile: int = integer(64, 1, 4096,
+        "cells to a side: larger arrays are made of tiles with drivers and amplifiers of their own")
+
+    @property
+    def resistive(self) -> bool:
+        """Whether there is any resistance."""
+        return self.row > 0 or self.column > 0
+
+
+@dataclass(frozen=True)
 class ConvertersSpec(Spec):
     """Between the chip and what is digital: inputs in, nudges in, readings out."""
 
@@ -463,8 +478,8 @@ class TaskSpec(Spec):
 SECTIONS: dict[str, type[Spec]] = {
     spec.section(): spec
     for spec in (
-        ChipSpec, NeuronSpec, DeviceSpec, ProgrammingSpec, ConvertersSpec, MismatchSpec, CornerSpec,
-        DriftSpec, NoiseSpec, LearningSpec, HomeostatSpec, TaskSpec,
+        ChipSpec, NeuronSpec, DeviceSpec, WiresSpec, ProgrammingSpec, ConvertersSpec, MismatchSpec,
+        CornerSpec, DriftSpec, NoiseSpec, LearningSpec, HomeostatSpec, TaskSpec,
     )
 }  # fmt: skip
 

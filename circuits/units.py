@@ -21,12 +21,13 @@ from typing import Any, NoReturn
 #: Units that a design may use, with their names.
 UNITS = {
     "V": "volts", "S": "siemens", "F": "farads", "A": "amperes", "deg": "degrees", "m": "metres",
-    "Vm": "volt metres", "K": "kelvins", "/K": "per kelvin", "s": "seconds", "Hz": "hertz", "J": "joules",
+    "Vm": "volt metres", "Ohm": "ohms", "K": "kelvins", "/K": "per kelvin", "s": "seconds", "Hz": "hertz",
+    "J": "joules",
 }  # fmt: skip
 # Named only to explain what was written in place of the right one.
 _OTHER_UNITS = {
     "H": "henries", "W": "watts", "C": "coulombs",
-    "Ω": "ohms", "Ohm": "ohms", "ohm": "ohms", "ohms": "ohms", "rad": "radians", "%": "per cent",
+    "ohm": "ohms", "ohms": "ohms", "rad": "radians", "%": "per cent",
 }  # fmt: skip
 _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
 # Quantiphy also takes "1,5V" (as fifteen volts), "x = 5V" and "5V -- note": not in a design.
@@ -59,7 +60,7 @@ def parse_quantity(text: str, unit: str) -> float:
         quantity = quantiphy.Quantity(plain)
     except quantiphy.QuantiPhyError:
         raise UnitError(f"is not a number with a unit; {needed}") from None
-    found = {"°": "deg", "V": kelvin or "V"}.get(quantity.units, quantity.units)
+    found = {"°": "deg", "Ω": "Ohm", "V": kelvin or "V"}.get(quantity.units, quantity.units)
     if not found:
         raise UnitError(f"has no unit; {needed}")
     if found != unit:
@@ -104,6 +105,7 @@ def _example(unit: str) -> str:
         "deg": "90deg",
         "m": "1um",
         "Vm": "3.5nVm",
+        "Ohm": "2.5Ohm",
         "K": "300K",
         "/K": "2m/K",
         "Hz": "1kHz",

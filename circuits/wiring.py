@@ -18,9 +18,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..simulator import device_kernels
 from ..simulator.blocks import Array
 from ..simulator.wires import Crossbar, crossbar
 from .chip import Chip
+from .circuit import Circuit
+from .design import Design
 
 TILE = 64  # cells: larger arrays are made of tiles, each with drivers and sense amplifiers of its own
 
@@ -35,6 +38,13 @@ class Wiring:
 
     row: float
     column: float
+    tile: int = TILE
+
+    @classmethod
+    def of(cls, design: Design) -> Wiring | None:
+        """That of a design; None where its wires have no resistance."""
+        spec = design.wires
+        return cls(spec.row, spec.column, spec.tile) if spec.resistive else None
 
     def __post_init__(self) -> None:
         for name in ("row", "column"):
@@ -42,10 +52,54 @@ class Wiring:
             if not 0 <= value < np.inf:
                 raise ValueError(f"wire resistance along a {name} is {value:g} ohm; give 0 or more, finite")
 
+    def drop(self, g: Array) -> Array:
+        """Largest share x (nodes, ports) of a volt at every port that the wires may take from each cell, to
+        first order: ``r Σ_i' g_i'j m_ii' + c Σ_j' g_ij' m_jj'``, m being the segments that two cells share.
+        """
+        found: Array = np.divide(g, self.estimate(g), out=np.ones_like(g), where=g > 0) - 1
+        return found
+
+    def estimate(self, g: Array) -> Array:
+        """:meth:`effective`, to first order in the wires' drops: ``g / (1 + x)`` (see :meth:`drop`). It is
+        exact for one cell.
+
+        The cells' voltages solve ``(1 + K) d = s``, and the rows of K sum up to x. So with ``X = max x < 1``
+        the current into a node is off by ``X² (2 - X)/(1 - X)`` of ``Σ_j g_ij`` at most, for ports within a
+        volt: the second term of the series and what follows, and that of ``1/(1 + x)``.
+        """
+        found = np.empty_like(g)
+        device_kernels.attenuate(g, self.row, self.column, self.tile, found)
+        return found
+
+    def check(self, chip: Chip) -> tuple[float, float]:
+        """Largest drop X over a chip's arrays; and the largest error of an estimated node's current over
+        ``max_i Σ_j g_ij``, ports within a volt, in the tile of each array where the drop is largest.
+        """
+        drop = error = 0.0
+        for name in chip.devices:
+            for g in chip.conducting(name).astype(np.float64):
+                x = self.drop(g)
+                row, column = divmod(int(x.argmax()), x.shape[1])
+                cells = g[self.tile_of(row, column)]
+                off = np.abs(self.estimate(cells) - self.effective(cells)).sum(axis=1).max()
+                drop = max(drop, float(x.max()))
+                error = max(error, float(off / cells.sum(axis=1).max()) if cells.any() else 0.0)
+        return drop, error
+
+    def tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+        """The tiles of an array, as slices of its rows and columns."""
+        for row, column in np.ndindex(*(-(-n // self.tile) for n in shape)):
+            yield self.tile_of(row * self.tile, column * self.tile)
+
+    def tile_of(self, row: int, column: int) -> tuple[slice, slice]:
+        """The tile that holds a cell."""
+        first, left = row // self.tile * self.tile, column // self.tile * self.tile
+        return slice(first, first + self.tile), slice(left, left + self.tile)
+
     def effective(self, g: Array) -> Array:
         """Current into each node for a volt on each port (nodes, ports) [S], of cells ``g`` alike."""
         found = np.empty_like(g)
-        for tile in tiles(g.shape):
+        for tile in self.tiles(g.shape):
             across = self._across(g[tile])[0]
             found[tile] = np.einsum("ij,ijk->ik", g[tile], across)
         return found
@@ -53,7 +107,7 @@ class Wiring:
     def of_cells(self, g: Array, gradients: Array) -> Array:
         """True gradients (m, nodes, ports) in the cells, from those contracted from ports, ``-Σ ε_i s_j``."""
         found = np.empty_like(gradients)
-        for rows, columns in tiles(g.shape):
+        for rows, columns in self.tiles(g.shape):
             drops, errors = self._across(g[rows, columns])
             for k, gradient in enumerate(gradients[:, rows, columns]):
                 found[k, rows, columns] = np.einsum("ijl,ijl->ij", drops @ gradient.T, errors)
@@ -73,10 +127,8 @@ class Wiring:
             for name, a in chip.devices.items()
         }
         parts = {name: getattr(chip.blocks, name) for name in ("gain", "offset", "capacitance")}
-        return Chip(chip.circuit, chip.mismatch, chip.seed, devices, parts, chip.drivers, chip.periphery)
-
-    def _planes(self, g: Array) -> Array:
-        return np.stack([self.effective(plane) for plane in g])
+        circuit = Circuit(unwired(chip.circuit.design))
+        return Chip(circuit, chip.mismatch, chip.seed, devices, parts, chip.drivers, chip.periphery)
 
     def _across(self, g: Array) -> tuple[Array, Array]:
         """Voltages across the cells of one tile (nodes, ports): (nodes, ports, ports) for a volt on each port
@@ -91,13 +143,6 @@ class Wiring:
         return drop.transpose(2, 1, 0), error.transpose(1, 2, 0)
 
 
-def tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    """The tiles of an array, as slices of its rows and columns."""
-    for row, column in np.ndindex(*(-(-n // TILE) for n in shape)):
-        yield tile_of(row * TILE, column * TILE)
-
-
-def tile_of(row: int, column: int) -> tuple[slice, slice]:
-    """The tile that holds a cell."""
-    first, left = row // TILE * TILE, column // TILE * TILE
-    return slice(first, first + TILE), slice(left, left + TILE)
+def unwired(design: Design) -> Design:
+    """The design with wires that have no resistance."""
+    return design.replace({"wires.row": 0.0, "wires.column": 0.0})

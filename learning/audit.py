@@ -22,7 +22,7 @@ from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.mismatch import generator
 from ..circuits.periphery import Periphery
-from ..circuits.wiring import Wiring, tile_of
+from ..circuits.wiring import Wiring, unwired
 from ..simulator.blocks import Array
 from .asymmetry import cosine
 from .estimators import Response, Stencil
@@ -74,7 +74,8 @@ class Subject:
     def of(
         cls, chip: Chip, inputs: Array, cost: Cost, estimator: Stencil, wiring: Wiring | None = None
     ) -> Subject:
-        """``chip`` on ``inputs`` (batch, n_in) [V]; ``cost`` in float64."""
+        """``chip`` on ``inputs`` (batch, n_in) [V]; ``cost`` in float64; ``wiring`` default: the design's."""
+        wiring = wiring or Wiring.of(chip.circuit.design)
         chip, inputs = in_double(chip), inputs.astype(np.float64)
         devices = {name: chip.conducting(name) for name in chip.devices}
         chip = chip if wiring is None else wiring.chip(chip)
@@ -124,8 +125,8 @@ class Subject:
 
 
 def in_double(chip: Chip) -> Chip:
-    """A copy of ``chip`` that computes in float64."""
-    circuit = Circuit(chip.circuit.design.replace("learning.dtype", "float64"))
+    """A copy of ``chip`` that computes in float64, its wires without resistance."""
+    circuit = Circuit(unwired(chip.circuit.design.replace("learning.dtype", "float64")))
     devices = {
         name: DeviceArray(*(plane.astype(np.float64) for plane in vars(array).values()))
         for name, array in chip.devices.items()
@@ -338,7 +339,7 @@ def _loss(subject: Subject, valid: Array, array: str, device: tuple[int, ...], b
     if subject.wiring is None:
         chip.devices[array].actual[plane] = conductance / chip.conduction
     else:
-        tile = tile_of(row, column)
+        tile = subject.wiring.tile_of(row, column)
         chip.devices[array].actual[plane][tile] = (
             subject.wiring.effective(conductance[tile]) / chip.conduction
         )

@@ -36,7 +36,7 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--samples", type=int, default=200, metavar="N", help="test samples (default 200)")
     parser.add_argument(
         "--wires", type=_ohms, metavar="OHM[,OHM]",
-        help="resistance of each cell's segment of row and column wire (default: ideal wires)",
+        help="resistance of each cell's segment of row and column wire (default: the design's)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="AUDIT.h5", help="write tables and vectors to HDF5")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the shares of the error")
@@ -167,7 +167,8 @@ def _title(arguments: Any, trainer: Trainer, subject: Subject) -> str:
     design, name = trainer.design, subject.estimator.name
     run = Path(arguments.design).suffix in (".h5", ".hdf5")
     state = f"trained by {design.learning.rule}" if run else f"epoch {arguments.epochs}"
-    wires = f", wires {arguments.wires[0]:g} and {arguments.wires[1]:g} ohm a cell" if arguments.wires else ""
+    wired = subject.wiring
+    wires = f", wires {wired.row:g} and {wired.column:g} ohm a cell" if wired else ""
     return (
         f"{design.name}, chip {trainer.chip.seed}, {state}: EP by {name} at beta {design.learning.beta:g}, "
         f"{len(subject.inputs)} samples{wires}"

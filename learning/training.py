@@ -16,6 +16,7 @@ from ..circuits.design import Design
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.fluctuation import fluctuating, observed
 from ..circuits.mismatch import derived_seed, generator
+from ..circuits.wiring import Wiring
 from ..simulator.blocks import Array
 from . import asymmetry
 from .catalogue import make_rule
@@ -60,6 +61,8 @@ class Epoch:
     (:class:`.probes.Spent`); ``rule_measurements``: the rule's own, during the epoch. ``pulses`` and
     ``reads``: the programmer's, so far. ``inference_time`` [s] and ``inference_energy`` [J] of a sample,
     ``step_time`` and ``step_energy`` of a training step, without the homeostat's (:mod:`.costs`).
+    ``wire_drop`` and ``wire_error``: the largest drop along the wires, and what their estimate misses there
+    (:meth:`.Wiring.check`).
     """
 
     epoch: int
@@ -88,6 +91,8 @@ class Epoch:
     inference_energy: float
     step_time: float
     step_energy: float
+    wire_drop: float
+    wire_error: float
     seconds: float
 
     def scalars(self) -> dict[str, float]:
@@ -355,7 +360,8 @@ class Trainer:
         exact, response, measured, symmetry = self.diagnose()
         spent = self.homeostat.spent if self.homeostat else Spent()
         programmer, price = self.chip.programmer, self.costs()
-        step = price.step(self.design.learning.batch)
+        step, wiring = price.step(self.design.learning.batch), Wiring.of(self.design)
+        drop, error = wiring.check(self.chip) if wiring else (0.0, 0.0)
         epoch = Epoch(
             epoch=len(self.history),
             accuracy=accuracy,
@@ -376,6 +382,8 @@ class Trainer:
             inference_energy=price.inference.energy,
             step_time=step.time,
             step_energy=step.energy,
+            wire_drop=drop,
+            wire_error=error,
             seconds=time.perf_counter() - began,
             **tally.shares(),
         )

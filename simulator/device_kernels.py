@@ -122,3 +122,32 @@ def pulse(
             y = x + up * stride * n
         y += cycle * (y - x) * noise[k] / np.sqrt(n)
         actual[i] = low + span * min(max(y, 0.0), 1.0)
+
+
+@compiled()
+def attenuate(cells, row, column, tile, found):
+    """Conductances that ``cells`` (nodes, ports) seem to have behind resistive wires, tile by tile, to first
+    order in the wires' drops; see :meth:`ohmostat.circuits.wiring.Wiring.estimate`.
+    """
+    nodes, ports = cells.shape
+    for i0 in range(0, nodes, tile):
+        for j0 in range(0, ports, tile):
+            i1, j1 = min(i0 + tile, nodes), min(j0 + tile, ports)
+            for j in range(j0, j1):  # along the row wire of a port, past one node after the other
+                beyond = 0.0
+                for i in range(i0, i1):
+                    beyond += cells[i, j]
+                drop = 0.0
+                for i in range(i0, i1):
+                    drop += row * beyond
+                    beyond -= cells[i, j]
+                    found[i, j] = 1.0 + drop
+            for i in range(i0, i1):  # up the column wire of a node, from where it is sensed
+                before = 0.0
+                for j in range(j0, j1):
+                    before += cells[i, j]
+                drop = 0.0
+                for j in range(j1 - 1, j0 - 1, -1):
+                    drop += column * before
+                    before -= cells[i, j]
+                    found[i, j] = cells[i, j] / (found[i, j] + drop)

@@ -63,6 +63,8 @@ def designs(draw: st.DrawFn) -> Design:
     if new["programming.mode"] in ("pulses", "sign") or new["programming.levels"] == 1:
         new["programming.levels"] = 0
     new["device.preset"] = "none"  # whose values all lie where they were measured: test_presets.py
+    if new["chip.columns"] == "passive":
+        new["wires.row"] = new["wires.column"] = 0.0
     of_family = {"twin": "learning.angle", "shared": "mismatch.driver_gain"}
     new |= {key: 0.0 for family, key in of_family.items() if family != new["chip.family"]}
     return Design().replace(new)

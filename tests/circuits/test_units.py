@@ -61,7 +61,7 @@ def test_reads(text: str, unit: str, value: float) -> None:
     [
         ("2.5uF", "S", r"is in farads \(F\); siemens \(S\) are needed, as in \"2.5uS\""),
         ("10us", "S", r"is in seconds \(s\); siemens"),
-        ("10kΩ", "S", r"is in ohms \(Ω\); siemens"),
+        ("10kΩ", "S", r"is in ohms \(Ohm\); siemens"),
         ("1rad", "deg", r"is in radians \(rad\); degrees \(deg\)"),
         ("300K", "V", r"is in kelvins \(K\); volts"),
         ("300", "K", r"has no unit; kelvins \(K\) are needed, as in \"300K\""),
