@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ABOUT = "tell a sweep's yield at a specification, the levels that keep it, and what matters most"
 EXAMPLE = 'ohmostat yield sweep.h5 --require "accuracy >= 0.75" --require "inference_energy <= 20nJ"'
+CHECKED = 0.9  # a yield that can be certified directly with few chips
 UNITS = {
     "inference_time": "s", "inference_energy": "J", "step_time": "s", "step_energy": "J", "probe_time": "s",
     "probe_energy": "J",
@@ -112,7 +113,7 @@ def lines(
     result: SweepResult, found: Finding, required: Sequence[Requirement], target: float
 ) -> Iterator[str]:
     """For a terminal."""
-    from .yields import proportion, summary
+    from .yields import chips_to_certify, proportion, summary
 
     quantity = required[0].quantity
     yield f"{found.arm}: {' and '.join(map(str, required))}"
@@ -121,6 +122,12 @@ def lines(
         if place:
             yield f"  at {place}:"
         yield from (f"  {line}" for line in summary(key, curve, target))
+        if (limit := curve.largest(target)).inside:
+            count = chips_to_certify(CHECKED)
+            yield (
+                f"  to check it without the curve: {count} other chips at {key} = {limit.x:.3g}, all of which "
+                f"must pass to certify {100 * CHECKED:g} %"
+            )
     yield from (f"  {effect.words(quantity)}" for effect in found.effects)
     if found.importance is not None:
         yield from (f"  {line}" for line in found.importance.lines(quantity))

@@ -56,6 +56,7 @@ def test_the_largest_spread_that_keeps_a_yield(tmp_path: Path, capsys: pytest.Ca
     for part, edge in ((first, 0.5), (second, 0.8)):
         found = float(part.split("with 90 % yield: ")[1].split(" ")[0])
         assert found == pytest.approx(norm.ppf(0.1, edge, 0.1), abs=0.03)
+    assert "29 other chips at mismatch.conductance = 0.3" in first
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert main([*arguments, "--require", "inference_energy <= 500pJ", "--arms", "none"]) == 0
     text = capsys.readouterr().out
