@@ -76,7 +76,7 @@ def trial(folder: Path, reference: Path, moment: float, whole_group: bool) -> tu
         return -1, []
     (os.killpg if whole_group else os.kill)(victim.pid, 9)
     victim.wait()
-    staged = len(list(out.with_name("sweep.h5.runs").glob("*.h5")))
+    staged = len(list(out.with_name("sweep.h5.runs").glob("*.run")))
     if start(out, 2).wait() != 0:
         return staged, ["the resumed sweep failed"]
     return staged, differences(reference, out)
@@ -98,7 +98,7 @@ def main() -> int:
         start(Path(name) / "timed.h5", 2).wait()
         length = time.monotonic() - began
         print(f"uninterrupted: {length:.1f} s with two workers")
-        done, total = 0, len(list(reference.with_name("reference.h5.runs").glob("*.h5")))
+        done, total = 0, len(list(reference.with_name("reference.h5.runs").glob("*.run")))
         for attempt in range(10 * arguments.trials):
             folder = Path(name) / f"trial{attempt}"
             folder.mkdir()

@@ -249,7 +249,8 @@ class Chip:
             if not _finite(array):
                 raise ValueError(f"{name} is given NaN or infinity; every conductance must be finite [S]")
             checked[name] = array
-        self.since_write = 0.0  # what is written drifts anew
+        if checked:
+            self.since_write = 0.0  # what is written drifts anew
         return checked
 
     def refresh(self) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..simulator.blocks import Array
 from . import mismatch as draws
-from .converters import Converter, converter
+from .converters import Converter, converter, signed
 from .specs import MismatchSpec
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Periphery:
     ) -> Periphery:
         """That of chip ``seed``, addressed by layer: ``layers`` are their slices of the state."""
         spec, neuron = design.converters, design.neuron
+        largest = spec.nudge_range * design.learning.beta * neuron.leak * neuron.swing
         gains, offsets = np.ones((2, max(where.stop for where in layers.values())))
         for k, where in layers.items():
             n = (where.stop - where.start,)
@@ -64,7 +65,7 @@ class Periphery:
             (mismatch.nudge_offset * draws.standard_normals(seed, "nudge/offset", n)).astype(dtype),
             gains.astype(dtype), offsets.astype(dtype), design.learning.read_noise, seed,
             readings=converter(neuron.low, neuron.high, spec.reading_bits),
-            nudges=converter(-spec.nudge_range, spec.nudge_range, spec.nudge_bits),
+            nudges=signed(largest, 2**spec.nudge_bits) if spec.nudge_bits else None,
         )  # fmt: skip
 
     def at(self, step: int, thermal: Array | float = 0.0) -> Periphery:
@@ -105,15 +106,15 @@ class Periphery:
             read = self.readings(read)
         return read.astype(volts.dtype, copy=False)
 
-    def read_shifts(self, shifts: Array, first: int, rest: Array) -> Array:
+    def read_shifts(self, shifts: Array, first: int, rest: Array | None) -> Array:
         """Readings [V] of ``shifts`` (k, m, N) from the m states ``rest`` (m, N) at address 0; ``first`` is
-        the first's.
+        the first's. Without ``rest`` they are those of nodes, which no converter reads.
 
         They are differences of two readings: offsets cancel, and the noise of the states at rest is in each.
         """
         if self.reads_truly:
             return shifts
-        if self.readings:
+        if self.readings and rest is not None:
             states = (rest + shifts).reshape(-1, shifts.shape[2])
             codes: Array = self.read(states, first).reshape(shifts.shape) - self.read(rest)
             return codes.astype(shifts.dtype, copy=False)

@@ -56,33 +56,36 @@ class Programmer:
         programmer can, and bring ``weight`` (rows, columns) up to date with them.
         """
         self.writes += 1
+        change = np.ascontiguousarray(change, weight.dtype)
         if self.spec.mode == "ideal" and not self.spec.levels:
             self.pulses += change.size
             g_min, g_max = (array.actual.dtype.type(g) for g in self._limits)
             target, actual, deviation, step = (
                 field.reshape(2, -1) for field in (array.target, array.actual, array.deviation, array.step)
             )
-            moved = np.ascontiguousarray(change, weight.dtype).reshape(-1)
             device_kernels.program(
-                threads, target, actual, deviation, step, moved, g_min, g_max, weight.reshape(-1)
+                threads, target, actual, deviation, step, change.reshape(-1), g_min, g_max, weight.reshape(-1)
             )
             return
-        wanted = paired(array.target[0] - array.target[1] + change, self.device)
-        wanted = np.where(change == 0, array.target, wanted)  # not what rounding would make of it
-        self._move(name, array, wanted)
+        self._move(name, array, change)
         np.subtract(array.actual[0], array.actual[1], out=weight)
 
     def write(self, name: str, array: DeviceArray, weight: Array) -> None:
         """Write an array from scratch to differential targets [S]: no pulses, but levels and verification."""
         self.writes += 1
-        array.target[...] = self._on_levels(paired(weight, self.device), self._generator(name))
+        rng = self._generator(name)
+        array.target[...] = self._on_levels(paired(weight, self.device), rng)
         np.multiply(array.deviation, array.target, out=array.actual, where=array.step != 0)
         if self.verifies:
-            self._verify(name, array, np.arange(array.target.size), self._generator(name))
+            self._verify(name, array, np.arange(array.target.size), rng)
 
-    def _move(self, name: str, array: DeviceArray, wanted: Array) -> None:
-        """Move every device towards ``wanted`` [S] (2, rows, columns)."""
+    def _move(self, name: str, array: DeviceArray, change: Array) -> None:
+        """Move every device that is asked to; those that are not stay, whatever rounding makes of 0."""
         rng = self._generator(name)
+        wanted = paired(array.target[0] - array.target[1] + change, self.device)
+        if self.spec.mode in ("ideal", "write-verify"):
+            wanted = self._on_levels(wanted, rng)
+        wanted = np.where(change == 0, array.target, wanted)
         if self.spec.mode in ("pulses", "sign"):
             ahead = (wanted - array.target) / array.target.dtype.type(self.unit)
             pulses = np.sign(ahead) if self.spec.mode == "sign" else self._whole(ahead, rng)
@@ -91,15 +94,14 @@ class Programmer:
             where = np.flatnonzero(pulses)
             self._pulse(name, array, where, pulses.reshape(-1)[where].astype(np.int64), rng)
             return
-        wanted = self._on_levels(wanted, rng)
         changed = np.flatnonzero(wanted != array.target)
         if self.verifies:
             array.target[...] = wanted
             self._verify(name, array, changed, rng)
             return
-        array.actual += array.step * (wanted - array.target)
         low, high = (array.deviation * array.actual.dtype.type(g) for g in self._limits)
-        np.clip(array.actual, low, high, out=array.actual, where=array.step != 0)
+        low, high = np.minimum(low, array.actual), np.maximum(high, array.actual)
+        np.clip(array.actual + array.step * (wanted - array.target), low, high, out=array.actual)
         array.target[...] = wanted
         self.pulses += changed.size
 

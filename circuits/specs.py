@@ -241,7 +241,8 @@ class ConvertersSpec(Spec):
 
     input_bits: int = integer(0, 0, 24, "of the inputs, from ground to the upper rail; 0: analog")
     nudge_bits: int = integer(0, 0, 24, "of nudges, made from outputs as read and held; 0: analog")
-    nudge_range: float = _number(1e-7, "A", positive(1.0), "largest nudge, either way")
+    nudge_range: float = _number(16.0, "", positive(1e6),
+        "largest nudge either way, over beta * leak * swing: what a cost of slope 1 makes")
     reading_bits: int = integer(0, 0, 24, "of readings of ports, from rail to rail; 0: analog")
     merit: float = _number(5e-14, "J", Range(0.0, 1e-6), "energy of a conversion, over 2^bits (Walden)")
     time: float = _number(1e-7, "s", Range(0.0, 1.0), "of a conversion")

@@ -87,9 +87,9 @@ def take_measured(chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int
     """Put the measured conductances into the chip, by address, and say how they differ from its own.
 
     The file has the columns of an address and ``conductance_UNIT``; devices that it leaves out stay as they
-    are. The programmer's targets stay: what it believes has not changed. Of a device that is outside its own
-    limits these are moved as far as it takes. Raises MeasurementError for a file that does not fit the chip,
-    which then is unchanged.
+    are. The programmer's targets stay: what it believes has not changed. A device above its own largest
+    conductance is taken for one of a range as much wider. Raises MeasurementError for a file that does not
+    fit the chip, which then is unchanged.
     """
     scale, rows = read_table(path, ADDRESS)
     found = {name: np.full(array.actual.shape, np.nan) for name, array in chip.devices.items()}
@@ -126,13 +126,12 @@ def _taken(chip: Chip, name: str, values: Array) -> Deviation:
     g_min, g_max = chip.limits
     off = (values - array.actual)[measured] / (g_max - g_min)
     array.actual[measured] = values[measured]
-    within = array.deviation[measured]  # limits are deviation times the nominal ones
-    least, most = array.actual[measured] / g_max, array.actual[measured] / max(g_min, 1e-30)
-    moved = np.clip(within, least, most)
-    live = array.step[measured] > 0
-    scale = np.divide(moved, within, out=np.ones_like(moved), where=within > 0)
-    array.step[measured] *= np.where(live, scale, 1)
-    array.deviation[measured] = np.where(live, moved, within)
+    # Above its limit, deviation times g_max, a device is one of a wider range. Below g_min it is as if it had
+    # drifted there: its range, and its steps, stay.
+    within = array.deviation[measured]
+    wider = np.where(array.step[measured] > 0, np.maximum(within, array.actual[measured] / g_max), within)
+    array.step[measured] *= np.divide(wider, within, out=np.ones_like(wider), where=within > 0)
+    array.deviation[measured] = wider
     chip.refresh()
     rms, largest = (float(np.sqrt(np.mean(off**2))), float(np.abs(off).max())) if off.size else (0.0, 0.0)
     return Deviation(name, int(measured.sum()), measured.size, rms, largest)

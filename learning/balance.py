@@ -42,9 +42,9 @@ class BalanceErrors(LearningRule):
         slope = cost.gradient(nudged.outputs, np.tile(np.arange(samples), copies))
         push = np.repeat(nodes * self.estimator.beta, samples)
         current[:, free.circuit.output] -= push[:, None].astype(current.dtype) * slope
-        rest, leak = imbalance(chip, inputs, free), free.ports.dtype.type(chip.circuit.design.neuron.leak)
+        rest, leak = imbalance(chip, inputs, free), free.ports.dtype.type(chip.neuron.leak)
         shifts = (current.reshape(copies, samples, -1) - rest) / leak
-        shifts = free.periphery.read_shifts(shifts, samples, rest / leak)
+        shifts = free.periphery.read_shifts(shifts, samples, None)
         epsilon = np.tensordot(rates.astype(shifts.dtype), shifts, axes=1).real * free.slopes()
         epsilon[~measured.valid] = 0
         return contracted(chip, inputs, free, Response(epsilon, measured.valid, nudged, measured=True))

@@ -30,6 +30,7 @@ def save(trainer: Trainer, path: str | Path) -> None:
     with atomic_write(path) as part, h5py.File(part, "w") as file:
         file.attrs.update(schema=SCHEMA, identity=_identity(trainer), steps=trainer.steps)
         file.attrs.update({name: getattr(trainer.chip.programmer, name) for name in COUNTED})
+        file.attrs["since_write"] = trainer.chip.since_write
         file["history"] = json.dumps([asdict(epoch) for epoch in trainer.history])
         for name, array in _arrays(trainer):
             file[name] = array
@@ -66,6 +67,7 @@ def _restore(trainer: Trainer, file: Any) -> None:
     trainer.steps = int(file.attrs["steps"])
     for name in COUNTED:
         setattr(trainer.chip.programmer, name, int(file.attrs[name]))
+    trainer.chip.since_write = float(file.attrs["since_write"])
     trainer.history = [Epoch(**epoch) for epoch in json.loads(file["history"][()])]
     for name, array in _arrays(trainer):
         array[...] = file[name][()]
@@ -78,8 +80,8 @@ def _restore(trainer: Trainer, file: Any) -> None:
 def _arrays(trainer: Trainer) -> Iterator[tuple[str, Array]]:
     """What a run changes in place, by its name in the file."""
     for name, devices in trainer.chip.devices.items():
-        yield f"devices/{name}/target", devices.target
-        yield f"devices/{name}/actual", devices.actual
+        for field, values in vars(devices).items():  # a measured chip's deviations are not its seed's
+            yield f"devices/{name}/{field}", values
     for name, gains in trainer.chip.drivers.items():
         yield f"drivers/{name}", gains
     yield "readout/weight", trainer.readout.weight

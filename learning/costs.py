@@ -15,9 +15,7 @@ import numpy as np
 from ..circuits.chip import Chip
 from ..circuits.design import Design
 from ..simulator.blocks import Array
-from .estimators import Estimator, Stencil
 from .nudges import Cost, Nudge, beta_in_watts
-from .oscillation import Oscillation
 
 SAMPLES = 4  # that are walked
 
@@ -52,26 +50,25 @@ class Costs:
 
 
 def costs(
-    chip: Chip, inputs: Array, cost: Cost, estimator: Estimator | None, pulses: float, reads: float
+    chip: Chip, inputs: Array, cost: Cost, nudges: int, seconds: float, pulses: float, reads: float
 ) -> Costs:
     """Of a chip that settles on ``inputs`` (m, n_in) [V], of which the first few are walked.
 
-    ``estimator`` nudges it in training (None: nothing does); a step sends so many ``pulses`` and ``reads``.
-    Samples that do not settle count with the time after which they are given up.
+    Training nudges each sample so many times, and lets it settle each time, or (``seconds`` > 0) goes on
+    changing its nudge for so long [s]; a step sends so many ``pulses`` and ``reads``. Samples that do not
+    settle count with the time after which they are given up.
     """
     design, x = chip.circuit.design, inputs[:SAMPLES]
     free = chip.relax(x, method="transient", certify=0)
     settled = _phase(free.time, free.energy)
-    nudged = Phase()
-    if isinstance(estimator, Stencil):
+    nudged, converted = Phase(), _readings(design) + _conversions(design, "nudge", design.chip.layers[-1])
+    if seconds:  # conversions fall within it
+        power = float(np.mean(chip.dissipation(x)(free.voltages, free.ports, np.arange(len(x)))))
+        nudged = Phase(seconds, power * seconds + converted.energy * nudges)
+    elif nudges:
         beta = np.full(len(x), beta_in_watts(design, design.learning.beta), x.dtype)
         pushed = chip.relax(x, Nudge(cost, beta, len(x)), start=free, method="transient", certify=0)
-        each = _phase(pushed.time, pushed.energy) + _readings(design)
-        each += _conversions(design, "nudge", design.chip.layers[-1])
-        nudged = each * (estimator.relaxations - 1)
-    elif isinstance(estimator, Oscillation):
-        power = float(np.mean(chip.dissipation(x)(free.voltages, free.ports, np.arange(len(x)))))
-        nudged = Phase(estimator.seconds, power * estimator.seconds)
+        nudged = (_phase(pushed.time, pushed.energy) + converted) * nudges
     driven = settled + _conversions(design, "input", design.chip.layers[0])
     inference = driven + _conversions(design, "reading", design.chip.layers[-1])
     training = driven + _readings(design) + nudged

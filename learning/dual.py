@@ -42,6 +42,7 @@ class DualPropagation(LearningRule):
     beta: float
     alpha: float = 0.5
     name: str = "dual-propagation"
+    nudged_phases: int = 2  # the dyad's two
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:

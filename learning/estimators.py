@@ -92,6 +92,11 @@ class Stencil:
         return 1 + len(self.nodes)
 
     @property
+    def nudged_phases(self) -> int:
+        """Times that a sample is nudged."""
+        return len(self.nodes)
+
+    @property
     def noise(self) -> float:
         """Standard deviation of ``ε`` [1/W] for each unit of that of a reading, ``|w| / |β|``.
 

@@ -15,7 +15,6 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 
 Place = AbstractContextManager[Executor]
-RETRIES = 5  # of a run whose worker was lost
 CONNECT = "10s"  # to wait for a scheduler
 
 
@@ -50,7 +49,8 @@ def _watch_parent(parent: int) -> None:
 def cluster(address: str) -> Iterator[Executor]:
     """The workers of the Dask scheduler at ``address``, such as ``tcp://10.0.0.5:8786``.
 
-    A run whose worker is lost is given to another one. Raises ClusterError where no scheduler answers.
+    The scheduler gives a run whose worker is lost to another one, up to its ``allowed-failures`` times.
+    Raises ClusterError where no scheduler answers.
     """
     try:
         from distributed import Client
@@ -66,7 +66,7 @@ def cluster(address: str) -> Iterator[Executor]:
             "and give the address that it prints"
         ) from None
     with client:
-        yield client.get_executor(retries=RETRIES, pure=False)
+        yield client.get_executor(pure=False)
 
 
 def cores() -> int:

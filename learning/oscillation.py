@@ -55,6 +55,11 @@ class Oscillation:
     judged: bool = True  # whether responses that are not smooth are left out
 
     @property
+    def nudged_phases(self) -> int:
+        """Nudges that are made, one a step."""
+        return round((1 + SETTLING) * len(self.nodes))
+
+    @property
     def seconds(self) -> float:
         """Settling, and one period's average."""
         return (1 + SETTLING) * self.period

@@ -6,14 +6,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from ..circuits.design import Design
 from ..circuits.mismatch import generator
-from ..circuits.specs import KEYS
+from ..circuits.specs import KEYS, DesignError
 from ..circuits.units import Choice, Layers, Number, closest, did_you_mean
 
-Level = float | int | str | tuple[int, ...]
+Level = float | int | str | tuple[int, ...] | None  # None: all
 #: Dotted keys of a design and their values, such as ``(("mismatch.conductance", 0.5),)``.
 Point = tuple[tuple[str, Level], ...]
 
@@ -30,6 +28,21 @@ class Span(NamedTuple):
         if self.logarithmic:
             return float(self.low * (self.high / self.low) ** share)
         return self.low + share * (self.high - self.low)
+
+
+def checked(point: Point) -> Point:
+    """The point with every value as a design holds it (units read, NumPy's numbers made Python's). Raises
+    DesignError for a key or a value that cannot be.
+    """
+    found: dict[str, Level] = {}
+    for key, value in point:
+        if key not in KEYS or "." not in key:
+            raise DesignError(f"{key}: unknown key{did_you_mean(closest(key, KEYS))}", key)
+        try:
+            found[key] = KEYS[key].check(list(value) if isinstance(value, tuple) else value)
+        except ValueError as error:
+            raise DesignError(f"{key} = {KEYS[key].display(value)}: {error}", key) from None
+    return tuple(found.items())
 
 
 def grid(levels: Mapping[str, Sequence[Level]]) -> tuple[Point, ...]:
@@ -64,17 +77,12 @@ def value_of(design: Design, key: str) -> Level:
     return value
 
 
-def as_array(points: Sequence[Point], key: str) -> np.ndarray:
-    """The values of a numeric key at every point (points,)."""
-    return np.array([dict(point)[key] for point in points], np.float64)
-
-
 def shown(key: str, value: Level) -> str:
     """A key's value for a table, with its unit: ``10uS``, ``784-64-10``."""
     kind = KEYS[key]
     if isinstance(kind, Number):
         return kind.display(value) if kind.unit else f"{value:g}"
-    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "-".join(map(str, value)) if isinstance(value, tuple) else "all" if value is None else str(value)
 
 
 def text_of(point: Point) -> str:

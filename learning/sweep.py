@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from ..circuits.files import ArchiveError, atomic_write
 from ..circuits.specs import TaskSpec
 from . import executors
 from .data import Dataset, load_task
-from .points import Point, grid
+from .points import Point, checked, grid
 
 ARMS: dict[str, dict[str, object]] = {
     "none": {"learning.rule": "ep", "homeostat.mode": "off"},
@@ -59,7 +60,7 @@ class RunKey:
         """Name of the run's group and staged file."""
         point = ",".join(f"{key}={value}" for key, value in self.point).replace("/", "_")
         if len(point) > LONGEST_NAME:
-            point = hashlib.blake2b(repr(self.point).encode(), digest_size=16).hexdigest()
+            point = hashlib.blake2b(json.dumps(self.point).encode(), digest_size=16).hexdigest()
         return "-".join(part for part in (self.arm, point, f"chip{self.chip}") if part)
 
 
@@ -86,14 +87,22 @@ class Sweep:
             raise SweepError(f"chips is {self.chips}; it must be at least 1")
         if not self.points:
             raise SweepError("there are no points; a sweep needs at least one")
+        object.__setattr__(self, "points", tuple(map(checked, self.points)))
+        if len({tuple(key for key, _ in point) for point in self.points}) > 1:
+            raise SweepError("the points differ in their keys; give every point a value of each key")
         for what, values in (("points", self.points), ("arms", self.arms)):
             if len(set(values)) < len(values):
                 raise SweepError(f"the {what} repeat a value; give each once")
-        for point in self.points:  # every level's design is checked
-            for arm in self.arms:
-                design = self.run_design(RunKey(arm, point, 0))
-                if point == self.points[0] or any(key.startswith("chip.") for key, _ in point):
-                    _check_hardware(design)
+        owned = {key for arm in self.arms for key in ARMS[arm]}
+        if taken := [key for key, _ in self.points[0] if key in owned]:
+            raise SweepError(f"{taken[0]} is what arms differ in: choose --arms in place of varying it")
+        self._check_hardware()
+
+    def _check_hardware(self) -> None:
+        """Every level's design is checked, and what its trainer would refuse is refused now."""
+        designs = [self.run_design(RunKey(arm, point, 0)) for point in self.points for arm in self.arms]
+        for design in {(d.chip, d.learning, d.homeostat): d for d in designs}.values():
+            _check_hardware(design)
 
     @classmethod
     def over(cls, design: Design, levels: Mapping[str, Sequence[object]], *args: object) -> Sweep:
@@ -143,7 +152,7 @@ def _check_hardware(design: Design) -> None:
 
 @functools.cache
 def _sources() -> str:
-    """Hash of the package's own code: results of other code are not mixed in."""
+    """Hash of the package's own code, when first asked for: results of other code are not mixed in."""
     root = Path(__file__).resolve().parent.parent
     files = [p for part in ("simulator", "circuits", "learning") for p in (root / part).glob("*.py")]
     digest = hashlib.sha256(__version__.encode())
@@ -246,7 +255,10 @@ def perform(job: Job, data_dir: str | None) -> bytes:
     from .training import Trainer
 
     if job.sources != _sources():
-        raise SweepError("a worker has another version of ohmostat: install the same one everywhere")
+        raise SweepError(
+            "a worker has another version of ohmostat: install the same one everywhere (or, if its sources "
+            "were changed meanwhile, begin again)"
+        )
     data, digest = _data(job.design.task, data_dir)
     if digest != job.digest:
         raise SweepError(f"a worker has other {job.design.task.data} data: give every worker the same files")
@@ -279,32 +291,52 @@ def merge(sweep: Sweep, staging: Path, out: Path) -> None:
         file["points"] = json.dumps(sweep.points)
         runs = file.create_group("runs", track_order=True)
         for key in sweep.runs():
-            with h5py.File(_staged(staging, key), "r") as part:
+            with h5py.File(io.BytesIO(_content_of(_staged(staging, key))), "r") as part:
                 part.copy("run", runs, key.name)
 
 
+# -- staged runs: the SHA-256 of what follows, and an HDF5 file ------------------------------------
+
+DIGEST = 32  # bytes
+
+
 def _staged(staging: Path, key: RunKey) -> Path:
-    return staging / f"{key.name}.h5"
+    return staging / f"{key.name}.run"
 
 
 def _stage(staging: Path, job: Job, content: bytes) -> None:
     with atomic_write(_staged(staging, job.key)) as path:
-        path.write_bytes(content)
+        path.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def _content_of(path: Path) -> bytes:
+    """The HDF5 file of a staged run. Raises SweepError, and takes the file away, if any bit has changed."""
+    try:
+        stored = path.read_bytes()
+    except OSError as error:
+        raise SweepError(f"{path} cannot be read ({error.strerror}); see to the cause") from error
+    digest, content = stored[:DIGEST], stored[DIGEST:]
+    if hashlib.sha256(content).digest() != digest:
+        path.unlink()
+        raise SweepError(f"{path} was damaged on disk, and is taken away: the same command does it again")
+    return content
 
 
 def _is_done(staging: Path, job: Job) -> bool:
-    """Whether a staged file of this identity is there; one of another identity stops the sweep."""
+    """Whether a staged run of this identity is there; one of another identity stops the sweep."""
     import h5py
 
     path = _staged(staging, job.key)
     if not path.exists():
         return False
     try:
-        with h5py.File(path, "r") as file:
-            found = file["run"].attrs["identity"]
-    except (OSError, KeyError):
-        path.unlink()  # not one of ours, or damaged on disk: do it again
-        return False
+        content = _content_of(path)
+    except SweepError:
+        if path.exists():
+            raise
+        return False  # damaged on disk: do it again
+    with h5py.File(io.BytesIO(content), "r") as file:
+        found = file["run"].attrs["identity"]
     if found != job.identity:
         raise SweepError(
             f"{path} was staged by a sweep of another design, on other data, or by other code: "

@@ -58,7 +58,7 @@ class SweepResult:
     @property
     def numeric(self) -> list[str]:
         """The varied keys whose levels are numbers."""
-        return [key for key in self.varied if isinstance(self.levels(key)[0], int | float)]
+        return [key for key in self.varied if all(isinstance(v, int | float) for v in self.levels(key))]
 
     def lines(self, key: str) -> dict[str, list[int]]:
         """Points that differ in that key alone, by what the other varied keys are there."""

@@ -253,7 +253,7 @@ class Trainer:
         """Input voltages [V] of images in [0, 1]: 1 is the upper rail."""
         high, bits = self.chip.neuron.high, self.design.converters.input_bits
         volts: Array = np.multiply(images, high, dtype=self.chip.dtype)
-        return Converter(0.0, high, bits)(volts) if bits and high else volts
+        return Converter(0.0, high, 2**bits)(volts) if bits and high else volts
 
     def cost(self, labels: Array) -> Cost:
         """The design's cost for a batch of labels."""
@@ -397,7 +397,9 @@ class Trainer:
             last, steps = self.history[-1], self.steps_per_epoch
             pulses, reads = (programmer.pulses - last.pulses) / steps, (programmer.reads - last.reads) / steps
         x, cost = self.inputs(self.data.test_x[:SAMPLES]), self.cost(self.data.test_y[:SAMPLES])
-        return costs(self.chip, x, cost, getattr(self.rule, "estimator", None), pulses, reads)
+        nudger = getattr(self.rule, "estimator", self.rule)
+        nudges, seconds = getattr(nudger, "nudged_phases", 0), getattr(nudger, "seconds", 0.0)
+        return costs(self.chip, x, cost, nudges, seconds, pulses, reads)
 
     def evaluate(self) -> tuple[float, float]:
         """Test accuracy, and the share of test samples that did not settle (they are judged as they are).

@@ -62,7 +62,7 @@ def program(
 
     Pair coding: the weight sits on one device, the other rests at ``g_min``. A write moves the actual
     conductance by ``step`` times the commanded change; limits are each device's own, ``deviation``
-    times the nominal ones.
+    times the nominal ones. A device that is beyond a limit already, by drift, goes no further beyond.
     """
     arrays = target, actual, deviation, step, change, g_min, g_max, weight
     if threads > 1 and change.size > WORTH_SHARING:
@@ -90,9 +90,9 @@ def _program(first, last, target, actual, deviation, step, change, g_min, g_max,
         plus = min(g_min + max(w, zero), g_max)
         minus = min(g_min + max(-w, zero), g_max)
         g = got[0][j] + pace[0][j] * (plus - want[0][j])
-        got[0][j] = min(max(g, gain[0][j] * g_min), gain[0][j] * g_max)
+        got[0][j] = min(max(g, min(gain[0][j] * g_min, got[0][j])), max(gain[0][j] * g_max, got[0][j]))
         g = got[1][j] + pace[1][j] * (minus - want[1][j])
-        got[1][j] = min(max(g, gain[1][j] * g_min), gain[1][j] * g_max)
+        got[1][j] = min(max(g, min(gain[1][j] * g_min, got[1][j])), max(gain[1][j] * g_max, got[1][j]))
         want[0][j] = plus
         want[1][j] = minus
         weight[j] = got[0][j] - got[1][j]
@@ -121,7 +121,7 @@ def pulse(
         else:
             y = x + up * stride * n
         y += cycle * (y - x) * noise[k] / np.sqrt(n)
-        actual[i] = low + span * min(max(y, 0.0), 1.0)
+        actual[i] = low + span * min(max(y, min(x, 0.0)), max(x, 1.0))
 
 
 @compiled()

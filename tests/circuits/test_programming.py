@@ -225,3 +225,30 @@ def test_the_homeostat_reaches_symmetry_through_any_programming(blank: Callable,
     span = chip.limits[1] - chip.limits[0]
     floor = {"ideal": 1e-6, "pulses": 0.004, "sign": 0.01, "write-verify": 0.006}[mode] * span
     assert np.abs(homeostat.asymmetry(chip)[bank]).mean() < floor < before / 4
+
+
+@pytest.mark.parametrize("levels", [0, 16])
+@pytest.mark.parametrize("mode", MODES)
+def test_what_drifted_beyond_its_limits_stays_until_it_is_moved(
+    chip_of: Callable, mode: str, levels: int
+) -> None:
+    if levels and mode in ("pulses", "sign"):
+        pytest.skip("have no levels")
+    chip = chip_of(dtype="float32", programming__mode=mode, programming__levels=levels,
+                   drift__exponent=0.0, drift__exponent_spread=0.2)  # fmt: skip
+    chip.age(1e4)
+    (g_min, g_max), counts = chip.limits, (chip.programmer.pulses, chip.programmer.reads)
+    before = {name: array.actual.copy() for name, array in chip.devices.items()}
+    assert any(np.any(a.actual > a.deviation * g_max * 1.01) for a in chip.devices.values())
+    chip.program({})
+    assert chip.since_write == 1e4
+    for _ in range(20):
+        chip.program({name: np.zeros(chip.weight(name).shape) for name in chip.devices})
+    assert all(np.array_equal(before[name], array.actual) for name, array in chip.devices.items())
+    if mode != "ideal":
+        assert counts == (chip.programmer.pulses, chip.programmer.reads)
+    chip.program({name: np.full(chip.weight(name).shape, g_max / 4) for name in chip.devices})
+    for name, array in chip.devices.items():  # up, but none beyond its limit further than it was
+        top = np.maximum(array.deviation * g_max, before[name])
+        assert np.all(array.actual[0] >= before[name][0] * (1 - 1e-6)) or mode == "write-verify"
+        assert np.all(array.actual <= top * (1 + 1e-5)) and g_min >= 0

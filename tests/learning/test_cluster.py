@@ -121,7 +121,7 @@ def test_a_lost_scheduler_loses_no_run_that_was_reported(cluster: Cluster, tmp_p
 
     with pytest.raises(SweepError, match=r"[3-7] of 8 runs are kept"):
         run_sweep(small(), out, scheduler=cluster.address, progress=progress)
-    kept = len(list((tmp_path / "far.h5.runs").glob("*.h5")))
+    kept = len(list((tmp_path / "far.h5.runs").glob("*.run")))
     assert kept >= max(reported) >= 3 and not out.exists()
     again: list[int] = []
     run_sweep(small(), out, workers=2, progress=lambda done, total: again.append(done))

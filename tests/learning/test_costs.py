@@ -26,7 +26,7 @@ def test_phases_are_the_transients_and_conversions_come_on_top() -> None:
     free = t.chip.relax(x, method="transient")
     beta = np.full(SAMPLES, beta_in_watts(t.design, t.design.learning.beta))
     nudged = t.chip.relax(x, Nudge(cost, beta, SAMPLES), start=free, method="transient")
-    found = costs(t.chip, x, cost, t.rule.estimator, pulses=5000.0, reads=300.0)  # type: ignore[attr-defined]
+    found = costs(t.chip, x, cost, 4, 0.0, 5000.0, 300.0)
     inputs, hidden, outputs = t.design.chip.layers
     drive, read, push = 16e-12 * inputs, 256e-12 * (hidden + outputs), 64e-12 * outputs
     assert found.inference.time == pytest.approx(free.time.mean() + 40e-9)
@@ -52,11 +52,20 @@ def test_a_run_records_what_it_costs() -> None:
     assert spent > pulses > 0 and first.inference_energy > 0 and first.inference_time > 0
 
 
-@pytest.mark.parametrize("rule", ["adjoint", "dual-propagation", "coupled", "aep"])
-def test_every_rule_has_a_price(rule: str) -> None:
+@pytest.mark.parametrize(
+    ("rule", "nudges"), [("adjoint", 0), ("dual-propagation", 2), ("coupled", 2), ("aep", 2)]
+)
+def test_every_rule_pays_for_its_nudges(rule: str, nudges: int) -> None:
     found = trainer(learning__rule=rule).costs()
-    assert found.inference.energy > 0 and found.training.energy >= found.inference.energy
+    plain = trainer().costs()
+    one = (plain.training.time - plain.inference.time) / 2
+    assert found.training.time - found.inference.time == pytest.approx(nudges * one, rel=1e-9)
+
+
+def test_solving_is_free_and_beating_is_not() -> None:
     exact = trainer(learning__estimator="exact").costs()
     assert exact.training == exact.inference  # no nudged phases
     beating = trainer(learning__estimator="lock-in").costs()
     assert beating.training.time > 10 * beating.inference.time
+    read = trainer(learning__estimator="lock-in", converters__reading_bits=8, converters__merit="1uJ").costs()
+    assert read.training.energy > 40 * 256e-6 * 42  # 48 steps of 42 ports

@@ -60,7 +60,7 @@ def test_content_does_not_hold_times(merged: Path) -> None:
 
 
 def test_finished_runs_are_not_done_again(merged: Path) -> None:
-    staged = sorted((merged.parent / "sweep.h5.runs").glob("*.h5"))
+    staged = sorted((merged.parent / "sweep.h5.runs").glob("*.run"))
     before = [path.stat().st_mtime_ns for path in staged]
     calls: list[tuple[int, int]] = []
     run_sweep(small(), merged, workers=2, progress=lambda done, total: calls.append((done, total)))
@@ -101,11 +101,16 @@ def test_other_data_of_the_same_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_staged_file_is_done_again(merged: Path) -> None:
     key = small().runs()[0]
-    path = merged.parent / "sweep.h5.runs" / f"{key.name}.h5"
+    path = merged.parent / "sweep.h5.runs" / f"{key.name}.run"
     good = read_sweep(merged).values["accuracy"]["none"]
-    path.write_bytes(path.read_bytes()[:500])
-    run_sweep(small(), merged, workers=1)
-    assert np.array_equal(read_sweep(merged).values["accuracy"]["none"], good)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (whole[:500], b"", bytes(flipped)):
+        path.write_bytes(damaged)
+        run_sweep(small(), merged, workers=1)
+        assert path.read_bytes() == whole
+        assert np.array_equal(read_sweep(merged).values["accuracy"]["none"], good)
 
 
 def test_two_sweeps_cannot_share_a_file(tmp_path: Path) -> None:
@@ -146,6 +151,14 @@ def test_impossible_grids_are_refused_before_anything_runs() -> None:
         Sweep(Design.named("digits"), chips=0)
     with pytest.raises(DesignError, match="conductance"):
         Sweep.over(Design.named("digits"), {SIGMA: (-1.0,)})
+    with pytest.raises(SweepError, match="differ in their keys"):
+        Sweep(Design.named("digits"), ((), ((SIGMA, 0.5),)))
+    with pytest.raises(SweepError, match="is what arms differ in: choose --arms"):
+        Sweep.over(Design.named("digits"), {"learning.rule": ("ep", "adjoint")})
+    with pytest.raises(DesignError, match="settles none"):
+        Sweep.over(
+            Design.named("digits"), {"learning.estimator": ("centered", "exact")}, 1, ("none", "coupled")
+        )
     with pytest.raises(DesignError, match="unknown key"):
         Sweep.over(Design.named("digits"), {"mismatch.magic": (1.0,)})
 
@@ -239,6 +252,21 @@ def test_any_key_can_be_varied_and_a_name_never_grows_too_long(tmp_path: Path) -
     assert result.levels("chip.layers") == ((64, 5, 10), (64, 9, 10)) and result.points == sweep.points
     assert "64-9-10  write-verify" in table(result)
     sweep_figure(result, tmp_path / "k.png")
+    keys = (
+        "conductance",
+        "gradient",
+        "correlated",
+        "programming",
+        "amplifier_gain",
+        "sense_gain",
+        "nudge_gain",
+    )
+    levels = {f"mismatch.{key}": np.linspace(0.1, 0.2, 2)[:1] for key in keys}
+    sweep = Sweep.over(
+        design, levels | {"chip.layers": ([64, 5, 10],), "neuron.leak": ("9uS",)}, 1, ("none",)
+    )
+    result = read_sweep(run_sweep(sweep, tmp_path / "l.h5", workers=1))
+    assert dict(result.points[0])["neuron.leak"] == 9e-6 and len(sweep.runs()[0].name) < 60
     many = tuple((f"{section}.key", 1 / 3) for section in "abcdefghijklmnop")
     assert len(RunKey("none", many, 0).name) < 60 and RunKey("none", many, 0) != RunKey("none", many, 1)
 
