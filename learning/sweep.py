@@ -204,13 +204,17 @@ def run_sweep(
 
 
 def _jobs(sweep: Sweep, data_dir: str | None) -> list[Job]:
-    designs = {key: sweep.run_design(key) for key in sweep.runs()}
-    digests = {design.task: "" for design in designs.values()}
-    digests = {task: _data(task, data_dir)[1] for task in digests}
-    return [
-        Job(key, design, digests[design.task], sweep.keep_chips, _sources())
-        for key, design in designs.items()
-    ]
+    jobs = []
+    for key in sweep.runs():
+        design = sweep.run_design(key)
+        data, digest = _data(design.task, data_dir)
+        if design.learning.batch > len(data.train_y):
+            fault = f"learning.batch is {design.learning.batch}, but there are {len(data.train_y)} samples"
+            raise SweepError(
+                f"run {key.name}: {fault} to train on: make the batch smaller, or task.train larger"
+            )
+        jobs.append(Job(key, design, digest, sweep.keep_chips, _sources()))
+    return jobs
 
 
 def _work_off(
