@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -136,18 +137,32 @@ def test_a_worker_with_other_data() -> None:
         sweeps.perform(job, None)
 
 
-def test_a_run_that_cannot_be_done(tmp_path: Path) -> None:
-    """More samples a batch than there are: what was done beside it is kept."""
+def test_a_run_that_cannot_be_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done beside it is kept; what can be known before is found out before anything runs."""
     base = Design.named("digits").replace({"learning.epochs": 1, "task.test": 50, "task.train": 100})
     out = tmp_path / "s.h5"
     bad = Sweep.over(base, {"learning.batch": (20, 500)}, 1, ("none",))
     with pytest.raises(SweepError, match=r"run none-learning\.batch=500-chip0: learning\.batch is 500"):
         run_sweep(bad, out, workers=1)
-    assert not staged(out)  # found out before anything ran
-    good = Sweep.over(base, {"learning.batch": (20, 50)}, 1, ("none",))
+    assert not staged(out)
+
+    good, perform = Sweep.over(base, {"learning.batch": (20, 50)}, 1, ("none",)), sweeps.perform
+
+    def failing(job: sweeps.Job, data_dir: str | None) -> bytes:
+        if job.design.learning.batch == 50:
+            raise ValueError("its capacitors are full")
+        return perform(job, data_dir)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sweeps.executors, "processes", ThreadPoolExecutor)
+        patched.setattr(sweeps, "perform", failing)
+        message = r"run none-learning\.batch=50-chip0: its capacitors are full; 1 of 2 runs are kept"
+        with pytest.raises(SweepError, match=message):
+            run_sweep(good, out, workers=1)
+    assert len(staged(out)) == 1
     counts: list[int] = []
     run_sweep(good, out, workers=1, progress=lambda done, total: counts.append(done))
-    assert counts[0] == 1
+    assert counts == [1, 2]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
