@@ -7,13 +7,11 @@ against that, type, shape and storage, before anything of its size is allocated.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import repeat
 from math import prod
 from pathlib import Path
 
@@ -126,32 +124,6 @@ def save_chip(path: str | Path, chip: Chip, readout: tuple[Array, Array] | None 
 def load_chip(path: str | Path) -> Chip:
     """The chip of a file that :func:`write_run` or :func:`save_chip` wrote; see :func:`read_run`."""
     return read_run(path).chip
-
-
-CSV_COLUMNS = (
-    "array", "banks", "tile", "row", "column", "plane", "target_S", "actual_S", "deviation", "step_gain",
-    "g_min_S", "g_max_S", "chip_seed",
-)  # fmt: skip
-
-
-def export_csv(chip: Chip, path: str | Path) -> None:
-    """Write one line for every physical device (columns: ``docs/hdf5-schema.md``), array by array.
-
-    Numbers are the shortest that give back the same bits in the chip's dtype.
-    """
-    with atomic_write(path) as part, part.open("w", encoding="ascii", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for array in chip.circuit.arrays:
-            banks = "+".join(bank.name for bank in chip.circuit.banks if bank.array == array.name)
-            fields = [getattr(chip.devices[array.name], name) for name in _PLANES]
-            for plane, row in np.ndindex(array.shape[:2]):
-                texts = (values[plane, row].astype(str).tolist() for values in fields)
-                before = map(repeat, (array.name, banks, "r0c0", row))
-                after = map(repeat, (*chip.limits, chip.seed))
-                writer.writerows(
-                    zip(*before, range(array.columns), repeat("+-"[plane]), *texts, *after, strict=False)
-                )
 
 
 # -- what a run looks like in a file ---------------------------------------------------------------

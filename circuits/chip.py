@@ -15,10 +15,11 @@ from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit, CrossbarArray
 from .equilibrium import Equilibrium, Nudge, certified, continued, settle
 from .periphery import Periphery
-from .programming import Programmer
+from .programming import COUNTED, Programmer
 from .specs import CornerSpec, DeviceSpec, MismatchSpec
 
 if TYPE_CHECKING:
+    from .design import Design
     from .fluctuation import Fluctuation
 
 
@@ -151,15 +152,36 @@ class Chip:
             self.blocks.offset[where] = spec.offset + mismatch.amplifier_offset_sd * offsets
             self.blocks.capacitance[where] = spec.capacitance * capacitors
 
-    def at(self, corner: CornerSpec) -> Chip:
-        """A copy of the chip operated at ``corner``; see :func:`.conditions.at`."""
-        from .conditions import at
+    def copy(self, design: Design | None = None) -> Chip:
+        """The same chip, independent of this one, as ``design`` has it (default: its own): of the same
+        family and layers, but at another corner, of another precision, or with other wires.
+        """
+        circuit = self.circuit if design is None else Circuit(design)
+        dtype, spec = np.dtype(circuit.design.learning.dtype), circuit.design
+        devices = {
+            name: DeviceArray(*(field.astype(dtype) for field in vars(array).values()))
+            for name, array in self.devices.items()
+        }
+        drivers = {name: gains.astype(dtype) for name, gains in self.drivers.items()}
+        neurons = {name: getattr(self.blocks, name) for name in ("gain", "offset", "capacitance")}
+        neurons["gain"] = neurons["gain"] * (spec.corner.operated(spec.neuron).gain / self.neuron.gain)
+        there = Chip(circuit, self.mismatch, self.seed, devices, neurons, drivers, self.periphery)
+        there.since_write = self.since_write
+        for name in COUNTED:  # its next write draws what this one's would
+            setattr(there.programmer, name, getattr(self.programmer, name))
+        return there
 
-        return at(self, corner)
+    def at(self, corner: CornerSpec) -> Chip:
+        """A copy of the chip, its deviations and conductances as they are, operated at ``corner``.
+
+        Where that is the chip's own, the two are equal bit for bit. Chips that are fabricated in a design
+        with a corner are operated there from the start.
+        """
+        return self.copy(self.circuit.design.replace("corner", corner))
 
     def age(self, seconds: float) -> None:
-        """Let ``seconds`` [s] pass without a write: conductances drift; see :func:`.conditions.age`."""
-        from .conditions import age
+        """Let ``seconds`` [s] pass without a write: conductances drift; see :func:`.drift.age`."""
+        from .drift import age
 
         age(self, seconds)
 

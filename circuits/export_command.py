@@ -56,7 +56,9 @@ def run(arguments: Any) -> None:
     if kind == "hdf5":
         archive.write_run(arguments.out, run)
     elif kind == "csv":
-        archive.export_csv(run.chip, arguments.out)
+        from .tester import export_csv
+
+        export_csv(run.chip, arguments.out)
     elif kind == "program":
         from .tester import write_list
 

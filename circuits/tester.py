@@ -1,4 +1,4 @@
-"""Between a chip and a tester: the list of what to program, and the conductances that were measured.
+"""A chip's devices as tables: all of them as they are, what a tester is to program, and what it measured.
 
 A device's address is its array, the tile of it, row and column within that tile, and plane (``+`` or ``-``).
 """
@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,35 @@ from .specs import DeviceSpec, ProgrammingSpec
 from .tables import MeasurementError, read_table
 
 TILE = (128, 128)
+FIELDS = ("target", "actual", "deviation", "step")
 ADDRESS = ("array", "tile", "row", "column", "plane")
 PLANES = "+-"
+
+
+CSV_COLUMNS = (
+    "array", "banks", "tile", "row", "column", "plane", "target_S", "actual_S", "deviation", "step_gain",
+    "g_min_S", "g_max_S", "chip_seed",
+)  # fmt: skip
+
+
+def export_csv(chip: Chip, path: str | Path) -> None:
+    """Write one line for every physical device (columns: ``docs/hdf5-schema.md``), array by array.
+
+    Numbers are the shortest that give back the same bits in the chip's dtype.
+    """
+    with atomic_write(path) as part, part.open("w", encoding="ascii", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for array in chip.circuit.arrays:
+            banks = "+".join(bank.name for bank in chip.circuit.banks if bank.array == array.name)
+            fields = [getattr(chip.devices[array.name], name) for name in FIELDS]
+            for plane, row in np.ndindex(array.shape[:2]):
+                texts = (values[plane, row].astype(str).tolist() for values in fields)
+                before = map(repeat, (array.name, banks, "r0c0", row))
+                after = map(repeat, (*chip.limits, chip.seed))
+                writer.writerows(
+                    zip(*before, range(array.columns), repeat("+-"[plane]), *texts, *after, strict=False)
+                )
 
 
 def pulses_to(target: Array, device: DeviceSpec, spec: ProgrammingSpec) -> Array:

@@ -14,7 +14,7 @@ contracted from ports.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from ..simulator import device_kernels
 from ..simulator.blocks import Array
 from ..simulator.wires import Crossbar, crossbar
 from .chip import Chip
-from .circuit import Circuit
 from .design import Design
 
 TILE = 64  # cells: larger arrays are made of tiles, each with drivers and sense amplifiers of its own
@@ -120,15 +119,12 @@ class Wiring:
                 'wires need chip.columns = "virtual-ground": what passive columns do along a resistive wire '
                 "is not modelled"
             )
-        devices = {
-            name: replace(
-                a, actual=np.stack([self.effective(g) for g in chip.conducting(name)]) / chip.conduction
-            )
-            for name, a in chip.devices.items()
-        }
-        parts = {name: getattr(chip.blocks, name) for name in ("gain", "offset", "capacitance")}
-        circuit = Circuit(unwired(chip.circuit.design))
-        return Chip(circuit, chip.mismatch, chip.seed, devices, parts, chip.drivers, chip.periphery)
+        there = chip.copy(unwired(chip.circuit.design))
+        for name, array in there.devices.items():
+            array.actual[...] = [self.effective(g) for g in chip.conducting(name)]
+            array.actual /= chip.conduction
+        there.refresh()
+        return there
 
     def _across(self, g: Array) -> tuple[Array, Array]:
         """Voltages across the cells of one tile (nodes, ports): (nodes, ports, ports) for a volt on each port

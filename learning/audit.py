@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..circuits.chip import Chip, DeviceArray
-from ..circuits.circuit import Circuit
+from ..circuits.chip import Chip
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.mismatch import generator
 from ..circuits.periphery import Periphery
@@ -126,14 +125,7 @@ class Subject:
 
 def in_double(chip: Chip) -> Chip:
     """A copy of ``chip`` that computes in float64, its wires without resistance."""
-    circuit = Circuit(unwired(chip.circuit.design.replace("learning.dtype", "float64")))
-    devices = {
-        name: DeviceArray(*(plane.astype(np.float64) for plane in vars(array).values()))
-        for name, array in chip.devices.items()
-    }
-    parts = {name: getattr(chip.blocks, name) for name in ("gain", "offset", "capacitance")}
-    drivers = {name: gains.astype(np.float64) for name, gains in chip.drivers.items()}
-    return Chip(circuit, chip.mismatch, chip.seed, devices, parts, drivers, chip.periphery)
+    return chip.copy(unwired(chip.circuit.design.replace("learning.dtype", "float64")))
 
 
 def turned(free: Equilibrium) -> Equilibrium:

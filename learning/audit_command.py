@@ -124,9 +124,8 @@ def _trainer(arguments: Any, read_design: Callable[[Any], Design], bar: Bar) -> 
 
 def _trained(arguments: Any) -> Trainer:
     from ..circuits.archive import read_run
-    from .catalogue import make_rule
     from .data import load_task
-    from .training import Readout, Trainer
+    from .training import Trainer
 
     if arguments.changes or arguments.chip is not None or arguments.epochs:
         raise ValueError(
@@ -136,9 +135,7 @@ def _trained(arguments: Any) -> Trainer:
     if stored.readout is None:
         remedy = "give one that 'ohmostat train' wrote"
         raise ValueError(f"{arguments.design}: holds no readout, and so no cost to audit; {remedy}")
-    design = stored.chip.circuit.design
-    data = load_task(design.task, arguments.data_dir)
-    return Trainer(stored.chip, data, make_rule(design), None, Readout(*stored.readout))
+    return Trainer.from_run(stored, load_task(stored.chip.circuit.design.task, arguments.data_dir))
 
 
 def _subject(arguments: Any, trainer: Trainer) -> Subject:

@@ -81,17 +81,14 @@ def run(
 
 def _trainer(arguments: Any) -> Trainer:
     from ..circuits.archive import read_run
-    from .catalogue import make_rule
     from .data import load_task
-    from .training import Readout, Trainer
+    from .training import Trainer
 
     stored = read_run(arguments.run_file)
     if stored.readout is None:
         remedy = "give one that 'ohmostat train' wrote"
         raise ValueError(f"{arguments.run_file}: holds no readout, and so nothing to test; {remedy}")
-    design = stored.chip.circuit.design
-    data = load_task(design.task, arguments.data_dir)
-    return Trainer(stored.chip, data, make_rule(design), None, Readout(*stored.readout))
+    return Trainer.from_run(stored, load_task(stored.chip.circuit.design.task, arguments.data_dir))
 
 
 def _base(trainer: Trainer, changes: Mapping[str, object]) -> CornerSpec:

@@ -17,10 +17,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ohmostat.circuits import archive
 from ohmostat.circuits.archive import (
     Run,
-    export_csv,
     load_chip,
     read_run,
     save_chip,
@@ -30,6 +28,7 @@ from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError, atomic_write
+from ohmostat.circuits.tester import CSV_COLUMNS, export_csv
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "hdf5-schema.md"
 EXAMPLE, RECIPE = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
@@ -258,7 +257,7 @@ def test_the_page_names_everything_in_a_file(tmp_path: Path, path: Path) -> None
 
             file.visititems(visit)
         assert {n for n in names if not re.search(rf"`(readout/)?{n}[`/]", text)} == set()
-    for column in archive.CSV_COLUMNS:
+    for column in CSV_COLUMNS:
         assert f"`{column}`" in text
 
 
@@ -561,7 +560,8 @@ def test_a_file_that_outgrows_its_limit_leaves_the_old_one(path: Path) -> None:
     before = path.read_bytes()
     code = (
         "import resource, signal, sys\n"
-        "from ohmostat.circuits.archive import ArchiveError, export_csv, read_run, write_run\n"
+        "from ohmostat.circuits.archive import ArchiveError, read_run, write_run\n"
+        "from ohmostat.circuits.tester import export_csv\n"
         "run = read_run(sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))\n"
@@ -588,7 +588,7 @@ def test_csv_holds_every_device_to_the_bit(tmp_path: Path, family: str, dtype: s
     export_csv(chip, tmp_path / "chip.csv")
     with open(tmp_path / "chip.csv", newline="", encoding="ascii") as file:
         lines = list(csv.DictReader(file))
-    assert tuple(lines[0]) == archive.CSV_COLUMNS
+    assert tuple(lines[0]) == CSV_COLUMNS
     assert len(lines) == sum(devices.actual.size for devices in chip.devices.values())
     read = {name: {f: np.full_like(v, -1) for f, v in vars(d).items()} for name, d in chip.devices.items()}
     columns = {"target": "target_S", "actual": "actual_S", "deviation": "deviation", "step": "step_gain"}

@@ -11,8 +11,8 @@ import pytest
 from ohmostat.circuits.archive import load_chip, save_chip
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
-from ohmostat.circuits.conditions import drift_exponents
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.drift import drift_exponents
 from ohmostat.circuits.files import ArchiveError
 from ohmostat.circuits.specs import CornerSpec, DesignError
 from ohmostat.learning.training import initialise

@@ -1,4 +1,4 @@
-"""A chip elsewhere, or later: corners, and drift (physics, section 7: Operating conditions)."""
+"""A chip later: drift (physics, section 7: Operating conditions)."""
 
 from __future__ import annotations
 
@@ -8,31 +8,7 @@ import numpy as np
 
 from ..simulator.blocks import Array
 from . import mismatch as draws
-from .chip import Chip, DeviceArray
-from .circuit import Circuit
-from .programming import COUNTED
-from .specs import CornerSpec
-
-
-def at(chip: Chip, corner: CornerSpec) -> Chip:
-    """A copy of ``chip``, its deviations and conductances as they are, operated at ``corner``.
-
-    The copy's design has that corner; where it is the chip's own, the two are equal bit for bit. Chips that
-    are fabricated in a design with a corner are operated there from the start.
-    """
-    design = chip.circuit.design.replace("corner", corner)
-    neurons = {name: getattr(chip.blocks, name) for name in ("gain", "offset", "capacitance")}
-    neurons["gain"] = neurons["gain"] * (corner.operated(design.neuron).gain / chip.neuron.gain)
-    devices = {
-        name: DeviceArray(*(field.copy() for field in vars(array).values()))
-        for name, array in chip.devices.items()
-    }
-    drivers = {name: gains.copy() for name, gains in chip.drivers.items()}
-    there = Chip(Circuit(design), chip.mismatch, chip.seed, devices, neurons, drivers, chip.periphery)
-    there.since_write = chip.since_write
-    for name in COUNTED:  # its next write draws what the chip's own would
-        setattr(there.programmer, name, getattr(chip.programmer, name))
-    return there
+from .chip import Chip
 
 
 def age(chip: Chip, seconds: float) -> None:
