@@ -275,6 +275,7 @@ def train_to_file(trainer: Trainer, out: Path, epochs: int | None, quiet: bool, 
     attributes = {"rule": trainer.rule.name, "homeostat": design.homeostat.mode}
     readout = (trainer.readout.weight, trainer.readout.bias)
     write_run(out, Run(trainer.chip, readout, trainer.history_arrays(), attributes))
+    print(cost_line(trainer.history[-1]))
     print(f"wrote {out}")
     if plot:
         from .learning.figures import training_figure
@@ -294,6 +295,19 @@ def epoch_line(epoch: Epoch) -> str:
         f"{epoch.unsettled_test:.1%} test  left out {epoch.left_out:.1%}  "
         f"unstable {epoch.unstable:.1%}  {epoch.seconds:.1f} s"
     )
+
+
+def cost_line(epoch: Epoch) -> str:
+    """What the chip costs at last, on one line (docs/programming.md)."""
+    from .circuits.units import format_quantity
+
+    costs = {"inference": (epoch.inference_time, epoch.inference_energy),
+             "training step": (epoch.step_time, epoch.step_energy)}  # fmt: skip
+    texts = []
+    for what, amounts in costs.items():
+        time, energy = (float(f"{amount:.3g}") for amount in amounts)
+        texts.append(f"{what} {format_quantity(time, 's')} and {format_quantity(energy, 'J')}")
+    return "; ".join([*texts, f"{epoch.pulses} pulses so far"])
 
 
 def _bar(total: int, unit: str, quiet: bool) -> Any:
