@@ -22,7 +22,7 @@ from . import asymmetry
 from .catalogue import make_rule
 from .costs import SAMPLES, Costs, costs
 from .data import Dataset
-from .estimators import adjoint_response, exact_response
+from .estimators import adjoint_response, exact_response, read_outputs
 from .homeostat import Controller, Homeostat, Running, WeightDecay
 from .nudges import Cost, CrossEntropy, SquaredError
 from .optimizers import make_optimizer
@@ -280,7 +280,7 @@ class Trainer:
         free = observed(chip, free, self.steps)
         update = self.rule.update(chip, x, free, cost, certify)
         if tally is not None:
-            tally.add(free, update, cost.value(free.outputs, np.arange(len(x))))
+            tally.add(free, update, cost.value(read_outputs(free), np.arange(len(x))))
         changes = self._correction(x, free)
         leak = self.design.neuron.leak
         for name, gradient in update.gradients.items():
@@ -311,7 +311,7 @@ class Trainer:
         return self.homeostat.correct(self.chip, Running.beside(self.chip, inputs, free, pace))
 
     def _train_readout(self, cost: CrossEntropy, free: Equilibrium, valid: Array) -> None:
-        weight, bias = cost.readout_gradients(free.outputs, valid)
+        weight, bias = cost.readout_gradients(read_outputs(free), valid)
         self.readout.weight = self.readout.weight + self.optimizer.step("readout/weight", weight)
         self.readout.bias = self.readout.bias + self.optimizer.step("readout/bias", bias)
 
@@ -420,9 +420,9 @@ class Trainer:
         return right / len(self.data.test_y), unsettled / len(self.data.test_y)
 
     def predict(self, free: Equilibrium) -> Array:
-        """Class of each sample: the readout's, or the highest output port."""
-        cost = self.cost(np.zeros(len(free.ports), np.int64))
-        scores = cost.probabilities(free.outputs) if isinstance(cost, CrossEntropy) else free.outputs
+        """Class of each sample, from its outputs as they are read: the readout's, or the highest."""
+        cost, outputs = self.cost(np.zeros(len(free.ports), np.int64)), read_outputs(free)
+        scores = cost.probabilities(outputs) if isinstance(cost, CrossEntropy) else outputs
         best: Array = np.argmax(scores, axis=1)
         return best
 

@@ -35,7 +35,20 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["init", "settle", "train", "audit", "corners", "sweep", "export", "simulate", "fit", "demo"],
+    [
+        "init",
+        "settle",
+        "train",
+        "audit",
+        "corners",
+        "sweep",
+        "yield",
+        "export",
+        "measured",
+        "simulate",
+        "fit",
+        "demo",
+    ],
 )
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

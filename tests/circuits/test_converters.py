@@ -105,3 +105,15 @@ def test_nudges_of_the_shipped_designs_are_within_range(name: str) -> None:
         t.rule.relax(t.chip, t.inputs(t.data.test_x[:1]), 0)
     first, second = (t.diagnose()[2] for t in (trainer, converted))
     assert all(abs(first[array] - second[array]) < 0.02 for array in first)
+
+
+def test_a_readout_sees_codes() -> None:
+    """With two codes to a port, outputs on one side of the middle are one and the same."""
+    design = Design.named("digits").replace(
+        {"task.train": 100, "task.test": 50, "converters.reading_bits": 1}
+    )
+    trainer = Trainer.from_design(design, load_task(design.task, None))
+    free = trainer.rule.relax(trainer.chip, trainer.inputs(trainer.data.test_x), 0)
+    codes = np.where(free.outputs > 0.5, 1.0, 0.0)
+    assert np.array_equal(trainer.predict(free), codes.argmax(axis=1))
+    assert not np.array_equal(free.outputs.argmax(axis=1), codes.argmax(axis=1))
