@@ -19,6 +19,7 @@ from ..circuits.mismatch import generator
 
 Floats = NDArray[np.float64]
 DEGREES = (2, 3)  # tried where none is asked for
+TERMS_OF = 3  # points to each term that is kept, at least
 PER_COEFFICIENT = 2  # points that a higher degree must have for each of its coefficients
 
 
@@ -80,8 +81,8 @@ def importance(
 
     Factors are taken as independent and uniform over ``ranges`` (factors, 2); if None, over the levels swept.
     ``degree`` is the largest total degree; if None, 2, or 3 where points suffice (two for a coefficient) and
-    Q² is higher. No factor has a higher degree than its distinct levels determine. Intervals: percentiles of
-    a bootstrap that draws points.
+    Q² is higher, and of its terms those that predict best. No factor has a higher degree than its distinct
+    levels determine. Intervals: percentiles of a bootstrap that draws points.
 
     Raises:
         ValueError: shapes that differ, values that are not finite or do not vary, a factor with one level,
@@ -160,7 +161,7 @@ class _Model(NamedTuple):
 
 
 def _chosen(scaled: Floats, y: Floats, levels: Sequence[int], degree: int | None) -> _Model:
-    """The model of the degree asked for, or the one of ``DEGREES`` that predicts best."""
+    """The model of the degree asked for, whole; or of the one of ``DEGREES`` that predicts best, thinned."""
     lowest = _model(scaled, y, levels, DEGREES[0] if degree is None else degree)
     if degree is not None:
         return lowest
@@ -168,7 +169,26 @@ def _chosen(scaled: Floats, y: Floats, levels: Sequence[int], degree: int | None
     for higher in DEGREES[1:]:
         if len(y) >= PER_COEFFICIENT * len(_powers(levels, higher)):
             models.append(_model(scaled, y, levels, higher))
-    return max(models, key=lambda model: model.q2)
+    return _thinned(max(models, key=lambda model: model.q2), y)
+
+
+def _thinned(model: _Model, y: Floats) -> _Model:
+    """The terms that predict best, added one by one as each takes most of what is left (orthogonal matching
+    pursuit, Pati et al. 1993), as many as make Q² largest.
+
+    All coefficients of degree 2 in eight factors are half as many as ninety points: fitted together they fit
+    the noise, and each resampling of the points another.
+    """
+    best, kept = None, [0]
+    while len(kept) <= min(len(y) // TERMS_OF, len(model.powers)):
+        thin = _fitted(model.powers[kept], model.basis[:, kept], y)
+        if best is None or thin.q2 > best.q2:
+            best = thin
+        gain = np.abs(model.basis.T @ (y - thin.basis @ thin.coefficients))
+        gain[kept] = -1
+        kept.append(int(gain.argmax()))
+    assert best is not None
+    return best if len(best.powers) > 1 and best.q2 > model.q2 else model
 
 
 def _model(scaled: Floats, y: Floats, levels: Sequence[int], degree: int) -> _Model:
@@ -187,6 +207,11 @@ def _model(scaled: Floats, y: Floats, levels: Sequence[int], degree: int) -> _Mo
             f"the points do not tell the {len(powers)} coefficients of degree {degree} apart, some factors "
             "having moved together; sweep points that vary them independently, or give a lower degree"
         )
+    return _fitted(powers, basis, y)
+
+
+def _fitted(powers: NDArray[np.int64], basis: Floats, y: Floats) -> _Model:
+    """Least squares, and Q² in closed form."""
     coefficients: Floats = np.asarray(np.linalg.lstsq(basis, y, rcond=None)[0], dtype=float)
     orthonormal = np.linalg.qr(basis)[0]
     left = 1 - (orthonormal**2).sum(axis=1)  # of 1, less the hat matrix' diagonal
@@ -219,6 +244,7 @@ def _indices(coefficients: Floats, powers: NDArray[np.int64]) -> tuple[Floats, F
     varies = powers > 0
     alone = varies & (varies.sum(axis=1) == 1)[:, None]
     variance = parts[:, varies.any(axis=1)].sum(axis=1, keepdims=True)
+    variance[variance == 0] = np.nan  # of a drawing of points all of one value
     return parts @ alone / variance, parts @ varies / variance
 
 
@@ -233,7 +259,7 @@ def _bootstrap(model: _Model, y: Floats, level: float, replicates: int, seed: in
     right = (weights * y) @ model.basis
     coefficients = np.linalg.solve(gram[determined], right[determined][:, :, None])[:, :, 0]
     outside = (1 - level) / 2
-    ends = [np.quantile(i, [outside, 1 - outside], axis=0).T for i in _indices(coefficients, model.powers)]
+    ends = [np.nanquantile(i, [outside, 1 - outside], axis=0).T for i in _indices(coefficients, model.powers)]
     return np.array(ends)
 
 

@@ -365,10 +365,30 @@ def test_noise_and_intervals() -> None:
 def test_the_degree_follows_from_levels_and_points() -> None:
     grid = np.array(np.meshgrid([0, 1], [0, 1], [0.0, 0.5, 1])).reshape(3, -1).T
     found = importance(grid, grid @ [1, 2, 3], "abc")  # no square of a factor with two levels
-    assert (found.coefficients, found.degree) == (8, 2)
+    assert found.degree <= 2
+    assert importance(grid, grid @ [1, 2, 3], "abc", degree=2).coefficients == 8
     x = points(64)
     assert importance(x, x[:, 0] ** 3, "abc").degree == 3
     assert importance(x[:30], x[:30, 0] ** 3, "abc").degree == 2  # 20 coefficients take 40 points
+
+
+def test_of_many_terms_those_are_kept_that_predict() -> None:
+    """Eight factors, 45 terms, 90 points, of which four matter: noise is not fitted."""
+    rng = np.random.default_rng(5)
+    x = 2 * qmc.LatinHypercube(8, rng=rng).random(90) - 1
+    y = 1 + x[:, 0] + 0.5 * x[:, 1] + 0.6 * x[:, 2] * x[:, 3]
+    true = np.array([1 / 3, 0.25 / 3, 0.36 / 9, 0.36 / 9, 0, 0, 0, 0])
+    total = true / (1 / 3 + 0.25 / 3 + 0.36 / 9)
+    noisy = y + 0.2 * rng.standard_normal(90)
+    sparse, full = importance(x, noisy, "abcdefgh"), importance(x, noisy, "abcdefgh", degree=2)
+    assert sparse.q2 > full.q2 and sparse.coefficients < 30 < full.coefficients == 45
+    for found in (sparse.total, sparse.total_interval[:, 0] - 0.02):
+        assert np.all(found <= np.maximum(total, 0.03) * 1.6)
+    assert np.all(sparse.total_interval[:, 1] >= total * 0.9)
+    assert np.all(
+        (sparse.total_interval[:, 0] <= sparse.total) & (sparse.total <= sparse.total_interval[:, 1])
+    )
+    np.testing.assert_allclose(sparse.total, total, atol=0.07)
 
 
 def test_what_importance_refuses() -> None:
