@@ -148,11 +148,11 @@ def figure(
     panels = max(len(f.curves) + (f.importance is not None or bool(f.effects)) for f in found)
     if not panels:
         raise ValueError("there is nothing to draw: the sweep varies no numeric key over two levels or more")
-    page = Figure(figsize=(4.6 * panels, 3.6 * len(found) + 0.4), layout="constrained")
+    page = Figure(figsize=(5.0 * panels, 4.0 * len(found) + 0.4), layout="constrained")
     page.suptitle(" and ".join(map(str, required)), fontsize=10)
-    grid = page.subplots(len(found), panels, squeeze=False)
-    for row, finding in zip(grid, found, strict=True):
-        left = list(row)
+    for part, finding in zip(page.subfigures(len(found), 1, squeeze=False)[:, 0], found, strict=True):
+        part.suptitle(STYLES[finding.arm]["label"], fontsize=10)
+        left = list(part.subplots(1, panels, squeeze=False)[0])
         for key, place, rows, curve in finding.curves:
             axes = left.pop(0)
             levels = result.numbers(key)[rows]
@@ -165,9 +165,5 @@ def figure(
             effects_panel(left.pop(0), finding.effects, f"change of {required[0].quantity}")
         for axes in left:
             axes.set_axis_off()
-        row[0].annotate(
-            STYLES[finding.arm]["label"], (0, 0.5), xytext=(-52, 0), xycoords="axes fraction",
-            textcoords="offset points", rotation=90, va="center", ha="center", fontsize=9,
-        )  # fmt: skip
-    with atomic_write(path) as part:
-        page.savefig(part, format=path.suffix.lstrip(".") or "png", dpi=150)
+    with atomic_write(path) as temporary:
+        page.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=150)

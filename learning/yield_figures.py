@@ -91,7 +91,7 @@ def importance_panel(axes: Axes, importance: Importance) -> Axes:
     axes.set_yticks(place, [importance.names[k] for k in order], fontsize=8)
     noise = "" if np.isnan(importance.noise) else f", {importance.noise:.0%} of the variance between chips"
     axes.set_title(f"Q² = {importance.q2:.2f}{noise}", fontsize=8)
-    axes.set(xlabel="share of the variance over the ranges swept", xlim=(0, None))
+    axes.set(xlabel="share of the variance", xlim=(0, None))
     axes.grid(axis="x", alpha=0.3, linewidth=0.5)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], fontsize=8, frameon=False, loc="lower right")
