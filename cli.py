@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .simulator.arguments import check_writable, positive
+from .simulator.arguments import check_writable, literal, positive
 
 if TYPE_CHECKING:
     from .circuits.design import Design
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settle(commands)
     _add_train(commands)
     _add_sweep(commands)
+    _add_yield(commands)
     _add_export(commands)
     _add_audit(commands)
     _add_corners(commands)
@@ -128,12 +129,7 @@ def _literal(text: str) -> object:
     """A number where it is one, a list of integers where it has commas, else the text itself."""
     if "," in text:
         return [_literal(part) for part in text.strip("[]").split(",")]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return literal(text)
 
 
 # -- init ------------------------------------------------------------------------------------------
@@ -316,7 +312,7 @@ def _bar(total: int, unit: str, quiet: bool) -> Any:
     return tqdm(total=total, unit=unit, disable=quiet or None, dynamic_ncols=True)
 
 
-# -- sweep, export, measured -----------------------------------------------------------------------
+# -- sweep, yield, export, measured ----------------------------------------------------------------
 
 
 def _add_sweep(commands: Any) -> None:
@@ -325,6 +321,9 @@ def _add_sweep(commands: Any) -> None:
     parser = _command(commands, "sweep", lambda a: sweep.run(a, _design, _bar), sweep.ABOUT, sweep.EXAMPLE)
     _design_arguments(parser)
     sweep.add_arguments(parser)
+
+
+def _add_yield(commands: Any) -> None:
     from .learning import yield_command as yields
 
     yields.add_arguments(_command(commands, "yield", yields.run, yields.ABOUT, yields.EXAMPLE))
@@ -339,7 +338,7 @@ def _add_export(commands: Any) -> None:
     export.add_measured_arguments(parser)
 
 
-# -- audit, corners, simulate, fit ---------------------------------------------------------------------
+# -- audit, corners, simulate, fit -----------------------------------------------------------------
 
 
 def _add_audit(commands: Any) -> None:

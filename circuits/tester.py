@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -20,6 +19,7 @@ from .chip import Chip
 from .files import atomic_write
 from .specs import DeviceSpec, ProgrammingSpec
 from .tables import MeasurementError, read_table
+from .wiring import tiles
 
 TILE = (128, 128)
 FIELDS = ("target", "actual", "deviation", "step")
@@ -88,14 +88,6 @@ def write_list(chip: Chip, path: str | Path, tile: tuple[int, int] = TILE) -> in
                     writer.writerow([name, where, row, column, PLANES[plane], target, sent])
                     count += 1
     return count
-
-
-def tiles(shape: tuple[int, ...], tile: tuple[int, int]) -> Iterator[tuple[str, range, range]]:
-    """Name, rows and columns of every tile of an array (rows, columns): ``r0c0``, ``r0c1``, …"""
-    for i, row in enumerate(range(0, shape[0], tile[0])):
-        for j, column in enumerate(range(0, shape[1], tile[1])):
-            rows = range(row, min(row + tile[0], shape[0]))
-            yield f"r{i}c{j}", rows, range(column, min(column + tile[1], shape[1]))
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ class Wiring:
 
     def tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
         """The tiles of an array, as slices of its rows and columns."""
-        for row, column in np.ndindex(*(-(-n // self.tile) for n in shape)):
-            yield self.tile_of(row * self.tile, column * self.tile)
+        for _, rows, columns in tiles(shape, (self.tile, self.tile)):
+            yield slice(rows.start, rows.stop), slice(columns.start, columns.stop)
 
     def tile_of(self, row: int, column: int) -> tuple[slice, slice]:
         """The tile that holds a cell."""
@@ -137,6 +137,14 @@ class Wiring:
         drop = drops.row_voltages - drops.column_voltages  # (ports, ports, nodes)
         error = errors.row_voltages - errors.column_voltages  # (nodes, nodes, ports)
         return drop.transpose(2, 1, 0), error.transpose(1, 2, 0)
+
+
+def tiles(shape: tuple[int, ...], tile: tuple[int, int]) -> Iterator[tuple[str, range, range]]:
+    """Name, rows and columns of every tile of an array (rows, columns): ``r0c0``, ``r0c1``, …"""
+    for i, row in enumerate(range(0, shape[0], tile[0])):
+        for j, column in enumerate(range(0, shape[1], tile[1])):
+            rows = range(row, min(row + tile[0], shape[0]))
+            yield f"r{i}c{j}", rows, range(column, min(column + tile[1], shape[1]))
 
 
 def unwired(design: Design) -> Design:

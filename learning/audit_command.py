@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import check_writable
+from ..simulator.arguments import Bar, check_writable
 
 if TYPE_CHECKING:
     from ..circuits.design import Design
@@ -54,10 +54,6 @@ def _ohms(text: str) -> tuple[float, float]:
             f"{text!r}: give one resistance in ohms, or two with a comma, each at least 0, such as 1.5,3"
         )
     return row, column
-
-
-Bar = Callable[[int, str, bool], Any]
-"""Makes a progress bar from its total, its unit, and whether to be quiet."""
 
 
 def run(arguments: Any, read_design: Callable[[Any], Design], bar: Bar) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import numbers
+from ..simulator.arguments import Bar, check_writable, numbers
 
 if TYPE_CHECKING:
     from ..circuits.specs import CornerSpec
@@ -40,7 +40,7 @@ def add_arguments(parser: Any) -> None:
 def run(
     arguments: Any,
     read_changes: Callable[[Any], Mapping[str, object]],
-    bar: Callable[[int, str, bool], Any],
+    bar: Bar,
 ) -> None:
     """Test the chip of a run at every corner and show what was found; ``read_changes`` makes keys and values
     of ``--set``, ``bar`` shows progress. Raises ValueError for what cannot be tested or written, before any
@@ -48,7 +48,6 @@ def run(
     """
     from threadpoolctl import threadpool_limits
 
-    from ..simulator.arguments import check_writable
     from . import corners
 
     for path in (arguments.out, arguments.plot):

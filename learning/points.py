@@ -10,6 +10,7 @@ from ..circuits.design import Design
 from ..circuits.mismatch import generator
 from ..circuits.specs import KEYS, DesignError
 from ..circuits.units import Choice, Layers, Number, closest, did_you_mean
+from ..simulator.arguments import literal
 
 Level = float | int | str | tuple[int, ...] | None  # None: all
 #: Dotted keys of a design and their values, such as ``(("mismatch.conductance", 0.5),)``.
@@ -127,31 +128,18 @@ def _split(text: str, example: str) -> tuple[str, str]:
         raise ValueError(f"{text!r}: write KEY=VALUES, as in {example}")
     if key not in KEYS or "." not in key:
         near = did_you_mean(closest(key, [k for k in KEYS if "." in k]))
-        raise ValueError(f"{text!r}: a design has no key {key!r}{near}; 'ohmostat init -' shows them all")
+        raise ValueError(f"{text!r}: a design has no key {key!r}{near}; 'ohmostat init' writes them all out")
     return key, values
 
 
 def _level(key: str, text: str) -> Level:
-    kind = KEYS[key]
-    value: object = text
+    kind, number = KEYS[key], literal(text)
+    needs_unit = isinstance(kind, Number) and kind.unit and not kind.bare and number != 0
+    value: object = text if needs_unit or isinstance(kind, Choice) else number
     if isinstance(kind, Layers):
-        value = [_number(part) for part in text.split("-")]
-    elif not isinstance(kind, Choice) and not (isinstance(kind, Number) and kind.unit):
-        value = _number(text)
-    elif isinstance(kind, Number) and (kind.bare or _number(text) == 0):
-        value = text if isinstance(_number(text), str) else _number(text)
+        value = [literal(part) for part in text.split("-")]
     try:
-        checked: Level = kind.check(value)
+        level: Level = kind.check(value)
     except ValueError as error:
         raise ValueError(f"{key} = {text}: {error}") from None
-    return checked
-
-
-def _number(text: str) -> float | int | str:
-    """The number that a text is, or the text: then its kind says what is wrong with it."""
-    for form in (int, float):
-        try:
-            return form(text)
-        except ValueError:
-            continue
-    return text
+    return level

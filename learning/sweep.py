@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import __version__
@@ -99,10 +99,17 @@ class Sweep:
         self._check_hardware()
 
     def _check_hardware(self) -> None:
-        """Every level's design is checked, and what its trainer would refuse is refused now."""
+        """Every level's design is checked, and what a run's trainer would refuse is refused now: a rule or
+        controller for which the family has no hardware.
+        """
+        from ..circuits.circuit import Circuit
+        from .catalogue import make_rule
+        from .training import make_homeostat
+
         designs = [self.run_design(RunKey(arm, point, 0)) for point in self.points for arm in self.arms]
         for design in {(d.chip, d.learning, d.homeostat): d for d in designs}.values():
-            _check_hardware(design)
+            make_rule(design).check(Circuit(design))
+            make_homeostat(design, seed=0)
 
     @classmethod
     def over(cls, design: Design, levels: Mapping[str, Sequence[object]], *args: object) -> Sweep:
@@ -140,16 +147,6 @@ class Job:
         return hashlib.sha256(json.dumps([*parts, self.digest]).encode()).hexdigest()
 
 
-def _check_hardware(design: Design) -> None:
-    """Refuse now what a run's trainer would: a rule or controller for which the family has no hardware."""
-    from ..circuits.circuit import Circuit
-    from .catalogue import make_rule
-    from .training import make_homeostat
-
-    make_rule(design).check(Circuit(design))
-    make_homeostat(design, seed=0)
-
-
 @functools.cache
 def _sources() -> str:
     """Hash of the package's own code, when first asked for: results of other code are not mixed in."""
@@ -161,9 +158,13 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=4)
 def _data(task: TaskSpec, data_dir: str | None) -> tuple[Dataset, str]:
-    """A task's data and their digest: read once by every process."""
+    """A task's data and their digest: read once by every process, whatever its seed."""
+    return _read(replace(task, seed=0), data_dir)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(task: TaskSpec, data_dir: str | None) -> tuple[Dataset, str]:
     data = load_task(task, data_dir)
     return data, data.digest()
 
@@ -295,7 +296,10 @@ def merge(sweep: Sweep, staging: Path, out: Path) -> None:
         file["points"] = json.dumps(sweep.points)
         runs = file.create_group("runs", track_order=True)
         for key in sweep.runs():
-            with h5py.File(io.BytesIO(_content_of(_staged(staging, key))), "r") as part:
+            content = _content_of(_staged(staging, key))
+            if content is None:
+                raise SweepError(f"run {key.name} was damaged on disk: the same command does it again")
+            with h5py.File(io.BytesIO(content), "r") as part:
                 part.copy("run", runs, key.name)
 
 
@@ -313,17 +317,17 @@ def _stage(staging: Path, job: Job, content: bytes) -> None:
         path.write_bytes(hashlib.sha256(content).digest() + content)
 
 
-def _content_of(path: Path) -> bytes:
-    """The HDF5 file of a staged run. Raises SweepError, and takes the file away, if any bit has changed."""
+def _content_of(path: Path) -> bytes | None:
+    """The HDF5 file of a staged run; None, and the file is taken away, if any bit of it has changed."""
     try:
         stored = path.read_bytes()
     except OSError as error:
         raise SweepError(f"{path} cannot be read ({error.strerror}); see to the cause") from error
     digest, content = stored[:DIGEST], stored[DIGEST:]
-    if hashlib.sha256(content).digest() != digest:
-        path.unlink()
-        raise SweepError(f"{path} was damaged on disk, and is taken away: the same command does it again")
-    return content
+    if hashlib.sha256(content).digest() == digest:
+        return content
+    path.unlink()
+    return None
 
 
 def _is_done(staging: Path, job: Job) -> bool:
@@ -331,14 +335,9 @@ def _is_done(staging: Path, job: Job) -> bool:
     import h5py
 
     path = _staged(staging, job.key)
-    if not path.exists():
+    content = _content_of(path) if path.exists() else None
+    if content is None:
         return False
-    try:
-        content = _content_of(path)
-    except SweepError:
-        if path.exists():
-            raise
-        return False  # damaged on disk: do it again
     with h5py.File(io.BytesIO(content), "r") as file:
         found = file["run"].attrs["identity"]
     if found != job.identity:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..simulator.arguments import check_writable, numbers, positive
+from ..simulator.arguments import Bar, check_writable, numbers, positive
 
 if TYPE_CHECKING:
     from ..circuits.design import Design
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ABOUT = "train many chips over levels of mismatch, or of any key, and compare the arms"
 EXAMPLE = "ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5"
-Bar = Callable[[int, str, bool], Any]
-"""Makes a progress bar from its total, its unit, and whether to be quiet."""
-
 ARMS_OF = {  # "both": all that are compared by default
     "on": ("homeostat", "adjoint"),
     "off": ("none", "adjoint"),

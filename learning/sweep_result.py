@@ -63,8 +63,9 @@ class SweepResult:
     def lines(self, key: str) -> dict[str, list[int]]:
         """Points that differ in that key alone, by what the other varied keys are there."""
         found: dict[str, list[int]] = {}
+        others = set(self.varied) - {key}
         for row, point in enumerate(self.points):
-            rest = tuple(item for item in point if item[0] in self.varied and item[0] != key)
+            rest = tuple(item for item in point if item[0] in others)
             found.setdefault(text_of(rest), []).append(row)
         return found
 
@@ -154,6 +155,7 @@ def table(result: SweepResult) -> str:
     A quantity that the family has not (the angle between weights that have no partner) has no column.
     """
     columns = [(name, title) for name, title in COLUMNS if name in result.values]
+    found = {(name, arm): result.mean_sd(name, arm) for name, _ in columns for arm in result.arms}
     keys = result.varied
     head = [*(key.rpartition(".")[2] for key in keys), "arm", *(title for _, title in columns)]
     rows = [head]
@@ -162,7 +164,7 @@ def table(result: SweepResult) -> str:
         for arm in result.arms:
             cells = [*place, arm]
             for name, _ in columns:
-                mean, sd = result.mean_sd(name, arm)
+                mean, sd = found[name, arm]
                 cells.append(f"{mean[i]:.3f} ± " + ("–" if np.isnan(sd[i]) else f"{sd[i]:.3f}"))
             rows.append(cells)
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]

@@ -218,22 +218,23 @@ class Trainer:
         """Fabricate chip ``chip_seed`` (default: the task's seed), write its starting weights, set up."""
         chip = Circuit(design).fabricate(seed=design.task.seed if chip_seed is None else chip_seed)
         initialise_from(chip)
-        width = design.chip.layers[-1]
-        classes = data.classes
-        seed = run_seed(chip)
-        spread = design.learning.readout_scale / np.sqrt(width)
-        weight = spread * generator(seed, "readout").standard_normal((classes, width))
-        readout = Readout(weight.astype(chip.dtype), np.zeros(classes, chip.dtype))
-        return cls(chip, data, make_rule(design), make_homeostat(design, seed), readout)
+        return cls._of(chip, data, None)
 
     @classmethod
     def from_run(cls, run: Run, data: Dataset) -> Trainer:
         """Go on with a chip as it was archived, or measured, and its readout; the history begins anew."""
-        chip, fresh = run.chip, cls.from_design(run.chip.circuit.design, data, run.chip.seed)
-        if run.readout is not None:
-            weight, bias = (part.astype(chip.dtype) for part in run.readout)
-            fresh.readout = Readout(weight, bias)
-        return cls(chip, data, fresh.rule, fresh.homeostat, fresh.readout)
+        return cls._of(run.chip, data, run.readout)
+
+    @classmethod
+    def _of(cls, chip: Chip, data: Dataset, readout: tuple[Array, Array] | None) -> Trainer:
+        """A chip as it stands, and what its design asks for beside it; without a readout, a fresh one."""
+        design, seed = chip.circuit.design, run_seed(chip)
+        if readout is None:
+            shape = data.classes, design.chip.layers[-1]
+            spread = design.learning.readout_scale / np.sqrt(shape[1])
+            readout = spread * generator(seed, "readout").standard_normal(shape), np.zeros(shape[0])
+        weight, bias = (part.astype(chip.dtype) for part in readout)
+        return cls(chip, data, make_rule(design), make_homeostat(design, seed), Readout(weight, bias))
 
     def __post_init__(self) -> None:
         self.design = self.chip.circuit.design

@@ -123,9 +123,9 @@ def lines(
             yield f"  at {place}:"
         yield from (f"  {line}" for line in summary(key, curve, target))
         if (limit := curve.largest(target)).inside:
-            count, place = chips_to_certify(CHECKED), f"{key} = {limit.x:.3g}"
+            count, level = chips_to_certify(CHECKED), f"{key} = {limit.x:.3g}"
             yield (
-                f"  to check it without the curve: {count} other chips at {place}, all of which must pass to "
+                f"  to check it without the curve: {count} other chips at {level}, all of which must pass to "
                 f"certify {100 * CHECKED:g} %"
             )
     yield from (f"  {effect.words(quantity)}" for effect in found.effects)

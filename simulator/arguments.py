@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+Bar = Callable[[int, str, bool], Any]
+"""Makes a progress bar from its total, its unit, and whether to be quiet."""
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -20,6 +25,16 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least 1")
     return int(text)
+
+
+def literal(text: str) -> float | int | str:
+    """The number that a text is, or else the text itself."""
+    for form in (int, float):
+        try:
+            return form(text)
+        except ValueError:
+            continue
+    return text
 
 
 def check_writable(path: Path) -> Path:
