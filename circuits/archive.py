@@ -157,7 +157,7 @@ def _forms(circuit: Circuit) -> dict[str, _Form]:
     forms |= {f"sources/{name}": (circuit.sizes[-1:], real) for name in _SOURCES}
     forms |= {f"neurons/{name}": (count, ("int32",)) for name in _ADDRESS}
     driven = (bank for bank in circuit.banks if bank.driven)
-    return forms | {f"drivers/{bank.name}": ((circuit.sizes[bank.pre],), real) for bank in driven}
+    return forms | {f"drivers/{bank.name}": ((circuit.sizes[bank.driving],), real) for bank in driven}
 
 
 def _check(path: str, shape: tuple[int, ...] | None, dtype: np.dtype, forms: Mapping[str, _Form]) -> None:
@@ -244,7 +244,7 @@ def _device_entries(chip: Chip, array: CrossbarArray) -> _Tree:
     post, pre, (g_min, g_max) = banks[0].post, banks[0].pre, chip.limits
     path = f"devices/{array.name}"
     group: dict[str, _Value] = {
-        "axes": ["plane", "row", "column"], "planes": ["g+", "g-"],
+        "axes": ["plane", "row", "column"], "planes": ["g+", "g-"] if array.planes > 1 else ["g"],
         "rows": _ports(post), "row_layer": post, "columns": _ports(pre), "column_layer": pre,
         "banks": [bank.name for bank in banks], "tile_rows": array.rows, "tile_columns": array.columns,
         "g_min": g_min, "g_max": g_max, "limits_units": "S",

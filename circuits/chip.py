@@ -16,6 +16,7 @@ from .circuit import BIAS, INPUT, Bank, Circuit, CrossbarArray
 from .equilibrium import Equilibrium, Nudge, certified, continued, settle
 from .periphery import Periphery
 from .programming import COUNTED, Programmer
+from .resistive import clamps
 from .specs import CornerSpec, DeviceSpec, MismatchSpec
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class DeviceArray:
-    """The devices of one crossbar array; every field has shape (2, rows, columns), g+ first.
+    """The devices of one array; every field has shape (planes, rows, columns), of pairs g+ first.
 
     ``actual`` [S] is what conducts, at the nominal corner; ``target`` [S] is what the programmer believes it
     wrote. A write of ``d`` moves the actual conductance by ``step * d`` (``step`` = ``deviation`` times the
@@ -70,9 +71,18 @@ class DeviceArray:
 
     @property
     def weight(self) -> Array:
-        """Differential conductance ``g+ - g-`` [S] (rows, columns)."""
-        difference: Array = self.actual[0] - self.actual[1]
-        return difference
+        """Differential conductance ``g+ - g-`` [S] (rows, columns), or that of single devices."""
+        return differential(self.actual)
+
+
+def differential(planes: Array) -> Array:
+    """``g+ - g-`` of pairs, ``g`` of single devices: (rows, columns) of (planes, rows, columns)."""
+    difference: Array = planes[0] - planes[1] if len(planes) > 1 else planes[0]
+    return difference
+
+
+INSULATION = 1e-15
+"""Leak [S] of a node that is built without one; what it does to a design's conductances no float32 shows."""
 
 
 class Chip:
@@ -108,6 +118,8 @@ class Chip:
             circuit.sizes, couplings, self.dtype, spec.law, spec.low, spec.high, spec.knee,
             circuit.design.learning.threads,
         )  # fmt: skip
+        if circuit.resistive:
+            self.blocks.clamps = clamps(circuit.design, self.blocks)
         for name, values in neurons.items():
             getattr(self.blocks, name)[:] = values
         self.periphery = periphery or Periphery.drawn(
@@ -130,11 +142,14 @@ class Chip:
             array.name: DeviceArray.fabricate(array, device, mismatch, seed, dtype)
             for array in circuit.arrays
         }
-        widths = dict(enumerate(circuit.sizes))
+        nominal, spread = 1.0, mismatch.driver_gain
+        if circuit.resistive:  # a node's amplifier, of voltages forward and of currents back
+            nominal, spread = circuit.design.resistive.gain, mismatch.amplifier_gain_sd
         drivers = {}
         for bank in circuit.banks:
             if bank.driven:
-                gains = draws.relative(seed, f"{bank.name}/driver", (widths[bank.pre],), mismatch.driver_gain)
+                width = (circuit.sizes[bank.driving],)
+                gains = nominal * draws.relative(seed, f"{bank.name}/driver", width, spread)
                 drivers[bank.name] = gains.astype(dtype)
         chip = cls(circuit, mismatch, seed, devices, {}, drivers)
         chip._draw_neurons()
@@ -148,8 +163,11 @@ class Chip:
             offsets = draws.standard_normals(seed, f"amplifier{k}/offset", (n,))
             capacitors = draws.relative(seed, f"node{k}/capacitance", (n,), mismatch.capacitance)
             where = self.blocks.slices[k]
-            self.blocks.gain[where] = spec.gain * gains
-            self.blocks.offset[where] = spec.offset + mismatch.amplifier_offset_sd * offsets
+            if self.circuit.resistive:  # no amplifier of the node's own; its diodes' barriers deviate
+                self.blocks.offset[where] = mismatch.amplifier_offset_sd * offsets
+            else:
+                self.blocks.gain[where] = spec.gain * gains
+                self.blocks.offset[where] = spec.offset + mismatch.amplifier_offset_sd * offsets
             self.blocks.capacitance[where] = spec.capacitance * capacitors
 
     def copy(self, design: Design | None = None) -> Chip:
@@ -164,7 +182,8 @@ class Chip:
         }
         drivers = {name: gains.astype(dtype) for name, gains in self.drivers.items()}
         neurons = {name: getattr(self.blocks, name) for name in ("gain", "offset", "capacitance")}
-        neurons["gain"] = neurons["gain"] * (spec.corner.operated(spec.neuron).gain / self.neuron.gain)
+        if not circuit.resistive:
+            neurons["gain"] = neurons["gain"] * (spec.corner.operated(spec.neuron).gain / self.neuron.gain)
         there = Chip(circuit, self.mismatch, self.seed, devices, neurons, drivers, self.periphery)
         there.since_write = self.since_write
         for name in COUNTED:  # its next write draws what this one's would
@@ -216,16 +235,14 @@ class Chip:
         to it.
         """
         if self.factors is not None or self.circuit.design.wires.resistive:
-            plus, minus = self.seen(array)
-            difference: Array = plus - minus
-            return difference
+            return differential(self.seen(array))
         weight = self._weights[array]
         return weight if self.conduction == 1 else weight * self.dtype.type(self.conduction)
 
     def write(self, weights: Mapping[str, Array]) -> None:
         """Write arrays from scratch to differential targets [S]: one device carries the weight, the
         other rests at ``g_min``. The actual conductances then differ by each device's deviation; stuck ones
-        stay as they are.
+        stay as they are. (Arrays of a resistive network: each device to its own, (planes, rows, columns).)
         """
         for name, weight in self._checked(weights).items():
             self.programmer.write(name, self.devices[name], weight)
@@ -234,7 +251,8 @@ class Chip:
 
     def program(self, changes: Mapping[str, Array]) -> None:
         """Change differential conductances by the commanded amounts [S] (rows, columns), by array, as the
-        design's ``[programming]`` says: each device by its own step gain, up to its own limits.
+        design's ``[programming]`` says: each device by its own step gain, up to its own limits. (Of a
+        resistive network every device is commanded by itself, (planes, rows, columns).)
         """
         for name, change in self._checked(changes).items():
             array, weight = self.devices[name], self._weights[name]
@@ -265,9 +283,10 @@ class Chip:
         for name, value in values.items():
             if name not in self.devices:
                 raise KeyError(f"this chip has no array {name!r}; it has {', '.join(self.devices)}")
-            array, shape = np.asarray(value), self._weights[name].shape
+            array, shape = np.asarray(value), self.devices[name].target.shape
+            shape, what = (shape, "devices") if self.circuit.resistive else (shape[1:], "pairs of devices")
             if array.shape != shape:
-                raise ValueError(f"{name} has {shape} pairs of devices, but is given {array.shape} of them")
+                raise ValueError(f"{name} has {shape} {what}, but is given {array.shape} of them")
             if not _finite(array):
                 raise ValueError(f"{name} is given NaN or infinity; every conductance must be finite [S]")
             checked[name] = array
@@ -302,19 +321,36 @@ class Chip:
                 else:  # the block's columns lie in one piece each: NumPy's copy is three times slower
                     device_kernels.transpose(weight, block.T)
                 if bank.driven:
-                    block *= self.drivers[bank.name]
+                    gains = self.drivers[bank.name]
+                    block *= gains[:, None] if bank.returned else gains
 
     def _refresh_loads(self) -> None:
-        kappa, leak = self.circuit.kappa, self.neuron.leak
-        self.blocks.load[:] = leak
+        kappa = self.circuit.kappa
+        self.blocks.load[:] = self.leak
         if kappa:
             for bank in self.circuit.banks:
-                self.blocks.load[self.blocks.slices[bank.post]] += kappa * self.fan_in_load(bank)
+                load = kappa * self.fan_in_load(bank) * self.reflected(bank)
+                self.blocks.load[self.blocks.slices[bank.post]] += load
 
     def fan_in_load(self, bank: Bank) -> Array:
         """Total conductance ``Σ_j (g+ + g-)`` [S] (n_post,) of the devices that feed each node."""
         total: Array = self.conducting(bank.array).sum(axis=(0, 1 if bank.transposed else 2))
         return total
+
+    @property
+    def leak(self) -> float:
+        """Of a node to ground [S]. That of a resistive network has none but its insulation."""
+        return INSULATION if self.circuit.resistive else self.neuron.leak
+
+    def reflected(self, bank: Bank) -> Array | float:
+        """What a node of ``bank.post`` is loaded by, over its devices' conductance: 1, but through a node's
+        own amplifiers ``a_b a_f``.
+        """
+        if not bank.returned:
+            return 1.0
+        ahead = next(f for f, back in self.circuit.feedback_pairs if back is bank)
+        product: Array = self.drivers[bank.name] * self.drivers[ahead.name]
+        return product
 
     # -- settling -------------------------------------------------------------------------------
 
@@ -412,14 +448,19 @@ class Chip:
         """Power [W] that devices and leaks turn into heat, as a function of (v, s, rows).
 
         A device between driver and column dissipates ``g (±a s_j - κ v_i)²``; summed over a pair,
-        ``(g+ + g-)(a² s² + κ² v²) - 2 κ (g+ - g-) a s v``. Amplifiers' own consumption is not included.
+        ``(g+ + g-)(a² s² + κ² v²) - 2 κ (g+ - g-) a s v``. So does one of a resistive network, once for both
+        its banks; diodes, and the sources behind them, take their current at their node's voltage.
+        Amplifiers' own consumption is not included.
         """
-        kappa, leak, blocks = self.circuit.kappa, self.neuron.leak, self.blocks
+        kappa, blocks = self.circuit.kappa, self.blocks
         self._checked_inputs(inputs)
         x = np.atleast_2d(np.asarray(inputs, np.float64))
         fixed = np.zeros(len(x))
-        per_port = np.zeros(blocks.size)
+        per_port, per_node = np.zeros(blocks.size), np.full(blocks.size, self.leak)
         for bank in self.circuit.banks:
+            if bank.returned:
+                continue
+            per_node[blocks.slices[bank.post]] += kappa**2 * self.fan_in_load(bank)
             fan_out = self.conducting(bank.array).sum(axis=(0, 2 if bank.transposed else 1))
             if bank.pre == INPUT:
                 fixed += x**2 @ fan_out
@@ -428,12 +469,19 @@ class Chip:
             else:
                 per_port[blocks.slices[bank.pre]] += fan_out * self.drivers.get(bank.name, 1.0) ** 2
         injected = self.injected(x) if kappa else None  # without loads, devices see no node's voltage
-        per_node = kappa**2 * (blocks.load - leak) + leak
+        back = [(bank.post, bank.pre) for bank in self.circuit.banks if bank.returned]
 
         def power(v: Array, s: Array, rows: Array) -> NDArray[np.float64]:
             heat = fixed[rows] + s**2 @ per_port + v**2 @ per_node
             if injected is not None:
-                heat -= 2 * kappa * np.sum(v * (blocks.drive(s) + injected[rows]), axis=1)
+                current = blocks.drive(s) + injected[rows]
+                heat -= 2 * kappa * np.sum(v * current, axis=1)
+                for post, pre in back:  # counted with the bank that brought it here
+                    drawn = blocks.layer(s, pre) @ blocks.weight(post, pre).T
+                    heat += 2 * kappa * np.sum(blocks.layer(v, post) * drawn, axis=1)
+                if blocks.clamps:
+                    left = current - blocks.load * v
+                    heat += np.sum(v * (left - blocks.diodes.balance(v, left)), axis=1)
             result: NDArray[np.float64] = heat
             return result
 

@@ -18,16 +18,17 @@ INPUT, BIAS = -1, -2  # ports that are driven from outside: the input voltages, 
 
 @dataclass(frozen=True)
 class CrossbarArray:
-    """A physical array of differential pairs, ``rows`` x ``columns`` pairs of devices."""
+    """A physical array, ``rows`` x ``columns`` differential pairs, or (one plane) single devices."""
 
     name: str
     rows: int
     columns: int
+    planes: int = 2
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of the device planes: (g+ and g-, rows, columns)."""
-        return (2, self.rows, self.columns)
+        """Shape of the device planes: (g+ and g-, or g alone; rows, columns)."""
+        return (self.planes, self.rows, self.columns)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Bank:
     """One direction in which an array is read: ports of ``pre`` drive the nodes of layer ``post``.
 
     A ``transposed`` bank reads the array against its columns; a ``driven`` one has drivers of its own,
-    whose gains may mismatch (the `shared` family).
+    whose gains may mismatch (the `shared` family). A ``returned`` one is no crossbar's: what its devices draw
+    from the drivers of the nodes of ``post`` comes back to these through amplifiers of current (`resistive`).
     """
 
     array: str
@@ -43,6 +45,12 @@ class Bank:
     pre: int
     transposed: bool = False
     driven: bool = False
+    returned: bool = False
+
+    @property
+    def driving(self) -> int:
+        """The layer whose nodes have this bank's amplifiers."""
+        return self.post if self.returned else self.pre
 
     @property
     def name(self) -> str:
@@ -86,10 +94,19 @@ class Circuit:
         """The physical arrays, in the order of their first bank."""
         widths = {INPUT: self.inputs, BIAS: 1, **dict(enumerate(self.sizes))}
         return tuple(
-            CrossbarArray(bank.array, self.sizes[bank.post], widths[bank.pre])
+            CrossbarArray(bank.array, self.sizes[bank.post], widths[bank.pre], self._planes(bank))
             for bank in self.banks
             if not bank.transposed
         )
+
+    def _planes(self, bank: Bank) -> int:
+        """Devices that make a weight: one where nodes drive it, which come at one sign only."""
+        return 1 if self.resistive and bank.pre >= 0 else 2
+
+    @property
+    def resistive(self) -> bool:
+        """Whether devices are conductances between nodes, each programmed by itself (docs/resistive.md)."""
+        return self.design.chip.family == "resistive"
 
     @cached_property
     def feedback_pairs(self) -> tuple[tuple[Bank, Bank], ...]:
@@ -134,4 +151,14 @@ def _loop(layers: int) -> list[Bank]:
     return [*forward, Bank(f"feedback{layers - 1}", 0, layers - 1)]
 
 
-FAMILIES: dict[str, Callable[[int], list[Bank]]] = {"twin": _twin, "shared": _shared, "loop": _loop}
+def _resistive(layers: int) -> list[Bank]:
+    """Conductances between the nodes of neighbouring layers, through the lower one's bidirectional
+    amplifiers: ``g (a_f s_j - v_i)`` flows into node i, and ``a_b`` times that out of node j.
+    """
+    up = [Bank(f"forward{k}", k, k - 1, driven=True) for k in range(1, layers)]
+    return up + [Bank(f"forward{k}", k - 1, k, True, driven=True, returned=True) for k in range(1, layers)]
+
+
+FAMILIES: dict[str, Callable[[int], list[Bank]]] = {
+    "twin": _twin, "shared": _shared, "loop": _loop, "resistive": _resistive,
+}  # fmt: skip

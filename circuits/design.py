@@ -33,6 +33,7 @@ from .specs import (
     NeuronSpec,
     NoiseSpec,
     ProgrammingSpec,
+    ResistiveSpec,
     TaskSpec,
     WiresSpec,
     check_fields,
@@ -64,6 +65,7 @@ class Design:
     schema: int = key(SCHEMA, HEAD["schema"])
     chip: ChipSpec = field(default=ChipSpec())
     neuron: NeuronSpec = field(default=NeuronSpec())
+    resistive: ResistiveSpec = field(default=ResistiveSpec())
     device: DeviceSpec = field(default=DeviceSpec())
     wires: WiresSpec = field(default=WiresSpec())
     programming: ProgrammingSpec = field(default=ProgrammingSpec())
@@ -94,8 +96,10 @@ class Design:
         if layers[0] != shape.inputs:
             fault = f"its first layer has {layers[0]} inputs, but {data} has {shape.inputs}"
             refuse("chip.layers", layers, f"{fault}; start it with {shape.inputs}", "task.data")
-        if self.learning.cost == "squared-error" and layers[-1] != shape.classes:
-            fault = f"squared-error needs an output for each of the {shape.classes} classes of {data}"
+        nodes = 2 if self.chip.family == "resistive" and self.resistive.outputs == "paired" else 1
+        if self.learning.cost == "squared-error" and layers[-1] != nodes * shape.classes:
+            outputs = "an output" if nodes == 1 else "a pair of outputs"
+            fault = f"squared-error needs {outputs} for each of the {shape.classes} classes of {data}"
             remedy = 'or write learning.cost = "cross-entropy"'
             refuse("chip.layers", layers, f"{fault}; {remedy}", "learning.cost")
         for name in ("train", "test"):
@@ -111,9 +115,12 @@ class Design:
             fault = {
                 "shared": "one shared crossbar has no angle between its two directions",
                 "loop": "no weights of a loop face each other, at any angle",
+                "resistive": "a conductance is the same both ways",
             }[family]
             remedy = 'set it to 0 or write chip.family = "twin"'
             refuse("learning.angle", self.learning.angle, f"{fault}; {remedy}")
+        if family == "resistive":
+            self._check_resistive()
         if self.wires.resistive and self.chip.columns == "passive":
             fault = "what passive columns do along a resistive wire is not modelled"
             remedy = 'write chip.columns = "virtual-ground", or 0'
@@ -123,6 +130,25 @@ class Design:
             fault = f"a {family} chip has no shared read drivers"
             remedy = 'set it to 0 or write chip.family = "shared"'
             refuse("mismatch.driver_gain", self.mismatch.driver_gain, f"{fault}; {remedy}")
+
+    def _check_resistive(self) -> None:
+        """What its circuit has no place for."""
+        beside = "chip.family"
+        if self.chip.columns != "passive":
+            fault = 'conductances of a resistive network load both their nodes; write "passive"'
+            refuse("chip.columns", self.chip.columns, fault, beside)
+        if self.homeostat.mode not in ("off", "trim"):
+            fault = (
+                'a conductance that is the same both ways leaves nothing to restore; write "off", or "trim"'
+            )
+            refuse("homeostat.mode", self.homeostat.mode, f"{fault} for its amplifiers", beside)
+        if self.resistive.outputs == "paired" and self.chip.layers[-1] % 2:
+            refuse(
+                "chip.layers",
+                self.chip.layers,
+                "paired outputs come by twos; make the last even",
+                "resistive.outputs",
+            )
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Design:

@@ -52,29 +52,36 @@ class Programmer:
         return self.spec.pulse * (self.device.g_max - self.device.g_min)
 
     def program(self, name: str, array: DeviceArray, change: Array, weight: Array, threads: int = 1) -> None:
-        """Change the array's differential conductances by ``change`` [S] (rows, columns), as far as this
-        programmer can, and bring ``weight`` (rows, columns) up to date with them.
+        """Change the array's differential conductances by ``change`` [S] (rows, columns), or each device by
+        its own (planes, rows, columns), as far as this programmer can, and bring ``weight`` (rows, columns)
+        up to date with them.
         """
         self.writes += 1
         change = np.ascontiguousarray(change, weight.dtype)
-        if self.spec.mode == "ideal" and not self.spec.levels:
-            self.pulses += change.size
-            g_min, g_max = (array.actual.dtype.type(g) for g in self._limits)
-            target, actual, deviation, step = (
-                field.reshape(2, -1) for field in (array.target, array.actual, array.deviation, array.step)
-            )
+        if self.spec.mode != "ideal" or self.spec.levels:
+            self._move(name, array, change)
+            weight[...] = array.weight
+            return
+        self.pulses += change.size
+        fields = array.target, array.actual, array.deviation, array.step
+        g_min, g_max = (array.actual.dtype.type(g) for g in self._limits)
+        if change.ndim == 2:
+            target, actual, deviation, step = (field.reshape(2, -1) for field in fields)
             device_kernels.program(
                 threads, target, actual, deviation, step, change.reshape(-1), g_min, g_max, weight.reshape(-1)
             )
-            return
-        self._move(name, array, change)
-        np.subtract(array.actual[0], array.actual[1], out=weight)
+        else:
+            flat = (field.reshape(-1) for field in fields)
+            device_kernels.move(*flat, change.reshape(-1), g_min, g_max)
+            weight[...] = array.weight
 
     def write(self, name: str, array: DeviceArray, weight: Array) -> None:
-        """Write an array from scratch to differential targets [S]: no pulses, but levels and verification."""
+        """Write an array from scratch to differential targets [S], or each device to its own: no pulses, but
+        levels and verification.
+        """
         self.writes += 1
         rng = self._generator(name)
-        array.target[...] = self._on_levels(paired(weight, self.device), rng)
+        array.target[...] = self._on_levels(self._coded(weight), rng)
         np.multiply(array.deviation, array.target, out=array.actual, where=array.step != 0)
         if self.verifies:
             self._verify(name, array, np.arange(array.target.size), rng)
@@ -82,7 +89,8 @@ class Programmer:
     def _move(self, name: str, array: DeviceArray, change: Array) -> None:
         """Move every device that is asked to; those that are not stay, whatever rounding makes of 0."""
         rng = self._generator(name)
-        wanted = paired(array.target[0] - array.target[1] + change, self.device)
+        before = array.target if change.ndim == 3 else array.target[0] - array.target[1]
+        wanted = self._coded(before + change)
         if self.spec.mode in ("ideal", "write-verify"):
             wanted = self._on_levels(wanted, rng)
         wanted = np.where(change == 0, array.target, wanted)
@@ -148,6 +156,12 @@ class Programmer:
                 bias = self._bias_sd * draws.standard_normals(self.seed, f"{name}/programming bias", shape)
             self._bias[name] = bias
         return self._bias[name]
+
+    def _coded(self, wanted: Array) -> Array:
+        """Targets [S] of the devices: of pairs, by their difference; of devices by themselves, in range."""
+        if wanted.ndim == 2:
+            return paired(wanted, self.device)
+        return np.clip(wanted, *self._limits)
 
     def _on_levels(self, wanted: Array, rng: np.random.Generator) -> Array:
         if not self.spec.levels:

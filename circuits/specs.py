@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from .units import Choice, Integer, Kind, Layers, Number, Range, Text, positive
+from .units import Choice, Curve, Integer, Kind, Layers, Number, Range, Text, positive
 
 
 class DesignError(ValueError):
@@ -133,8 +133,9 @@ ROOM = 300.0
 class ChipSpec(Spec):
     """The family of the chip and the sizes of its layers."""
 
-    family: str = _choice("twin: two crossbars; shared: one, read both ways; loop: outputs feed layer 1",
-        "twin", "shared", "loop")
+    family: str = _choice("twin: two crossbars; shared: one, read both ways; loop: outputs feed layer 1; "
+        "resistive: single conductances, diodes at the nodes",
+        "twin", "shared", "loop", "resistive")
     layers: tuple[int, ...] = key((784, 256, 256, 10), Layers("neurons of each, inputs first"))
     columns: str = _choice("passive: every conductance also loads its column",
         "virtual-ground", "passive")
@@ -168,6 +169,37 @@ class NeuronSpec(Spec):
     def tau(self) -> float:
         """Time constant of an unloaded node, ``capacitance / leak`` [s]."""
         return self.capacitance / self.leak
+
+
+@dataclass(frozen=True)
+class ResistiveSpec(Spec):
+    """The nodes of a resistive network: docs/resistive.md. Rails, unit, capacitance are those of [neuron]."""
+
+    hidden: str = _choice("diodes of a hidden node: alternating: half the nodes stay above the barrier, half "
+        "below it; pair: all between two; none", "alternating", "pair", "none")
+    diode: str = _choice("characteristic: ideal clamps; shockley; measured: through the points of curve",
+        "ideal", "shockley", "measured")
+    barrier: float = _number(0.0, "V", Range(-100.0, 100.0),
+        "of the sources behind the diodes: +barrier for those that hold a node down, -barrier for those up")
+    saturation: float = _number(1e-9, "A", Range(0.0, 1.0, open_low=True), "shockley: saturation current")
+    ideality: float = _number(1.0, "", Range(0.5, 10.0), "shockley: over the thermal voltage")
+    curve: tuple[tuple[float, float], ...] = key((), Curve("measured: points of one diode"))
+    gain: float = _number(1.0, "", positive(1e3),
+        "of hidden nodes' bidirectional amplifiers: of voltages forward, of currents back; 1: none needed")
+    input_gain: float = _number(1.0, "", positive(1e5), "of the inputs, which come at both signs")
+    outputs: str = _choice("paired: an output is the difference of two nodes", "single", "paired")
+
+    def _check_together(self) -> None:
+        if self.hidden == "pair" and self.barrier <= 0:
+            fault = "a pair holds its node between -barrier and +barrier; make it positive"
+            refuse("resistive.barrier", self.barrier, fault, "resistive.hidden")
+        if self.diode == "measured":
+            from ..simulator.clamps import curve_through  # deferred: few designs have one
+
+            try:
+                curve_through(*zip(*self.curve, strict=True) if self.curve else ((), ()))
+            except ValueError as error:
+                refuse("resistive.curve", self.curve, error, "resistive.diode")
 
 
 @dataclass(frozen=True)
@@ -479,8 +511,8 @@ class TaskSpec(Spec):
 SECTIONS: dict[str, type[Spec]] = {
     spec.section(): spec
     for spec in (
-        ChipSpec, NeuronSpec, DeviceSpec, WiresSpec, ProgrammingSpec, ConvertersSpec, MismatchSpec,
-        CornerSpec, DriftSpec, NoiseSpec, LearningSpec, HomeostatSpec, TaskSpec,
+        ChipSpec, NeuronSpec, ResistiveSpec, DeviceSpec, WiresSpec, ProgrammingSpec, ConvertersSpec,
+        MismatchSpec, CornerSpec, DriftSpec, NoiseSpec, LearningSpec, HomeostatSpec, TaskSpec,
     )
 }  # fmt: skip
 

@@ -280,6 +280,40 @@ class Layers(Kind):
 
 
 @dataclass(frozen=True)
+class Curve(Kind):
+    """Points of a characteristic, held as a tuple of (V, A)."""
+
+    help: str
+    most: int = 500
+
+    def check(self, value: Any) -> tuple[tuple[float, float], ...]:
+        if not isinstance(value, list | tuple) or len(value) > self.most:
+            self._refuse("is not a list of points, or too long a one")
+        volts, amperes = Number("", Range(-100.0, 100.0), "V"), Number("", Range(-1.0, 1.0), "A")
+        points = []
+        for place, point in enumerate(value, start=1):
+            try:
+                if not isinstance(point, list | tuple) or len(point) != 2:
+                    self._refuse("is no pair")
+                points.append((volts.check(point[0]), amperes.check(point[1])))
+            except ValueError as error:
+                raise ValueError(f"point {place} ({show(point)}) {error}") from None
+        return tuple(points)
+
+    def check_unit(self, value: Any) -> None:
+        for point in value if isinstance(value, list) else ():
+            for entry, unit in zip(point if isinstance(point, list) else (), "VA", strict=False):
+                Number("", Range(-100.0, 100.0), unit).check_unit(entry)
+
+    def allowed(self) -> str:
+        return f'up to {self.most} pairs such as ["0.3V", "1uA"], of rising voltage'
+
+    def literal(self, value: Any) -> str:
+        pairs = (f'["{format_quantity(v, "V")}", "{format_quantity(i, "A")}"]' for v, i in value)
+        return f"[{', '.join(pairs)}]"
+
+
+@dataclass(frozen=True)
 class Text(Kind):
     """A short printable text."""
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..circuits.chip import Chip
+from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium
 from ..simulator.blocks import Array
 from .contrast import nudged_states
 from .estimators import Response, Stencil
 from .nudges import Cost
-from .rules import LearningRule, Update, contracted, drive_voltages
+from .rules import LearningRule, Update, contracted, drive_voltages, require_amplifiers
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class BalanceErrors(LearningRule):
 
     estimator: Stencil
     name: str = "balance"
+
+    def check(self, circuit: Circuit) -> None:
+        require_amplifiers(circuit, self.name)
 
     def update(
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None

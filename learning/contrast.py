@@ -12,7 +12,15 @@ from ..circuits.equilibrium import Equilibrium, Nudge, certified, on_another_bra
 from ..simulator.blocks import Array, BlockCircuit
 from .estimators import Response, Stencil
 from .nudges import Cost
-from .rules import LearningRule, Update, as_read, contracted, require_feedback
+from .rules import (
+    LearningRule,
+    PairGradient,
+    Update,
+    as_read,
+    contracted,
+    drive_voltages,
+    require_feedback,
+)
 from .subcircuits import part
 
 # -- the Hebbian contrast ----------------------------------------------------------------------------
@@ -27,6 +35,9 @@ class ContrastiveEP(LearningRule):
     its feedback twin's. Both twins get it, so that their difference never changes; for one array that is
     read both ways it is that array's vector-field gradient. Input and bias devices have no partner:
     theirs is ``ε_i x_j``. Products are taken of the ports themselves, before any drivers.
+
+    A conductance of a resistive network learns from the power in it: ``dL/dg = (½/β) [(Δv)²^β - (Δv)²^0]`` of
+    the voltage across it (Kendall et al. 2020, arXiv:2006.01981), with no regard to where it lies.
     """
 
     estimator: Stencil
@@ -39,6 +50,8 @@ class ContrastiveEP(LearningRule):
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
     ) -> Update:
         response = self.estimator.response(free, cost, certify)
+        if chip.circuit.resistive:
+            return Update(self._powers(chip, inputs, free, response), response.valid, response.nudged)
         found = dict(contracted(chip, inputs, free, response).gradients)
         for forward, backward in chip.circuit.feedback_pairs:
             contrast = self._contrast(free, response, forward.post, forward.pre)
@@ -46,6 +59,25 @@ class ContrastiveEP(LearningRule):
             if backward.array != forward.array:
                 found[backward.array] = replace(found[backward.array], differential=contrast.T)
         return Update(found, response.valid, response.nudged)
+
+    def _powers(
+        self, chip: Chip, inputs: Array, free: Equilibrium, response: Response
+    ) -> dict[str, PairGradient]:
+        """``(1/β) Σ_k w_k ½ [(a s_j - v_i)²^k - (a s_j - v_i)²^0]`` of every array, mean over the batch."""
+        nudged, _, rates = nudged_states(self.estimator, response)
+        nudged, free = as_read(nudged, len(free.ports)), as_read(free)
+        share, found = response.valid / len(free.ports), {}
+        for bank in (bank for bank in chip.circuit.banks if not bank.returned):
+            nodes, array = chip.blocks.slices[bank.post], chip.devices[bank.array]
+            differential = common = np.zeros(array.target.shape[1:], nudged.ports.dtype)
+            for state, weights in ((nudged, np.outer(rates, share).ravel()), (free, -rates.sum() * share)):
+                drive = drive_voltages(chip, bank, np.resize(inputs, (len(weights), inputs.shape[1])), state)
+                v = state.voltages[:, nodes]
+                differential = differential - (v.T * weights) @ drive
+                common = common + 0.5 * ((weights @ v**2)[:, None] + weights @ drive**2)
+            real = (part.real.astype(chip.dtype) for part in (differential, common))
+            found[bank.array] = PairGradient(*real, planes=len(array.target))
+        return found
 
     def _contrast(self, free: Equilibrium, response: Response, post: int, pre: int) -> Array:
         """``-(1/β) Σ_k w_k [(s_i s_j)^k - (s_i s_j)^0]`` [V²/W] (n_post, n_pre), mean over the batch."""
@@ -173,6 +205,8 @@ def _embedded(
     """Hidden nodes' ``state`` and ``held`` outputs as one state of the whole circuit."""
     ports = np.empty((len(held), circuit.size), state.ports.dtype)
     ports[:, places], ports[:, circuit.output] = state.ports, held
-    voltages = (circuit.drive(ports) + injected) / circuit.load
-    voltages[:, places] = state.voltages
+    voltages = ports
+    if not circuit.clamps:  # where a node is its own port, it is what is held
+        voltages = (circuit.drive(ports) + injected) / circuit.load
+        voltages[:, places] = state.voltages
     return replace(state, circuit=circuit, voltages=voltages, ports=ports, injected=injected)

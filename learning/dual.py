@@ -12,7 +12,7 @@ from ..circuits.equilibrium import Equilibrium, certified, settle
 from ..simulator.blocks import Array, BlockCircuit
 from .estimators import Response, read_outputs
 from .nudges import Cost, Nudge
-from .rules import LearningRule, Update, contracted, mirrored, require_feedback
+from .rules import LearningRule, Update, contracted, mirrored, require_amplifiers, require_feedback
 from .subcircuits import part
 
 MAX_SWEEPS = 200
@@ -49,6 +49,7 @@ class DualPropagation(LearningRule):
             raise ValueError(f"alpha is {self.alpha}; it must be 0 to 1, and 0.5 has the smallest error")
 
     def check(self, circuit: Circuit) -> None:
+        require_amplifiers(circuit, self.name)
         require_feedback(circuit, self.name)
 
     def relax(self, chip: Chip, inputs: Array, certify: int | None = None) -> Equilibrium:

@@ -36,8 +36,9 @@ class Linearised(Equilibrium):
         shifts = self._shifts(push.real, slopes).astype(push.dtype)
         if np.iscomplexobj(push):
             shifts += 1j * self._shifts(push.imag, slopes)
+        moves = shifts if self.circuit.clamps else shifts / slopes  # of the nodes
         return Equilibrium(
-            self.circuit, rest.voltages + shifts / slopes, rest.ports + shifts, rest.injected,
+            self.circuit, rest.voltages + moves, rest.ports + shifts, rest.injected,
             rest.settled, self.tolerance, rest.sweeps, periphery=self.periphery,
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,28 +32,45 @@ class Cost(Protocol):
 
 @dataclass(frozen=True)
 class SquaredError:
-    """``L = ½ Σ ((s - y) / swing)²`` for targets ``y`` (batch, n_out) [V]."""
+    """``L = ½ Σ ((o - y) / swing)²`` for targets ``y`` (batch, classes) [V].
+
+    The outputs ``o`` are the ports themselves, or fixed sums of them, ``weight`` (classes, n_out):
+    differences of two each (:func:`differences`).
+    """
 
     targets: Array
     swing: float
+    weight: Array | None = None
+
+    def outputs(self, ports: Array) -> Array:
+        """``o`` (m, classes) [V] of ``ports`` (m, n_out)."""
+        return ports if self.weight is None else ports @ self.weight.T
 
     def value(self, ports: Array, rows: Array) -> Array:
-        error = (ports - self.targets[rows]) / self.swing
+        error = (self.outputs(ports) - self.targets[rows]) / self.swing
         half: Array = 0.5 * np.sum(error**2, axis=1)
         return half
 
     def gradient(self, ports: Array, rows: Array) -> Array:
-        slope: Array = (ports - self.targets[rows]) / ports.real.dtype.type(self.swing**2)
-        return slope
+        slope: Array = (self.outputs(ports) - self.targets[rows]) / ports.real.dtype.type(self.swing**2)
+        return slope if self.weight is None else slope @ self.weight
 
     def hessian(self, ports: Array, row: int) -> Array:
-        return np.eye(len(ports)) / self.swing**2
+        weight = np.eye(len(ports)) if self.weight is None else self.weight
+        curve: Array = weight.T @ weight / self.swing**2
+        return curve
 
     def push(self, beta: Array) -> Push | None:
         """The constants of its nudge of strengths ``beta`` (batch,) [W], for relaxation."""
         if type(self).gradient is not SquaredError.gradient:
             return None
-        return Push(SQUARED, beta, self.targets / self.swing, np.zeros((0, 0)), np.zeros(0), self.swing)
+        weight = np.zeros((0, 0)) if self.weight is None else self.weight
+        return Push(SQUARED, beta, self.targets / self.swing, weight, np.zeros(len(weight)), self.swing)
+
+
+def differences(classes: int, dtype: np.dtype[Any]) -> Array:
+    """Weights (classes, 2 classes) of outputs that are each the difference of two neighbouring ports."""
+    return np.kron(np.eye(classes), [1.0, -1.0]).astype(dtype)
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,8 @@ class Prober:
         driven = np.zeros(chip.blocks.size)
         for bank in _synapses(chip):
             fan_out = chip.conducting(bank.array).sum(axis=(0, 2 if bank.transposed else 1))
-            gains = chip.drivers[bank.name] ** 2 if self.inputs and bank.driven else 1.0
+            amplified = self.inputs and bank.driven and not bank.returned
+            gains = chip.drivers[bank.name] ** 2 if amplified else 1.0
             driven[chip.blocks.slices[bank.pre]] += fan_out * gains
         heat = float(np.sum(probes**2, axis=0, dtype=np.float64) @ driven)
         self.spent.measurements += count

@@ -26,15 +26,18 @@ from .nudges import Cost
 class PairGradient:
     """Gradient of an array's devices, ``dL/dg± = common ± differential`` [1/S] (rows, columns).
 
-    ``common`` vanishes on virtual-ground columns, where only ``g+ - g-`` matters; it broadcasts.
+    ``common`` vanishes on virtual-ground columns, where only ``g+ - g-`` matters; it broadcasts. Single
+    devices (one of the ``planes``) have g+ alone.
     """
 
     differential: Array
     common: Array | float
+    planes: int = 2
 
     def devices(self) -> Array:
-        """``dL/dg`` (2, rows, columns), g+ first."""
-        return np.stack([self.common + self.differential, self.common - self.differential])
+        """``dL/dg`` (planes, rows, columns), g+ first."""
+        plus = self.common + self.differential
+        return np.stack([plus, self.common - self.differential]) if self.planes > 1 else plus[None]
 
     def along_pair(self, target: Array) -> Array:
         """``dL/dw`` (rows, columns) where one device of each pair carries the weight (pair coding)."""
@@ -44,8 +47,8 @@ class PairGradient:
 
     def transposed(self) -> PairGradient:
         """That of the array turned round, (columns, rows)."""
-        common = self.common
-        return PairGradient(self.differential.T, common.T if isinstance(common, np.ndarray) else common)
+        common = self.common.T if isinstance(self.common, np.ndarray) else self.common
+        return replace(self, differential=self.differential.T, common=common)
 
 
 Gradients = Mapping[str, PairGradient]
@@ -140,9 +143,10 @@ def as_read(state: Equilibrium, first: int = 0) -> Equilibrium:
 def gradients(chip: Chip, inputs: Array, free: Equilibrium, epsilon: Array) -> dict[str, PairGradient]:
     """Contract a response ``epsilon`` (batch, N) [V/W] into the batch's mean gradient of every array."""
     total: dict[str, PairGradient] = {}
+    planes = {array.name: array.planes for array in chip.circuit.arrays}
     descent = epsilon * epsilon.dtype.type(-1.0 / len(epsilon))
     for bank in chip.circuit.banks:
-        part = _bank_gradient(chip, bank, inputs, free, descent)
+        part = replace(_bank_gradient(chip, bank, inputs, free, descent), planes=planes[bank.array])
         known = total.get(bank.array)
         total[bank.array] = part if known is None else _sum(known, part)
     return total
@@ -151,14 +155,19 @@ def gradients(chip: Chip, inputs: Array, free: Equilibrium, epsilon: Array) -> d
 def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, descent: Array) -> PairGradient:
     """One bank's part, by ``descent``, -ε over the batch's size.
 
-    The current into node i is ``g+ (s_j - κ v_i) + g- (-s_j - κ v_i)``.
+    The current into node i is ``g+ (s_j - κ v_i) + g- (-s_j - κ v_i)``; through a node's own amplifiers,
+    ``a_b g (s_j - a_f v_i)``.
     """
     nodes = chip.blocks.slices[bank.post]
-    differential = descent[:, nodes].T @ drive_voltages(chip, bank, inputs, free)
+    pull = descent[:, nodes]
+    load: Array | float = chip.circuit.kappa
+    if bank.returned:
+        pull, load = pull * chip.drivers[bank.name], load * chip.reflected(bank)
+    differential = pull.T @ drive_voltages(chip, bank, inputs, free)
     common: Array | float = 0.0
     if chip.circuit.kappa:
-        kappa = descent.dtype.type(chip.circuit.kappa)
-        common = -kappa * np.sum(descent[:, nodes] * free.voltages[:, nodes], axis=0)[:, None]
+        loaded = descent[:, nodes] * free.voltages[:, nodes]
+        common = -(loaded.sum(axis=0) * np.asarray(load, descent.dtype))[:, None]
     gradient = PairGradient(differential, common)
     return gradient.transposed() if bank.transposed else gradient
 
@@ -175,7 +184,7 @@ def drive_voltages(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium) -> 
     ports = free.layer(bank.pre)
     if (bank.post, bank.pre) not in tuple(free.circuit.couplings):
         return np.zeros_like(ports)
-    return ports * chip.drivers[bank.name] if bank.driven else ports
+    return ports * chip.drivers[bank.name] if bank.driven and not bank.returned else ports
 
 
 def mirrored(circuit: Circuit, found: Gradients) -> dict[str, PairGradient]:
@@ -196,6 +205,12 @@ def require_feedback(circuit: Circuit, rule: str) -> None:
             lacks(circuit, rule, f"a way back along {bank.name}", 'write chip.family = "twin" or "shared"')
 
 
+def require_amplifiers(circuit: Circuit, rule: str) -> None:
+    """Refuse a circuit whose nodes have no amplifiers to read them without drawing current."""
+    if circuit.resistive:
+        lacks(circuit, rule, "a neuron's own amplifier and feedback columns", 'write chip.family = "twin"')
+
+
 def lacks(circuit: Circuit, rule: str, hardware: str, remedy: str) -> NoReturn:
     """Raise the DesignError of a rule that needs ``hardware`` which the chip's family does not have."""
     family = f'chip.family = "{circuit.design.chip.family}"'
@@ -203,4 +218,4 @@ def lacks(circuit: Circuit, rule: str, hardware: str, remedy: str) -> NoReturn:
 
 
 def _sum(a: PairGradient, b: PairGradient) -> PairGradient:
-    return PairGradient(a.differential + b.differential, a.common + b.common)
+    return replace(a, differential=a.differential + b.differential, common=a.common + b.common)

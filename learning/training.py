@@ -16,6 +16,7 @@ from ..circuits.design import Design
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.fluctuation import fluctuating, observed
 from ..circuits.mismatch import derived_seed, generator
+from ..circuits.resistive import inputs_at_full, starting_conductances
 from ..circuits.wiring import Wiring
 from ..simulator.blocks import Array
 from . import asymmetry
@@ -24,7 +25,7 @@ from .costs import SAMPLES, Costs, costs
 from .data import Dataset
 from .estimators import adjoint_response, exact_response, read_outputs
 from .homeostat import Controller, Homeostat, Running, WeightDecay
-from .nudges import Cost, CrossEntropy, SquaredError
+from .nudges import CrossEntropy, SquaredError, differences
 from .optimizers import make_optimizer
 from .probes import Spent
 from .rules import LearningRule, Update, contracted
@@ -125,6 +126,10 @@ def initialise(
     for array in chip.circuit.arrays:
         spread = {BIAS: 0.0, INPUT: input_scale}.get(pre[array.name], scale) / np.sqrt(array.columns)
         rng = generator(seed, "weights", array.name)
+        if chip.circuit.resistive:
+            fan_in = np.sqrt(array.planes)  # devices, of which an input has two
+            weights[array.name] = starting_conductances(rng, array.shape, spread * leak / fan_in)
+            continue
         weights[array.name] = spread * leak * rng.standard_normal((array.rows, array.columns))
     a = np.radians(angle)
     for forward, backward in chip.circuit.feedback_pairs:
@@ -251,19 +256,21 @@ class Trainer:
     # -- one step -------------------------------------------------------------------------------
 
     def inputs(self, images: Array) -> Array:
-        """Input voltages [V] of images in [0, 1]: 1 is the upper rail."""
-        high, bits = self.chip.neuron.high, self.design.converters.input_bits
+        """Input voltages [V] of images in [0, 1]; see :func:`.resistive.inputs_at_full`."""
+        high, bits = inputs_at_full(self.chip), self.design.converters.input_bits
         volts: Array = np.multiply(images, high, dtype=self.chip.dtype)
         return Converter(0.0, high, 2**bits)(volts) if bits and high else volts
 
-    def cost(self, labels: Array) -> Cost:
+    def cost(self, labels: Array) -> CrossEntropy | SquaredError:
         """The design's cost for a batch of labels."""
         neuron = self.design.neuron
         if self.design.learning.cost == "cross-entropy":
             return CrossEntropy(self.readout.weight, self.readout.bias, labels, neuron.swing)
-        targets = np.full((len(labels), self.design.chip.layers[-1]), neuron.low, self.chip.dtype)
+        paired = self.chip.circuit.resistive and self.design.resistive.outputs == "paired"
+        classes = self.design.chip.layers[-1] // (2 if paired else 1)
+        targets = np.full((len(labels), classes), neuron.low, self.chip.dtype)
         targets[np.arange(len(labels)), labels] = neuron.high
-        return SquaredError(targets, neuron.swing)
+        return SquaredError(targets, neuron.swing, differences(classes, self.chip.dtype) if paired else None)
 
     def step(self, images: Array, labels: Array, tally: Tally | None = None) -> None:
         """Learn from one batch: settle, nudge, contract, correct, program. All phases see the same noise."""
@@ -285,7 +292,9 @@ class Trainer:
         changes = self._correction(x, free)
         leak = self.design.neuron.leak
         for name, gradient in update.gradients.items():
-            slope = gradient.along_pair(chip.devices[name].target)
+            slope = gradient.devices()
+            if not chip.circuit.resistive:
+                slope = gradient.along_pair(chip.devices[name].target)
             change = self.optimizer.step(name, slope, leak)
             changes[name] = changes[name] + change if name in changes else change
         if isinstance(cost, CrossEntropy):
@@ -423,7 +432,7 @@ class Trainer:
     def predict(self, free: Equilibrium) -> Array:
         """Class of each sample, from its outputs as they are read: the readout's, or the highest."""
         cost, outputs = self.cost(np.zeros(len(free.ports), np.int64)), read_outputs(free)
-        scores = cost.probabilities(outputs) if isinstance(cost, CrossEntropy) else outputs
+        scores = cost.probabilities(outputs) if isinstance(cost, CrossEntropy) else cost.outputs(outputs)
         best: Array = np.argmax(scores, axis=1)
         return best
 

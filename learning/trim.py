@@ -12,6 +12,9 @@ One array couples j and i both ways, ``G_ij = g_ij a_f[j]`` and ``G_ji = g_ij a_
 So every driver has its trim here. Probes at the drivers' *inputs* measure ``G_ij`` and ``G_ji``, whose
 ratio is ``a_f[j] / a_b[i]`` whatever the device; the level that all drivers of an array have in common is
 left as it is, for it skews nothing.
+
+A bidirectional amplifier of a `resistive` network has both its gains at one node, ``G_ij = g_ij a_f[j]`` and
+``G_ji = g_ij a_b[j]``: trimming ``a_b`` to ``a_f`` takes out all of the skew, whatever the conductances.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class DriverTrim:
     @classmethod
     def from_design(cls, design: Design, seed: int) -> DriverTrim:
         """The controller of a design with ``homeostat.mode = "trim"``; DesignError without such drivers."""
-        if design.chip.family != "shared":
+        if design.chip.family not in ("shared", "resistive"):
             fault = f'the {design.chip.family} family has no read drivers to trim; write "probe"'
             refuse("homeostat.mode", design.homeostat.mode, fault, "chip.family")
         return cls(design.homeostat.probes, Prober.from_spec(design.homeostat, seed, inputs=True))
@@ -60,6 +63,10 @@ class DriverTrim:
             return {}
         self.cycles += 1
         for forward, backward in chip.circuit.feedback_pairs:
+            if backward.returned:
+                ratio = gain_ratio(couplings[forward.name], couplings[backward.name])
+                chip.trim({backward.name: ratio ** (1 / self.cycles)})
+                continue
             ends = driver_gains(couplings[forward.name], couplings[backward.name])
             names = (forward.name, backward.name)
             chip.trim({name: gains ** (-1 / self.cycles) for name, gains in zip(names, ends, strict=True)})
@@ -71,6 +78,16 @@ class DriverTrim:
     def restore(self, state: Mapping[str, Array]) -> None:
         self.prober.restore(state)
         self.cycles = int(state["cycles"])
+
+
+def gain_ratio(forward: Array, backward: Array) -> Array:
+    """``a_f / a_b`` (n,) of bidirectional amplifiers, behind measured couplings ``a_f[j] g_ij`` (n_post, n)
+    and ``a_b[j] g_ij`` (n, n_post) [S], which are all of one sign: by their sums, whose noise averages out.
+    """
+    up, down = forward.sum(axis=0, dtype=np.float64), backward.sum(axis=1, dtype=np.float64)
+    sure = (up > 0) & (down > 0)
+    ratio: Array = np.divide(up, down, out=np.ones_like(up), where=sure)
+    return ratio
 
 
 def driver_gains(forward: Array, backward: Array) -> tuple[Array, Array]:

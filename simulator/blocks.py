@@ -16,13 +16,14 @@ settle together (even-odd relaxation is the case of two colours). Use :meth:`Blo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import neurons
+from .clamps import NO_CURVE, Clamps
 
 Array = NDArray[Any]
 
@@ -53,6 +54,12 @@ class BlockCircuit:
 
     Attributes (arrays over the N neurons, in state order): ``load`` [S], ``capacitance`` [F], ``gain``
     [V/V] and ``offset`` [V] of the amplifiers; ``low``, ``high``, ``knee`` [V] and ``law`` are common.
+
+    With ``clamps`` nodes have no amplifiers but diodes: each is its own port, ``s = v``, and
+
+        C dv/dt = I = W v + injected - load * v - i(v).
+
+    ``offset`` then moves the barriers of its diodes; ``low`` and ``high`` say what counts as full swing.
     """
 
     sizes: tuple[int, ...]
@@ -63,6 +70,7 @@ class BlockCircuit:
     high: float = 1.0
     knee: float = 0.05
     threads: int = 1
+    clamps: Clamps | None = None
 
     def __post_init__(self) -> None:
         self.dtype = np.dtype(self.dtype)
@@ -151,7 +159,7 @@ class BlockCircuit:
         """The same circuit with every block turned round (``Wᵀ``): the adjoint's network. A copy."""
         turned = BlockCircuit(
             self.sizes, [(pre, post) for post, pre in self.couplings], self.dtype,
-            self.law, self.low, self.high, self.knee, self.threads,
+            self.law, self.low, self.high, self.knee, self.threads, self.clamps,
         )  # fmt: skip
         for post, pre in self.couplings:
             turned.weight(pre, post)[...] = self.weight(post, pre).T
@@ -160,8 +168,29 @@ class BlockCircuit:
         return turned
 
     def ports(self, voltages: Array) -> tuple[Array, Array]:
-        """Port voltages ``f(v)`` [V] and slopes ``f'(v)`` of states (..., N)."""
+        """Port voltages ``f(v)`` [V] and slopes ``f'(v)`` of states (..., N).
+
+        Where diodes hold the nodes, the slope is that of the node itself over the voltage that it would have
+        without them, ``load / (load + i'(v))``: the part that it takes in ``J̃ = W - diag(load / f')``.
+        """
+        if self.clamps:
+            return voltages, self.diodes.slopes(voltages, self.load)
         return neurons.evaluate(self.law, voltages, self.low, self.high, self.gain, self.offset, self.knee)
+
+    @property
+    def diodes(self) -> Clamps:
+        """The clamps, at barriers that the nodes' offsets have moved."""
+        assert self.clamps is not None
+        return replace(self.clamps, low=self.clamps.low + self.offset, high=self.clamps.high + self.offset)
+
+    def parameters(self, real: np.dtype[Any]) -> tuple[Array, Array, Array]:
+        """What the kernels know the nodes' law by: see :func:`.kernels.activate`."""
+        if self.clamps is None:
+            common = np.array([self.low, self.swing, self.knee])
+            return common, np.stack([self.gain, self.offset]), NO_CURVE
+        held = self.diodes
+        common = np.array([held.thermal, 4 * np.finfo(real).eps])
+        return common, np.stack([held.low, held.high, held.below, held.above]), held.curve
 
     def drive(self, ports: Array, out: Array | None = None) -> Array:
         """Synaptic currents ``W s`` [A] of ports (m, N)."""
@@ -172,14 +201,24 @@ class BlockCircuit:
 
     def current(self, voltages: Array, injected: Array) -> Array:
         """Kirchhoff's residual ``I(v)`` [A] (m, N): zero at an equilibrium."""
-        residual: Array = self.drive(self.ports(voltages)[0]) + injected - self.load * voltages
-        return residual
+        return self.balance(voltages, self.drive(self.ports(voltages)[0]) + injected)
+
+    def balance(self, voltages: Array, current: Array) -> Array:
+        """What loads and diodes leave of the ``current`` [A] (m, N) that flows into nodes at ``voltages``."""
+        left: Array = current - self.load * voltages
+        return self.diodes.balance(voltages, left) if self.clamps else left
+
+    def held(self, voltages: Array) -> Array:
+        """Voltages as ideal diodes, where there are any, hold them."""
+        return self.diodes.held(voltages) if self.clamps else voltages
 
     def jacobian(self, voltages: Array, nudge_slope: Array | None = None) -> Array:
         """``J = ∂I/∂v`` (N, N) [S] at one state (N,); ``J̃ = J diag(1/f')`` is :meth:`port_jacobian`.
 
         ``nudge_slope`` (n_out, n_out) [S] is ``∂I_nudge/∂s_out``, for states under a nudge.
         """
+        if self.clamps:  # a node is its own port
+            return self.port_jacobian(voltages, nudge_slope)
         jacobian: Array = self.coupling(nudge_slope) * self.ports(voltages)[1] - np.diag(self.load)
         return jacobian
 

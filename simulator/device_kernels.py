@@ -99,6 +99,17 @@ def _program(first, last, target, actual, deviation, step, change, g_min, g_max,
 
 
 @compiled()
+def move(target, actual, deviation, step, change, g_min, g_max):
+    """As :func:`program`, of devices that are each commanded by themselves; all flat."""
+    for j in range(change.shape[0]):
+        want = min(max(target[j] + change[j], g_min), g_max)
+        g = actual[j] + step[j] * (want - target[j])
+        low, high = min(deviation[j] * g_min, actual[j]), max(deviation[j] * g_max, actual[j])
+        actual[j] = min(max(g, low), high)
+        target[j] = want
+
+
+@compiled()
 def pulse(
     actual, deviation, step, where, pulses, asymmetry, noise, size, nonlinearity, cycle, g_min, g_max
 ):  # fmt: skip

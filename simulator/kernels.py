@@ -20,7 +20,7 @@ from .exponentials import compiled, share, softplus
 
 Array = NDArray[Any]
 
-LOGISTIC, SOFTPLUS, LINEAR = 0, 1, 2  # laws of neurons
+LOGISTIC, SOFTPLUS, LINEAR, CLAMP, SHOCKLEY, MEASURED = 0, 1, 2, 3, 4, 5  # laws of nodes
 NONE, GIVEN, SQUARED, SOFTMAX = 0, 1, 2, 3  # laws of nudges
 UNCOPIED = 100**3  # multiplications in a product that OpenBLAS makes from its factors as they lie
 ALIGNED = 16  # columns of a strip, or a multiple of it: whole vectors of a kernel
@@ -29,18 +29,25 @@ ALIGNED = 16  # columns of a strip, or a multiple of it: whole vectors of a kern
 parallel = compiled(parallel=True)
 FAST = {"contract", "reassoc", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
 SOON, FEW = 16, 3  # sweeps in which most samples settle, and how many are kept till then: they fit the cache
+MOST_STEPS = 60  # of Newton's method at one node
 SMALLEST = 1e-34  # squared residual below which single precision has lost it
 
 
 @compiled(fastmath=FAST)
-def activate(nodes, injected, rows, first, last, law, resistance, limits, gain, offset, ports):
+def activate(nodes, injected, rows, first, last, law, resistance, limits, parameters, curve, ports):
     """Settle nodes ``first : last``: ``v = (current + injected) resistance``, ``s = f(v)``.
 
     ``nodes`` (m, N) holds the synapses' currents, and the voltages afterwards: one array less to stream. It
     and ``ports`` (m, N) are compact (active samples only), ``injected`` (batch, N) is addressed by ``rows``;
     ``resistance`` is 1 / load, (1, N) or per sample. With ``law == LINEAR``, ``s = v`` (``resistance`` is
     then slope / load). ``limits`` holds low, swing and knee: an array passes faster than three scalars.
+    ``parameters`` (2, N) are the amplifiers' gain and offset. From `CLAMP` on a node is its own port, and
+    diodes hold it (:mod:`.clamps`): ``limits`` is then their thermal voltage and the precision asked for,
+    ``parameters`` (4, N) their barriers and saturation currents, low ones first, ``curve`` what was measured.
     """
+    if law >= CLAMP:
+        _hold(nodes, injected, rows, first, last, law, resistance, limits, parameters, curve, ports)
+        return
     low, swing, knee = limits[0], limits[1], limits[2]
     one = swing / swing
     slope = limits.dtype.type(-4.0 / math.log(2.0)) / swing  # of the exponent, in powers of two
@@ -49,7 +56,7 @@ def activate(nodes, injected, rows, first, last, law, resistance, limits, gain, 
         v, bias = nodes[a, first:last], injected[row, first:last]
         s = ports[a, first:last]
         r = resistance[row if resistance.shape[0] > 1 else 0, first:last]
-        amp, mid = gain[first:last], offset[first:last]
+        amp, mid = parameters[0, first:last], parameters[1, first:last]
         if law == LOGISTIC:
             for i in range(v.shape[0]):
                 v[i] = (v[i] + bias[i]) * r[i]
@@ -63,6 +70,99 @@ def activate(nodes, injected, rows, first, last, law, resistance, limits, gain, 
             for i in range(v.shape[0]):
                 v[i] = (v[i] + bias[i]) * r[i]
                 s[i] = v[i]
+
+
+@compiled()
+def _shockley(u, resistance, low, high, below, above, thermal, enough):
+    """The voltage of a node that would be at ``u`` without its diodes: see :mod:`.clamps`.
+
+    Newton's method on ``s - u + resistance i(s) = 0``, from beyond the solution, towards which it then falls
+    without ever passing it: there the exponential is convex.
+    """
+    s = u
+    beyond = u.real - high
+    if above > 0 and beyond > 0:
+        s = s - beyond + min(beyond, thermal * math.log1p(beyond / (resistance * above)))
+    beyond = low - u.real
+    if below > 0 and beyond > 0:
+        s = s + beyond - min(beyond, thermal * math.log1p(beyond / (resistance * below)))
+    for _ in range(MOST_STEPS):
+        out, into = s * 0, s * 0
+        if above > 0:
+            out = above * np.exp((s - high) / thermal)
+        if below > 0:
+            into = below * np.exp((low - s) / thermal)
+        excess = s - u + resistance * ((out - above) - (into - below))
+        step = excess / (1 + resistance * (out + into) / thermal)
+        s = s - step
+        if abs(step) <= enough * (abs(s) + thermal):
+            break
+    return s
+
+
+@compiled()
+def _along(curve, u):
+    """Current and slope of a measured ``curve`` at ``u``."""
+    first, last = 0, curve.shape[1] - 1
+    while first < last:  # the last piece that begins at or before u
+        middle = (first + last + 1) // 2
+        if curve[0, middle] <= u:
+            first = middle
+        else:
+            last = middle - 1
+    x = u - curve[0, max(first, 1)]
+    a, b, c, d = curve[1, first], curve[2, first], curve[3, first], curve[4, first]
+    return ((a * x + b) * x + c) * x + d, (3 * a * x + 2 * b) * x + c
+
+
+@compiled()
+def _measured(u, resistance, low, high, below, above, curve, enough):
+    """As :func:`_shockley`, of a measured curve: Newton's method within a bracket that bisection closes."""
+    start = above * _along(curve, u - high)[0] - below * _along(curve, low - u)[0]
+    a, b = min(u, u - resistance * start), max(u, u - resistance * start)
+    s = u
+    for _ in range(MOST_STEPS):
+        out, steep = _along(curve, s - high)
+        into, steeper = _along(curve, low - s)
+        excess = s - u + resistance * (above * out - below * into)
+        if excess > 0:
+            b = s
+        else:
+            a = s
+        step = excess / (1 + resistance * (above * steep + below * steeper))
+        following = s - step
+        if not a <= following <= b:
+            following = a + (b - a) / 2
+        moved = abs(following - s)
+        s = following
+        if moved <= enough * abs(s):
+            break
+    return s
+
+
+@compiled()
+def _hold(nodes, injected, rows, first, last, law, resistance, limits, parameters, curve, ports):
+    """:func:`activate` where diodes hold the nodes; ``nodes`` and ``ports`` are the same voltages then.
+
+    Of complex voltages only Shockley's law is asked for.
+    """
+    thermal, enough = limits[0], limits[1]
+    for a in range(rows.shape[0]):
+        row = rows[a]
+        r = resistance[row if resistance.shape[0] > 1 else 0]
+        for i in range(first, last):
+            u = (nodes[a, i] + injected[row, i]) * r[i]
+            low, high, below, above = parameters[0, i], parameters[1, i], parameters[2, i], parameters[3, i]
+            nodes[a, i] = u
+            if law == SHOCKLEY:
+                nodes[a, i] = _shockley(u, r[i].real, low, high, below, above, thermal, enough)
+            elif law == MEASURED:
+                nodes[a, i] = _measured(u.real, r[i].real, low, high, below, above, curve, enough)
+            elif u.real < low:
+                nodes[a, i] = low
+            elif u.real > high:
+                nodes[a, i] = high
+            ports[a, i] = nodes[a, i]
 
 
 @compiled()
@@ -235,7 +335,7 @@ class Blocks(NamedTuple):
     first and last port that drive it, where in ``weights`` its block begins, and whether its colour ends.
 
     A block's columns follow one another: ``weights[at + n j + i]`` is what port j drives into node i of n.
-    ``limits`` holds low, swing and knee; ``law``, ``gain`` and ``offset`` are the neurons', ``first`` is the
+    ``law``, ``limits``, ``parameters`` and ``curve`` are the nodes' (:func:`activate`), ``first`` is the
     first node of the iterate.
     """
 
@@ -243,8 +343,8 @@ class Blocks(NamedTuple):
     weights: Array
     law: int
     limits: Array
-    gain: Array
-    offset: Array
+    parameters: Array
+    curve: Array
     first: int
 
 
@@ -252,9 +352,10 @@ class Push(NamedTuple):
     """A nudge of a batch, ``-beta ∂L/∂s`` [A] into the output nodes, as its sources deliver it: times
     ``gain`` and plus ``offset`` (n_out,) [A].
 
-    ``L`` is that of sample ``row mod samples``: half the squared distance of ``s / swing`` from ``targets``
-    (samples, n_out) (``law == SQUARED``), or the cross-entropy of ``softmax(weight s / swing + bias)`` to
-    ``targets`` (samples, classes) (``SOFTMAX``). ``law == GIVEN``: the current is in the state's ``push``.
+    ``L`` is that of sample ``row mod samples``: half the squared distance of ``s / swing``, or (with a
+    ``weight``) of ``weight s / swing``, from ``targets`` (samples, classes) (``law == SQUARED``), or the
+    cross-entropy of ``softmax(weight s / swing + bias)`` to ``targets`` (samples, classes) (``SOFTMAX``).
+    ``law == GIVEN``: the current is in the state's ``push``.
     """
 
     law: int
@@ -387,7 +488,7 @@ def _multiply_complex(drivers, weights, out, planes):
 @compiled(fastmath=FAST)
 def _slopes(nudge, ports, target, p, out):
     """``swing ∂L/∂s`` of one sample into ``out`` (n_out,); ``p`` (classes,) is scratch."""
-    if nudge.law == SQUARED:
+    if p.shape[0] == 0:
         for i in range(out.shape[0]):
             out[i] = ports[i] / nudge.swing - target[i]
         return
@@ -398,10 +499,12 @@ def _slopes(nudge, ports, target, p, out):
             logit += nudge.weight[c, i] * ports[i]
         p[c] = logit / nudge.swing + nudge.bias[c]
         most = max(most, p[c].real)
-    total = out.dtype.type(0)
-    for c in range(p.shape[0]):
-        p[c] = np.exp(p[c] - nudge.bias.dtype.type(most))
-        total += p[c]
+    total = out.dtype.type(1)
+    if nudge.law == SOFTMAX:
+        total = out.dtype.type(0)
+        for c in range(p.shape[0]):
+            p[c] = np.exp(p[c] - nudge.bias.dtype.type(most))
+            total += p[c]
     out[:] = 0
     for c in range(p.shape[0]):
         error = p[c] / total - target[c]
@@ -438,8 +541,8 @@ def _sweep(blocks, nudge, injected, resistance, state, since):
                     column[a, i] += push[a, i]
         if ends:
             activate(
-                nodes, injected, rows, begun, last, blocks.law, resistance, blocks.limits, blocks.gain,
-                blocks.offset, ports,
+                nodes, injected, rows, begun, last, blocks.law, resistance, blocks.limits,
+                blocks.parameters, blocks.curve, ports,
             )  # fmt: skip
             begun = last
 
@@ -454,7 +557,7 @@ def begin(blocks, nudge, injected, resistance, undriven, state, residuals):
         nodes[:, blocks.first :] = 0
         activate(
             nodes, injected, rows, blocks.first, ports.shape[1], blocks.law, resistance, blocks.limits,
-            blocks.gain, blocks.offset, ports,
+            blocks.parameters, blocks.curve, ports,
         )  # fmt: skip
     elif nudge.law != NONE:
         _sweep(blocks, nudge, injected, resistance, state, blocks.layers.shape[0] - 1)

@@ -4,6 +4,10 @@ Bogacki and Shampine's embedded Runge-Kutta pair of orders 3(2) (Appl. Math. Let
 local extrapolation and first-same-as-last. Each sample of the batch has its own time and step; one
 that has settled leaves the batch. Crossbar chips are not stiff (every node has nearly the same time
 constant), so an explicit method costs one evaluation a stage and no factorization.
+
+Diodes make a network stiff, and ideal ones give it no rate at all: there each step is two implicit ones, the
+singly diagonally implicit method of order 2 of Alexander (SIAM J. Numer. Anal. 14 (1977) 1006), which damps
+what is fast at once. An implicit step is a relaxation, of a network that its capacitors load too.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import relaxation
 from .blocks import Array, BlockCircuit
 from .relaxation import NudgeCurrent
 
@@ -23,6 +28,11 @@ _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
 # never settles.
 _CALM = 0.01
 _ROUNDOFF = 4.0  # and, in units of the last place of full swing, what cannot be asked for
+_GAMMA = 1 - np.sqrt(0.5)  # share of a step that each of its two implicit ones takes
+_COARSE = (
+    1e-3  # local error of implicit steps, of full swing, where none is asked for: no mode rides its limit
+)
+_FINE = 0.01  # of that error, what is left by a relaxation
 
 
 @dataclass
@@ -55,18 +65,22 @@ def settle(
     """Integrate from node voltages ``start`` (batch, N) [V] (default 0 V) until the currents balance.
 
     A sample has settled when ``|I| / load <= tolerance * swing`` at every node, that is, when no node
-    is further than that from where its present currents would take it; it is given up after
-    ``max_time`` [s] (default: 1000 of the slowest node's time constants). The local error of each step is
-    kept below ``rtol`` (default: ``tolerance``) of full swing and below 1 % of the step's movement.
+    is further than that from where its present currents would take it (past its diodes, where it has some);
+    it is given up after ``max_time`` [s] (default: 1000 of the slowest node's time constants). The local
+    error of each step is kept below ``rtol`` (default: ``tolerance``) of full swing and below 1 % of the
+    step's movement; with diodes, below ``rtol`` (default: 1e-3) alone.
     ``power(voltages, ports, rows)`` [W] is integrated to the energy. Settling time and energy are good to
     some 10 %, with ``rtol = tolerance / 100`` to some 0.5 %.
     """
     injected = np.asarray(injected, np.result_type(injected, circuit.dtype))
-    run = _Transient(circuit, injected, nudge, power, tolerance, tolerance if rtol is None else rtol)
+    if circuit.clamps:
+        run: _Transient = _Implicit(circuit, injected, nudge, power, tolerance, rtol or _COARSE)
+    else:
+        run = _Transient(circuit, injected, nudge, power, tolerance, rtol or tolerance)
     horizon = 1000 * float(np.max(circuit.capacitance / circuit.load)) if max_time is None else max_time
     voltages = np.zeros_like(injected)
     voltages[...] = 0 if start is None else start
-    return run(voltages, horizon, max_steps)
+    return run(circuit.held(voltages), horizon, max_steps)
 
 
 class _Transient:
@@ -82,12 +96,16 @@ class _Transient:
     def rate(self, v: Array, rows: Array) -> tuple[Array, Array, Array]:
         """``I / load`` [V], ``dv/dt`` [V/s] and dissipated power [W] of the given samples."""
         circuit = self.circuit
-        s = circuit.ports(v)[0]
-        current = circuit.drive(s) + self.injected[rows] - circuit.load * v
+        s, slope = circuit.ports(v)
+        current = circuit.drive(s) + self.injected[rows]
         if self.nudge is not None:
             current[:, circuit.output] += self.nudge(s[:, circuit.output], rows)
+        current = circuit.balance(v, current)
         power = np.zeros(len(rows)) if self.power is None else self.power(v, s, rows)
-        return current / circuit.load, current / circuit.capacitance, power
+        way = current / circuit.load
+        if circuit.clamps:
+            way *= slope
+        return way, current / circuit.capacitance, power
 
     def __call__(self, v: Array, horizon: float, max_steps: int) -> Settling:
         batch = len(v)
@@ -149,3 +167,35 @@ class _Transient:
         inside = (d1 < self.close) & (self.close < d0) & (d1 > 0)
         share[inside] = np.log(d0[inside] / self.close) / np.log(d0[inside] / d1[inside])
         return share
+
+
+class _Implicit(_Transient):
+    """With ``γ = 1 - 1/√2``, from v: ``w = v + γ h f(w)``, then ``v' = v + (1-γ) h f(w) + γ h f(v')``, the
+    end.
+
+    The error is judged by what the two rates differ by, ``γ h (f(v') - f(w))``: that of a method of order 1.
+    """
+
+    def _step(
+        self, v: Array, k1: Array, p1: Array, h: Array, rows: Array
+    ) -> tuple[Array, Array, Array, Array, Array, Array]:
+        dtype = self.injected.real.dtype
+        held = self.circuit.capacitance / (_GAMMA * h[:, None]).astype(dtype)  # [S]
+        middle, settled = self._implicit(v, v, held, rows)
+        base = v + dtype.type((1 - _GAMMA) / _GAMMA) * (middle - v)
+        trial, settled_too = self._implicit(base, middle, held, rows)
+        distance, k, p = self.rate(trial, rows)
+        error = np.abs((trial - base) - (middle - v)).max(axis=1)
+        excess = error / max(self.error, self.roundoff)
+        excess = np.where(np.isfinite(excess) & settled & settled_too, excess, np.inf)
+        return trial, k, distance, h / 2 * (p1 + p), p, excess
+
+    def _implicit(self, base: Array, start: Array, held: Array, rows: Array) -> tuple[Array, Array]:
+        """Where currents balance what it takes to move the capacitors from ``base`` [V] in ``γ h``."""
+        nudge = self.nudge
+        found = relaxation.relax(
+            self.circuit, self.injected[rows] + held * base, start=start,
+            nudge=None if nudge is None else lambda ports, some: nudge(ports, rows[some]),
+            tolerance=_FINE * self.error / self.circuit.swing, beside=held,
+        )  # fmt: skip
+        return found.voltages, found.settled

@@ -46,20 +46,26 @@ def relax(
     tolerance: float = 1e-5,
     max_sweeps: int = 200,
     window: int = WINDOW,
+    beside: Array | None = None,
 ) -> Relaxed:
     """Equilibria of ``circuit`` under ``injected`` (batch, N) [A], from the ports ``start`` (batch, N).
 
     Without a ``start``, from where inputs and biases alone would take each neuron, which saves a sweep where
     the inputs reach the iterate. A sample has settled when a whole sweep moves no port of the iterate (of
     every colour but the first, which the sweep derives from them) by more than ``tolerance`` of full swing.
-    ``window = 0`` switches the acceleration off. Raises ValueError for arrays of another shape, and for
-    options out of range.
+    ``window = 0`` switches the acceleration off; ``beside`` (batch, N) [S] loads each sample's nodes besides
+    the circuit's own ``load``. Raises ValueError for arrays of another shape, and for options out of range.
     """
     _check_shapes(circuit.size, injected=injected, start=injected if start is None else start)
     _check_options(tolerance, max_sweeps, window)
-    load = circuit.load[np.newaxis]
+    load = circuit.load[np.newaxis] if beside is None else circuit.load + beside
     scale = np.full(len(injected), circuit.swing, circuit.dtype)
-    law = neurons.LAWS[circuit.law]
+    if np.iscomplexobj(injected) and circuit.clamps and not circuit.clamps.analytic:
+        raise ValueError(
+            f"{circuit.clamps.kind} diodes have no complex voltages, so that complex nudges mean nothing to "
+            'them: take "shockley" diodes, or an estimator of real nudges, such as "chebyshev"'
+        )
+    law = circuit.clamps.law if circuit.clamps else neurons.LAWS[circuit.law]
     return _iterate(circuit, injected, start, law, load, scale, nudge, tolerance, max_sweeps, window)
 
 
@@ -158,7 +164,7 @@ def _iterate(
     if len(circuit.scratch) >= KEPT:
         circuit.scratch.clear()
     circuit.scratch[key] = state, history
-    return Relaxed(voltages, ports, sweeps, status == 1)
+    return Relaxed(ports if circuit.clamps else voltages, ports, sweeps, status == 1)
 
 
 def _sweep_asking(
@@ -181,9 +187,9 @@ def _sweep_asking(
 
 def _circuit(circuit: BlockCircuit, law: int, real: np.dtype[Any]) -> kernels.Blocks:
     """``circuit`` as the kernels see it, in one precision."""
-    limits = np.array([circuit.low, circuit.swing, circuit.knee], real)
-    weights, gain, offset = (_fixed(a, real) for a in (circuit.weights, circuit.gain, circuit.offset))
-    return kernels.Blocks(circuit.layers, weights, law, limits, gain, offset, circuit.derived)
+    limits, parameters, curve = (_fixed(a, real) for a in circuit.parameters(real))
+    weights = _fixed(circuit.weights, real)
+    return kernels.Blocks(circuit.layers, weights, law, limits, parameters, curve, circuit.derived)
 
 
 def _fixed(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -215,7 +221,7 @@ def _known(nudge: Nudge | None, shape: tuple[int, ...], dtype: np.dtype[Any]) ->
 def _check_push(nudge: kernels.Push, batch: int, outputs: int) -> None:
     """The shapes that the kernels take for granted."""
     width = outputs
-    if nudge.law == kernels.SOFTMAX:
+    if nudge.law == kernels.SOFTMAX or len(nudge.weight):
         width = len(nudge.bias)
         if np.shape(nudge.weight) != (width, outputs):
             raise ValueError(

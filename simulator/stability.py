@@ -47,5 +47,10 @@ def is_contracting(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | 
 def rightmost(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None = None) -> complex:
     """Rightmost eigenvalue of ``C⁻¹J`` [1/s]: its real part is the slowest decay rate, with sign."""
     jacobian = circuit.jacobian(voltages, nudge_slope).astype(np.float64)
-    eigenvalues = linalg.eigvals(jacobian / circuit.capacitance[:, None])
+    moving = np.arange(circuit.size)
+    if circuit.clamps:  # a node that an ideal diode holds stays
+        moving = np.flatnonzero(circuit.ports(voltages)[1] > np.finfo(voltages.dtype).eps)
+    if not moving.size:
+        return complex(-np.inf)
+    eigenvalues = linalg.eigvals(jacobian[np.ix_(moving, moving)] / circuit.capacitance[moving, None])
     return complex(eigenvalues[np.argmax(eigenvalues.real)])

@@ -28,9 +28,13 @@ def activate(
     """Voltages and ports (len(rows), N): the currents and 9 V wherever the kernel leaves them alone."""
     low, swing, gain, offset, knee = curve
     volts, ports = current.copy(), np.full(current.shape, 9, current.dtype)
-    limits = np.array([low, swing, knee])
+    limits, parameters, none = (
+        np.array([low, swing, knee]),
+        np.stack([gain, offset]),
+        np.zeros((5, 1), gain.dtype),
+    )
     kernels.activate(
-        volts, injected, rows, place.start, place.stop, law, 1 / load, limits, gain, offset, ports
+        volts, injected, rows, place.start, place.stop, law, 1 / load, limits, parameters, none, ports
     )
     return volts, ports
 

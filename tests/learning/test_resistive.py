@@ -1,0 +1,282 @@
+"""Learning in resistive networks: every gradient against the adjoint and finite differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ohmostat.circuits.chip import Chip
+from ohmostat.circuits.circuit import Circuit
+from ohmostat.circuits.design import Design, DesignError
+from ohmostat.circuits.equilibrium import Equilibrium
+from ohmostat.learning import asymmetry
+from ohmostat.learning.catalogue import make_rule
+from ohmostat.learning.contrast import ContrastiveEP, CoupledLearning
+from ohmostat.learning.data import load_task
+from ohmostat.learning.estimators import adjoint_response, cauchy, centered, chebyshev, exact_response
+from ohmostat.learning.feedback import AntisymmetricFeedback
+from ohmostat.learning.nudges import SquaredError, beta_in_watts, differences
+from ohmostat.learning.rules import Adjoint, EquilibriumPropagation, Gradients, contracted, gradients
+from ohmostat.learning.training import Trainer, initialise
+from ohmostat.learning.trim import DriverTrim, gain_ratio
+
+Array = np.ndarray[Any, Any]
+BASE = {
+    "name": "resistive",
+    "chip.family": "resistive",
+    "chip.columns": "passive",
+    "chip.layers": [64, 7, 6, 10],
+    "task.data": "digits",
+    "homeostat.mode": "off",
+    "learning.cost": "squared-error",
+    "learning.dtype": "float64",
+    "learning.tolerance": 1e-13,
+    "resistive.input_gain": 8.0,
+    "resistive.diode": "shockley",
+    "resistive.ideality": 4.0,
+    "resistive.saturation": "1uA",
+    "resistive.gain": 2.0,
+    "mismatch.conductance": 0.3,
+}
+CURVE = [["-1V", "-1nA"], ["0V", "0A"], ["0.3V", "1uA"], ["0.6V", "50uA"]]
+
+
+def make(seed: int = 0, **changes: object) -> tuple[Chip, Array, Equilibrium, SquaredError]:
+    """A chip with its starting conductances, settled on four samples."""
+    design = Design.named("fashion").replace(BASE | {k.replace("__", "."): v for k, v in changes.items()})
+    chip = Circuit(design).fabricate(seed=seed)
+    initialise(chip, seed, 1.0, 0.0)
+    rng = np.random.default_rng(seed)
+    x = chip._checked_inputs(8.0 * rng.random((4, 64)))
+    free = chip.relax(x)
+    assert free.sound.all()
+    paired = design.resistive.outputs == "paired"
+    targets = np.eye(10)[rng.integers(0, 10, 4)][:, : design.chip.layers[-1] // (2 if paired else 1)]
+    weight = differences(targets.shape[1], chip.dtype) if paired else None
+    return chip, x, free, SquaredError(targets, 1.0, weight)
+
+
+def small(chip: Chip) -> float:
+    return beta_in_watts(chip.circuit.design, 1e-3)  # an output that rests is held by little more
+
+
+def assert_same(found: Gradients, true: Gradients, rel: float) -> None:
+    for name, gradient in true.items():
+        a, b = found[name].devices(), gradient.devices()
+        assert a.shape == b.shape
+        assert a == pytest.approx(b, rel=rel, abs=rel * np.abs(b).max())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"resistive__diode": "ideal"},
+        {"resistive__diode": "measured", "resistive__curve": CURVE},
+        {"resistive__hidden": "pair", "resistive__barrier": "0.2V"},
+        {"resistive__hidden": "none", "resistive__outputs": "paired", "chip__layers": [64, 7, 6, 20]},
+        {"mismatch__amplifier_gain": 0.3, "mismatch__amplifier_offset": "20mV"},
+    ],
+)
+def test_the_adjoint_is_the_slope_of_the_loss_in_every_device(changes: dict[str, object]) -> None:
+    """Against central differences, device by device, amplifiers matched or not."""
+    chip, x, free, cost = make(**changes)
+    true = Adjoint().update(chip, x, free, cost).gradients
+    rng, rows = np.random.default_rng(1), np.arange(len(x))
+    for array in chip.circuit.arrays:
+        actual = chip.devices[array.name].actual
+        for _ in range(6):
+            at = tuple(int(rng.integers(0, n)) for n in array.shape)
+            losses, kept, step = [], actual[at], 1e-4 * max(actual[at], 1e-7)
+            for sign in (1, -1):
+                actual[at] = kept + sign * step
+                chip.refresh()
+                losses.append(cost.value(chip.relax(x, start=free).outputs, rows).mean())
+                actual = chip.devices[array.name].actual
+                actual[at] = kept
+            chip.refresh()
+            slope = (losses[0] - losses[1]) / (2 * step)
+            want = true[array.name].devices()[at]
+            assert slope == pytest.approx(want, rel=2e-5, abs=1e-5 * np.abs(true[array.name].devices()).max())
+
+
+@given(seed=st.integers(0, 10_000), gain=st.floats(0.5, 4.0))
+@settings(deadline=None, max_examples=20)
+def test_with_matched_amplifiers_every_network_is_symmetric_and_ep_exact(seed: int, gain: float) -> None:
+    chip, x, free, cost = make(seed, resistive__gain=gain)
+    jacobian = free.port_jacobian()
+    assert np.abs(jacobian - jacobian.T).max() <= 4e-16 * np.abs(jacobian).max()
+    assert asymmetry.symmetry(free).measure == pytest.approx(1.0, abs=1e-14)
+    ep = EquilibriumPropagation(chebyshev(small(chip), 8)).update(chip, x, free, cost)
+    assert ep.valid.all()
+    assert_same(ep.gradients, Adjoint().update(chip, x, free, cost).gradients, rel=1e-8)
+
+
+def test_complex_nudges_are_as_exact_on_shockley_diodes_and_refused_on_others() -> None:
+    chip, x, free, cost = make()
+    ep = EquilibriumPropagation(cauchy(small(chip), 8)).update(chip, x, free, cost)
+    assert_same(ep.gradients, Adjoint().update(chip, x, free, cost).gradients, rel=1e-6)
+    chip, x, free, cost = make(resistive__diode="ideal")
+    with pytest.raises(ValueError, match="no complex voltages"):
+        EquilibriumPropagation(cauchy(small(chip), 8)).update(chip, x, free, cost)
+
+
+def test_mismatched_amplifiers_bias_ep_as_predicted_and_three_cures_restore_it() -> None:
+    chip, x, free, cost = make(mismatch__amplifier_gain=0.3, homeostat__mode="trim")
+    assert asymmetry.symmetry(free).measure < 0.98
+    epsilon, delta = exact_response(free, cost).epsilon, adjoint_response(free, cost).epsilon
+    for k in range(len(x)):
+        jacobian = free.port_jacobian(k)
+        assert epsilon[k] == pytest.approx(
+            np.linalg.solve(jacobian, jacobian.T @ delta[k]), rel=1e-8, abs=1e-8
+        )
+    true = Adjoint().update(chip, x, free, cost).gradients
+    ep = EquilibriumPropagation(chebyshev(small(chip), 8))
+    apart = asymmetry.alignment(ep.update(chip, x, free, cost).gradients, true)
+    assert min(apart.values()) < 0.999
+    # 1: the correction current of antisymmetric feedback leaves the chip as it is
+    corrected = AntisymmetricFeedback(chebyshev(small(chip), 8)).update(chip, x, free, cost)
+    assert_same(corrected.gradients, true, rel=1e-8)
+    # 2: what is left is diagnosed as the drivers', none of it trainable
+    for skew in asymmetry.diagnosis(chip).values():
+        assert skew.total == pytest.approx(skew.drivers) and skew.trainable == 0
+    # 3: trimming the amplifiers, by probes alone, makes the network itself symmetric
+    trim = DriverTrim.from_design(chip.circuit.design, 0)
+    for _ in range(-(-trim.prober.cycle(17) // trim.probes)):
+        trim.correct(chip)
+    for forward, backward in chip.circuit.feedback_pairs:
+        assert chip.drivers[backward.name] == pytest.approx(chip.drivers[forward.name], rel=1e-12)
+    free = chip.relax(x)
+    assert asymmetry.symmetry(free).measure == pytest.approx(1.0, abs=1e-12)
+    true = Adjoint().update(chip, x, free, cost).gradients
+    assert_same(ep.update(chip, x, free, cost).gradients, true, rel=1e-8)
+
+
+def test_one_hidden_layer_needs_only_a_rate_per_node_and_two_need_more() -> None:
+    """A node's ratio ``a_f / a_b`` is a learning rate of its own, unless nodes above it have theirs."""
+    after = {
+        layers: asymmetry.symmetry(make(chip__layers=layers, mismatch__amplifier_gain=0.3)[2]).after
+        for layers in ((64, 7, 10), (64, 7, 6, 10))
+    }
+    assert after[64, 7, 10] == pytest.approx(1.0, abs=1e-9)
+    assert after[64, 7, 6, 10] < 0.995
+
+
+def test_gain_ratio_is_exact_whatever_the_conductances_and_leaves_dead_nodes_alone() -> None:
+    g, (ahead, back) = np.random.default_rng(0).random((5, 3)), np.random.default_rng(1).random((2, 3)) + 0.5
+    g[:, 2] = 0
+    assert gain_ratio(g * ahead, (g * back).T) == pytest.approx([*(ahead / back)[:2], 1.0])
+
+
+@pytest.mark.parametrize("outputs", ["single", "paired"])
+def test_the_power_in_a_device_under_two_nudges_is_its_gradient(outputs: str) -> None:
+    """The contrast of squared voltages that a resistive machine learns by, as exact as its estimator."""
+    chip, x, free, cost = make(
+        resistive__outputs=outputs, chip__layers=[64, 7, 6, 20 if outputs == "paired" else 10]
+    )
+    true = Adjoint().update(chip, x, free, cost).gradients
+    found = ContrastiveEP(chebyshev(small(chip), 8)).update(chip, x, free, cost)
+    assert_same(found.gradients, true, rel=1e-7)
+    error = [
+        max(
+            np.abs(rule.update(chip, x, free, cost).gradients[n].devices() - t.devices()).max()
+            for n, t in true.items()
+        )
+        for rule in (ContrastiveEP(centered(small(chip) * factor)) for factor in (1, 0.5))
+    ]
+    assert error[0] / error[1] == pytest.approx(4.0, rel=0.05)  # centered: O(β²)
+
+
+def test_coupled_learning_is_the_adjoint_of_outputs_that_are_held() -> None:
+    """Its ``ε_h`` solves the hidden nodes' own circuit, driven by outputs that move by ``y - o``."""
+    chip, x, free, cost = make()
+    found = CoupledLearning(chebyshev(small(chip), 8)).update(chip, x, free, cost)
+    assert found.valid.all()
+    out, leak = chip.blocks.output, chip.neuron.leak
+    epsilon = np.zeros_like(free.ports)
+    for k in range(len(x)):
+        jacobian, hidden = free.port_jacobian(k), np.ones(chip.blocks.size, bool)
+        hidden[out] = False
+        held = -cost.gradient(free.outputs[k : k + 1], np.array([k]))[0] / leak
+        epsilon[k, out] = held
+        epsilon[k, hidden] = -np.linalg.solve(
+            jacobian[np.ix_(hidden, hidden)], jacobian[np.ix_(hidden, ~hidden)] @ held
+        )
+    assert_same(found.gradients, gradients(chip, x, free, epsilon), rel=1e-7)
+
+
+def test_paired_outputs_are_nudged_apart_by_the_kernel_as_by_the_cost() -> None:
+    chip, x, free, cost = make(resistive__outputs="paired", chip__layers=[64, 7, 6, 20])
+    rows, beta = np.arange(len(x)), np.full(len(x), small(chip))
+    push = cost.push(beta)
+    assert push is not None
+    known = free.under(_nudge(cost, beta))
+    asked = free.under(_Asked(cost, beta))
+    assert known.ports == pytest.approx(asked.ports, abs=1e-11)
+    step = 1e-6
+    for k in range(len(x)):
+        moved = free.outputs[k] + step * np.eye(free.outputs.shape[1])
+        numeric = (cost.gradient(moved, np.full(len(moved), k)) - cost.gradient(free.outputs, rows)[k]) / step
+        assert numeric == pytest.approx(cost.hessian(free.outputs[k], k), abs=1e-8)
+
+
+def _nudge(cost: SquaredError, beta: Array) -> Any:
+    from ohmostat.learning.nudges import Nudge
+
+    return Nudge(cost, beta, len(beta))
+
+
+class _Asked:
+    """The same nudge, known to relaxation by its current alone."""
+
+    def __init__(self, cost: SquaredError, beta: Array) -> None:
+        self.asked = _nudge(cost, beta)
+        self.beta, self.current, self.slope = beta, self.asked.current, self.asked.slope
+
+
+@pytest.mark.parametrize("rule", ["balance", "dual-propagation", "kolen-pollack", "product-feedback"])
+def test_rules_that_need_other_hardware_say_so(rule: str) -> None:
+    design = Design.named("fashion").replace(BASE | {"learning.rule": rule})
+    with pytest.raises(DesignError, match=f'learning.rule = "{rule}": needs'):
+        make_rule(design).check(Circuit(design))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"learning.rule": "contrastive"},
+        {"learning.rule": "coupled"},
+        {"learning.rule": "aep", "resistive.gain": 1.5, "mismatch.amplifier_gain": 0.1},
+        {"programming.mode": "pulses", "programming.pulse": 0.001},
+        {"programming.mode": "write-verify", "programming.levels": 1024, "programming.tolerance": 0.0005,
+         "programming.pulse": 0.0005},
+        {"learning.cost": "cross-entropy"},
+        {"homeostat.mode": "trim", "resistive.gain": 1.5, "mismatch.amplifier_gain": 0.1},
+        {"resistive.outputs": "paired", "chip.layers": [64, 20, 20]},
+    ],
+)  # fmt: skip
+def test_digits_are_learned_in_place(changes: dict[str, object]) -> None:
+    settings = {
+        "learning.dtype": "float32", "learning.tolerance": 1e-5, "learning.epochs": 2, "learning.beta": 0.02,
+        "learning.rate": 0.02, "learning.batch": 4, "learning.momentum": 0.0, "learning.input_scale": 1.0,
+        "learning.init_scale": 1.0, "chip.layers": [64, 20, 10], "resistive.input_gain": 20.0,
+        "resistive.gain": 1.0, "device.g_max": "100uS", "task.train": 400, "task.test": 100,
+    }  # fmt: skip
+    design = Design.named("fashion").replace(BASE | settings | changes)
+    trainer = Trainer.from_design(design, load_task(design.task, None), 0)
+    history = trainer.fit()
+    assert history[-1].accuracy > 0.45 and history[-1].unsettled_test == 0
+    assert history[-1].inference_time > 0 and history[-1].inference_energy > 0
+    again = Trainer.from_design(design, load_task(design.task, None), 0)
+    assert again.fit()[-1].accuracy == history[-1].accuracy
+
+
+def test_contraction_of_ep_and_of_its_exact_response_agree() -> None:
+    chip, x, free, cost = make()
+    exact = contracted(chip, x, free, exact_response(free, cost)).gradients
+    assert_same(exact, Adjoint().update(chip, x, free, cost).gradients, rel=1e-9)
