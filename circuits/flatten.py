@@ -3,6 +3,10 @@
 Passive columns become resistors between drivers and nodes; on virtual-ground columns, which do not load
 their drivers' nodes, each device is a voltage-controlled current source of its conductance. Inverting
 drivers, drivers with gains of their own, amplifiers, leaks and capacitors are elements too.
+
+A resistive network's conductances are resistors as they stand. Its diodes are SPICE's; ideal ones, which
+SPICE has not, conduct `STEEP` beyond their barriers. A bidirectional amplifier is a voltage source of a_f
+times its node's voltage, and one that draws a_b times that source's current from the node.
 """
 
 from __future__ import annotations
@@ -14,10 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..simulator.blocks import Array
+from ..simulator.devices import Current
+from ..simulator.expressions import Expression, parse_expression
 from ..simulator.netlist import Netlist
 from .chip import Chip
 from .circuit import BIAS, INPUT, Bank
 from .equilibrium import Equilibrium
+
+STEEP = 1e3  # S, of an ideal diode: its voltage is then some 0.1 uV at 100 uA
 
 
 @dataclass(frozen=True)
@@ -52,14 +60,19 @@ def flatten(chip: Chip, inputs: ArrayLike, nudge: SquaredErrorNudge | None = Non
             "a chip with resistive wires is not flattened: set wires.row and wires.column to 0, or solve its "
             "arrays by ohmostat.simulator.wires.crossbar, whose netlist has every segment"
         )
-    net = Netlist(f"{chip.circuit.design.name}, chip {chip.seed}")
+    heat = {"temperature": chip.circuit.design.corner.temperature} if chip.blocks.clamps else {}
+    net = Netlist(f"{chip.circuit.design.name}, chip {chip.seed}", **heat)
     for j, volts in enumerate(x):
         net.voltage_source(f"Vx_{j}", port(INPUT, j), "0", float(volts))
     net.voltage_source("Vbias", port(BIAS, 0), "0", chip.bias_voltage)
     for layer in range(len(chip.circuit.sizes)):
-        _neurons(net, chip, layer)
+        (_nodes if chip.blocks.clamps else _neurons)(net, chip, layer)
     for bank in chip.circuit.banks:
-        _bank(net, chip, bank)
+        if not bank.returned:
+            _bank(net, chip, bank)
+    for forward, backward in chip.circuit.feedback_pairs:
+        if backward.returned:
+            _bidirectional(net, chip, forward, backward)
     if nudge is not None:
         _nudge(net, chip, nudge)
     return net
@@ -80,7 +93,8 @@ def initial_guess(chip: Chip, state: Equilibrium, sample: int = 0) -> dict[str, 
         v = chip.blocks.layer(state.voltages, layer)[sample]
         s = state.layer(layer)[sample]
         guess |= {node(layer, i): float(v[i]) for i in range(n)}
-        guess |= {port(layer, i): float(s[i]) for i in range(n)}
+        if not chip.blocks.clamps:
+            guess |= {port(layer, i): float(s[i]) for i in range(n)}
     return guess
 
 
@@ -96,6 +110,47 @@ def _neurons(net: Netlist, chip: Chip, layer: int) -> None:
         )  # fmt: skip
 
 
+def _nodes(net: Netlist, chip: Chip, layer: int) -> None:
+    """Nodes of a resistive network: capacitor, insulation and diodes, with the sources behind these."""
+    blocks, spec, where = chip.blocks, chip.circuit.design.resistive, chip.blocks.slices[layer]
+    diodes = blocks.diodes
+    for i in range(chip.circuit.sizes[layer]):
+        k, v = where.start + i, node(layer, i)
+        net.capacitor(f"C{layer}_{i}", v, "0", float(blocks.capacitance[k]))
+        net.resistor(f"Rleak{layer}_{i}", v, "0", conductance=chip.leak)
+        sides = ("a", diodes.high, diodes.above), ("b", diodes.low, diodes.below)
+        for side, barrier, size in ((side, barriers[k], sizes[k]) for side, barriers, sizes in sides):
+            if not size:
+                continue
+            name, source = f"{side}{layer}_{i}", f"k{side}{layer}_{i}"
+            net.voltage_source(f"Vk{name}", source, "0", float(barrier))
+            ends = (v, source) if side == "a" else (source, v)
+            if spec.diode == "shockley":
+                net.diode(f"D{name}", *ends, is_=float(size), n=spec.ideality, gmin=0.0, tnom=net.temperature)
+            elif spec.diode == "ideal":
+                net.behavioural(f"B{name}", *ends, _steep(*ends), voltage=False)
+            else:
+                raise ValueError(
+                    "SPICE has no element for measured diodes: fit saturation and ideality to their curve, "
+                    'and write resistive.diode = "shockley"'
+                )
+
+
+def _steep(a: str, b: str) -> Expression:
+    return parse_expression(f"{STEEP:g}*max(v({a})-v({b}),0)")
+
+
+def _bidirectional(net: Netlist, chip: Chip, forward: Bank, backward: Bank) -> None:
+    """The amplifiers of a layer's nodes: the voltage behind each, and its current drawn from the node."""
+    tag = forward.name.replace(".", "_")
+    ahead, back = chip.drivers[forward.name], chip.drivers[backward.name]
+    for j in range(chip.circuit.sizes[forward.pre]):
+        v, behind, drive = node(forward.pre, j), f"q_{tag}_{j}", f"d_{tag}_{j}"
+        net.vcvs(f"Eq_{tag}_{j}", behind, "0", v, "0", float(ahead[j]))
+        net.voltage_source(f"Vq_{tag}_{j}", behind, drive, 0.0)
+        net.cccs(f"Fq_{tag}_{j}", v, "0", Current(f"Vq_{tag}_{j}"), float(back[j]))
+
+
 def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
     """One read direction of an array: its drivers, then its devices."""
     actual = chip.conducting(bank.array).astype(np.float64)
@@ -107,6 +162,7 @@ def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
         drive = port(bank.pre, j)
         if bank.driven:
             drive = f"d_{tag}_{j}"
+        if bank.driven and not chip.circuit.resistive:
             net.vcvs(
                 f"Ed_{tag}_{j}",
                 drive,
@@ -116,11 +172,14 @@ def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
                 float(chip.drivers[bank.name][j]),
             )
         inverse = f"n_{tag}_{j}"
-        if passive:
+        paired = len(actual) > 1
+        if passive and paired:
             net.vcvs(f"En_{tag}_{j}", inverse, "0", drive, "0", -1.0)
         for i in range(actual.shape[1]):
-            plus, minus, v = float(actual[0, i, j]), float(actual[1, i, j]), node(bank.post, i)
-            if passive:
+            plus, minus, v = float(actual[0, i, j]), float(actual[-1, i, j]), node(bank.post, i)
+            if not paired:
+                net.resistor(f"R_{tag}_{i}_{j}", drive, v, conductance=plus)
+            elif passive:
                 net.resistor(f"Rp_{tag}_{i}_{j}", drive, v, conductance=plus)
                 net.resistor(f"Rm_{tag}_{i}_{j}", inverse, v, conductance=minus)
             else:
@@ -133,4 +192,5 @@ def _nudge(net: Netlist, chip: Chip, nudge: SquaredErrorNudge) -> None:
     slope = nudge.beta / chip.circuit.design.neuron.swing**2
     for i, target in enumerate(nudge.targets):
         net.voltage_source(f"Vy_{i}", f"y_{i}", "0", float(target))
-        net.vccs(f"Gnudge_{i}", node(last, i), "0", port(last, i), f"y_{i}", slope)
+        output = node(last, i) if chip.blocks.clamps else port(last, i)
+        net.vccs(f"Gnudge_{i}", node(last, i), "0", output, f"y_{i}", slope)
