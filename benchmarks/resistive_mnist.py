@@ -1,0 +1,111 @@
+"""MNIST in deep resistive networks (Scellier 2024, arXiv:2402.11674; Osana 2026): 784-100-10 and 784-1024-10.
+
+Inputs come at both signs, hidden nodes are held by one diode each, half of them from below and half from
+above; centered EP, squared error, one network without mismatch. Conductances start as max(0, u), u uniform
+within 1/√(devices that feed the node) in units of the leak, and are trained one by one, by plain gradient
+descent at a rate that falls as a cosine. The published runs (1024 hidden, 50 epochs) take batches of 4, β = 1
+and a constant 0.006 times 0.99 an epoch; their input gain of 480 suits 1024 hidden nodes, not 100.
+
+Every cell is put down in OUT after each epoch, and taken up by the same command; `--report` prints what is
+there and puts what is finished into `records/resistive-mnist.json`.
+
+    python benchmarks/resistive_mnist.py OUT [--data-dir DIR] [--cells NAME ...] [--report]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import numpy as np
+
+from ohmostat.circuits.design import Design
+from ohmostat.learning import checkpoint
+from ohmostat.learning.data import load
+from ohmostat.learning.training import Trainer
+
+RECORD = Path(__file__).parent / "records" / "resistive-mnist.json"
+PUBLISHED = {"ideal-100": 3.46, "shockley-100": 2.98, "ideal-1024": 1.57}  # test error [%]
+KEPT = ("accuracy", "loss", "left_out", "unsettled_test", "seconds", "inference_time", "inference_energy")
+NETWORK = {
+    "chip.family": "resistive", "chip.columns": "passive", "chip.layers": [784, 100, 10],
+    "task.data": "mnist", "homeostat.mode": "off", "mismatch.conductance": 0.0, "neuron.low": 0.0,
+    "neuron.high": 1.0, "device.g_min": 1e-12, "device.g_max": 1e-3, "resistive.input_gain": 100.0,
+    "learning.cost": "squared-error", "learning.estimator": "centered", "learning.beta": 1.0,
+    "learning.jumps": "take", "learning.tolerance": 1e-4, "learning.optimizer": "sgd",
+    "learning.momentum": 0.0,
+    "learning.rate": 0.006, "learning.batch": 4, "learning.epochs": 30, "learning.init_scale": 1.0,
+    "learning.input_scale": 1.0,
+}  # fmt: skip
+CELLS: dict[str, dict[str, Any]] = {
+    "ideal-100": {},
+    "shockley-100": {"resistive.diode": "shockley", "resistive.saturation": "1nA", "resistive.ideality": 1.0},
+    "ideal-1024": {"chip.layers": [784, 1024, 10], "resistive.input_gain": 480.0},
+}
+
+
+def run(name: str, out: Path, data_dir: str | None) -> None:
+    """Train one cell as far as it is not yet done."""
+    design = Design.named("fashion").replace({"name": f"resistive {name}"} | NETWORK | CELLS[name])
+    trainer = Trainer.from_design(design, load("mnist", data_dir))
+    path = out / f"{name}.h5"
+    checkpoint.resume(trainer, path)
+
+    def keep(epoch: object) -> None:
+        if epoch is None:
+            return
+        checkpoint.save(trainer, path)
+        history = {key: values.tolist() for key, values in trainer.history_arrays().items()}
+        (out / f"{name}.json").write_text(json.dumps(history))
+        last = trainer.history[-1]
+        print(f"{name}  epoch {last.epoch:2d}  test error {100 * (1 - last.accuracy):5.2f} %  "
+              f"loss {last.loss:.4f}  {last.seconds:.0f} s", flush=True)  # fmt: skip
+
+    trainer.fit(None, keep)
+
+
+def report(out: Path) -> dict[str, Any]:
+    """Test error [%] of every cell after its last epoch."""
+    found, record = {}, json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    for name in CELLS:
+        path = out / f"{name}.json"
+        if not path.exists() and name not in record:
+            continue
+        history = json.loads(path.read_text()) if path.exists() else record[name]
+        epochs = (NETWORK | CELLS[name])["learning.epochs"]
+        if len(history["accuracy"]) > epochs:
+            record[name] = {key: [float(f"{v:.5g}") for v in history[key]] for key in KEPT}
+        error = 100 * (1 - np.array(history["accuracy"]))
+        found[name] = {
+            "epochs": len(error) - 1, "test error [%]": round(error[-1], 2), "published [%]": PUBLISHED[name],
+            "best [%]": round(error.min(), 2), "left out": float(np.max(history["left_out"])),
+            "unsettled": float(np.max(history["unsettled_test"])),
+            "inference": f"{history['inference_time'][-1]:.3g} s, {history['inference_energy'][-1]:.3g} J",
+            "hours": round(sum(history["seconds"]) / 3600, 2),
+        }  # fmt: skip
+    if record:
+        RECORD.parent.mkdir(exist_ok=True)
+        RECORD.write_text(json.dumps(record, separators=(",", ":")).replace("},", "},\n") + "\n")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
+    parser.add_argument("--report", action="store_true")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in () if arguments.report else arguments.cells:
+        run(name, arguments.out, arguments.data_dir)
+    print(json.dumps(report(arguments.out), indent=2))
+
+
+if __name__ == "__main__":
+    main()
