@@ -244,7 +244,7 @@ def _device_entries(chip: Chip, array: CrossbarArray) -> _Tree:
     post, pre, (g_min, g_max) = banks[0].post, banks[0].pre, chip.limits
     path = f"devices/{array.name}"
     group: dict[str, _Value] = {
-        "axes": ["plane", "row", "column"], "planes": ["g+", "g-"] if array.planes > 1 else ["g"],
+        "axes": ["plane", "row", "column"], "planes": [f"g{name}" for name in array.plane_names],
         "rows": _ports(post), "row_layer": post, "columns": _ports(pre), "column_layer": pre,
         "banks": [bank.name for bank in banks], "tile_rows": array.rows, "tile_columns": array.columns,
         "g_min": g_min, "g_max": g_max, "limits_units": "S",

@@ -71,7 +71,7 @@ class DeviceArray:
 
     @property
     def weight(self) -> Array:
-        """Differential conductance ``g+ - g-`` [S] (rows, columns), or that of single devices."""
+        """Differential conductance ``g+ - g-`` [S] (rows, columns)."""
         return differential(self.actual)
 
 
@@ -107,6 +107,7 @@ class Chip:
     ) -> None:
         self.circuit, self.mismatch, self.seed = circuit, mismatch, seed
         self.devices, self.drivers, self.since_write = devices, drivers, 0.0
+        self.side = 0  # which of two copies settles
         self.fluctuation: Fluctuation | None = None
         self.factors: dict[str, Array] | None = None  # by which conductances fluctuate at present
         self.dtype = np.dtype(circuit.design.learning.dtype)
@@ -128,6 +129,7 @@ class Chip:
         self.programmer = Programmer(circuit.design.programming, circuit.design.device, mismatch, seed)
         self.input_weight = np.zeros((circuit.sizes[0], circuit.inputs), self.dtype)
         self.bias = np.zeros(self.blocks.size, self.dtype)
+        self._twin: Chip | None = None
         self._weights = {a.name: np.zeros(a.shape[1:], self.dtype) for a in circuit.arrays}
         self._banks = {
             a.name: [bank for bank in circuit.banks if bank.array == a.name] for a in circuit.arrays
@@ -213,12 +215,31 @@ class Chip:
         return spec.g_min, spec.g_max
 
     def conducting(self, array: str) -> Array:
-        """What the devices of an array conduct at present [S] (2, rows, columns), at the corner and with
-        their noise; do not write to it.
+        """What the devices of an array conduct at present [S] (planes, rows, columns), at the corner and with
+        their noise; of twin networks, those of the side that settles. Do not write to it.
         """
-        actual = self.devices[array].actual
-        actual = actual if self.conduction == 1 else actual * self.dtype.type(self.conduction)
-        return actual if self.factors is None else actual * self.factors[array]
+        actual, own = self.devices[array].actual, self._own(array)
+        actual = actual[own] if self.conduction == 1 else actual[own] * self.dtype.type(self.conduction)
+        return actual if self.factors is None else actual * self.factors[array][own]
+
+    def _own(self, array: str) -> slice:
+        """The planes of an array's devices that belong to the side that settles."""
+        planes = len(self.devices[array].actual) // self.circuit.copies
+        return slice(self.side * planes, (self.side + 1) * planes)
+
+    def twin(self) -> Chip:
+        """The other of two networks side by side, as it stands: its own devices, which are programmed with
+        this one's, and its own diodes and amplifiers.
+        """
+        if self.circuit.copies < 2:
+            raise ValueError('this chip has no twin; write resistive.copies = "twin"')
+        if self._twin is None:
+            other = Chip.fabricate(self.circuit, self.mismatch, draws.derived_seed(self.seed, "twin"))
+            other.side, other.devices = 1, self.devices
+            self._twin = other
+        self._twin.factors = self.factors
+        self._twin.refresh()
+        return self._twin
 
     def seen(self, array: str) -> Array:
         """What ports see of the devices that conduct [S] (2, rows, columns), behind the array's wires."""
@@ -246,7 +267,7 @@ class Chip:
         """
         for name, weight in self._checked(weights).items():
             self.programmer.write(name, self.devices[name], weight)
-            self._weights[name][...] = self.devices[name].weight
+            self._weights[name][...] = differential(self.devices[name].actual[self._own(name)])
         self._refresh(weights)
 
     def program(self, changes: Mapping[str, Array]) -> None:
@@ -257,6 +278,8 @@ class Chip:
         for name, change in self._checked(changes).items():
             array, weight = self.devices[name], self._weights[name]
             self.programmer.program(name, array, change, weight, self.blocks.threads)
+            if self.circuit.resistive:
+                weight[...] = differential(array.actual[self._own(name)])
             self._refresh_blocks(name)  # at once, while the cache holds its weights
         self._refresh_loads()
 
@@ -283,13 +306,14 @@ class Chip:
         for name, value in values.items():
             if name not in self.devices:
                 raise KeyError(f"this chip has no array {name!r}; it has {', '.join(self.devices)}")
-            array, shape = np.asarray(value), self.devices[name].target.shape
+            array, shape = np.asarray(value), self.devices[name].target[self._own(name)].shape
             shape, what = (shape, "devices") if self.circuit.resistive else (shape[1:], "pairs of devices")
             if array.shape != shape:
                 raise ValueError(f"{name} has {shape} {what}, but is given {array.shape} of them")
             if not _finite(array):
                 raise ValueError(f"{name} is given NaN or infinity; every conductance must be finite [S]")
-            checked[name] = array
+            copies = self.circuit.copies
+            checked[name] = array if copies == 1 else np.concatenate([array] * copies)
         if checked:
             self.since_write = 0.0  # what is written drifts anew
         return checked
@@ -298,7 +322,7 @@ class Chip:
         """Bring everything up to date with ``devices``, after these were changed from outside."""
         for name, array in self.devices.items():
             array.lie_flat()
-            self._weights[name][...] = array.weight
+            self._weights[name][...] = differential(array.actual[self._own(name)])
         self._refresh(self.devices)
 
     def _refresh(self, arrays: Iterable[str]) -> None:

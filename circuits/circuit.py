@@ -18,17 +18,26 @@ INPUT, BIAS = -1, -2  # ports that are driven from outside: the input voltages, 
 
 @dataclass(frozen=True)
 class CrossbarArray:
-    """A physical array, ``rows`` x ``columns`` differential pairs, or (one plane) single devices."""
+    """A physical array, ``rows`` x ``columns`` differential pairs, or (one plane) single devices; of twin
+    networks the ``copies`` of both, the one that settles free first.
+    """
 
     name: str
     rows: int
     columns: int
     planes: int = 2
+    copies: int = 1
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of the device planes: (g+ and g-, or g alone; rows, columns)."""
-        return (self.planes, self.rows, self.columns)
+        """Shape of the device planes: (g+ and g-, or g alone, copy after copy; rows, columns)."""
+        return (self.copies * self.planes, self.rows, self.columns)
+
+    @property
+    def plane_names(self) -> tuple[str, ...]:
+        """``+``, ``-``, and of a second copy ``+2``, ``-2``."""
+        signs = ("+", "-")[: self.planes]
+        return signs + tuple(f"{sign}2" for sign in signs) * (self.copies - 1)
 
 
 @dataclass(frozen=True)
@@ -94,10 +103,19 @@ class Circuit:
         """The physical arrays, in the order of their first bank."""
         widths = {INPUT: self.inputs, BIAS: 1, **dict(enumerate(self.sizes))}
         return tuple(
-            CrossbarArray(bank.array, self.sizes[bank.post], widths[bank.pre], self._planes(bank))
+            CrossbarArray(
+                bank.array, self.sizes[bank.post], widths[bank.pre], self._planes(bank), self.copies
+            )
             for bank in self.banks
             if not bank.transposed
         )
+
+    @property
+    def copies(self) -> int:
+        """Networks side by side that take the same commands: two where free and nudged phase have each its
+        own.
+        """
+        return 2 if self.resistive and self.design.resistive.copies == "twin" else 1
 
     def _planes(self, bank: Bank) -> int:
         """Devices that make a weight: one where nodes drive it, which come at one sign only."""

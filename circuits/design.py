@@ -142,6 +142,11 @@ class Design:
                 'a conductance that is the same both ways leaves nothing to restore; write "off", or "trim"'
             )
             refuse("homeostat.mode", self.homeostat.mode, f"{fault} for its amplifiers", beside)
+        if self.resistive.copies == "twin" and self.learning.rule != "contrastive":
+            fault = "what two networks differ by is no response; compare their powers"
+            refuse(
+                "resistive.copies", "twin", f'{fault}: write learning.rule = "contrastive"', "learning.rule"
+            )
         if self.resistive.outputs == "paired" and self.chip.layers[-1] % 2:
             refuse(
                 "chip.layers",

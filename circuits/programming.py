@@ -53,14 +53,15 @@ class Programmer:
 
     def program(self, name: str, array: DeviceArray, change: Array, weight: Array, threads: int = 1) -> None:
         """Change the array's differential conductances by ``change`` [S] (rows, columns), or each device by
-        its own (planes, rows, columns), as far as this programmer can, and bring ``weight`` (rows, columns)
-        up to date with them.
+        its own (planes, rows, columns), as far as this programmer can. Of pairs, bring ``weight`` (rows,
+        columns) up to date with them.
         """
         self.writes += 1
         change = np.ascontiguousarray(change, weight.dtype)
         if self.spec.mode != "ideal" or self.spec.levels:
             self._move(name, array, change)
-            weight[...] = array.weight
+            if change.ndim == 2:
+                weight[...] = array.weight
             return
         self.pulses += change.size
         fields = array.target, array.actual, array.deviation, array.step
@@ -73,7 +74,6 @@ class Programmer:
         else:
             flat = (field.reshape(-1) for field in fields)
             device_kernels.move(*flat, change.reshape(-1), g_min, g_max)
-            weight[...] = array.weight
 
     def write(self, name: str, array: DeviceArray, weight: Array) -> None:
         """Write an array from scratch to differential targets [S], or each device to its own: no pulses, but

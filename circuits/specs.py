@@ -173,7 +173,7 @@ class NeuronSpec(Spec):
 
 @dataclass(frozen=True)
 class ResistiveSpec(Spec):
-    """The nodes of a resistive network: docs/resistive.md. Rails, unit, capacitance are those of [neuron]."""
+    """What holds and amplifies the nodes of a resistive network: docs/resistive.md."""
 
     hidden: str = _choice("diodes of a hidden node: alternating: half the nodes stay above the barrier, half "
         "below it; pair: all between two; none", "alternating", "pair", "none")
@@ -188,6 +188,8 @@ class ResistiveSpec(Spec):
         "of hidden nodes' bidirectional amplifiers: of voltages forward, of currents back; 1: none needed")
     input_gain: float = _number(1.0, "", positive(1e5), "of the inputs, which come at both signs")
     outputs: str = _choice("paired: an output is the difference of two nodes", "single", "paired")
+    copies: str = _choice("time-multiplexed: one network settles free, then nudged; twin: two side by side, "
+        "programmed alike, of which the second is nudged", "time-multiplexed", "twin")
 
     def _check_together(self) -> None:
         if self.hidden == "pair" and self.barrier <= 0:

@@ -24,8 +24,6 @@ from .wiring import tiles
 TILE = (128, 128)
 FIELDS = ("target", "actual", "deviation", "step")
 ADDRESS = ("array", "tile", "row", "column", "plane")
-PLANES = "+-"
-
 
 CSV_COLUMNS = (
     "array", "banks", "tile", "row", "column", "plane", "target_S", "actual_S", "deviation", "step_gain",
@@ -47,10 +45,9 @@ def export_csv(chip: Chip, path: str | Path) -> None:
             for plane, row in np.ndindex(array.shape[:2]):
                 texts = (values[plane, row].astype(str).tolist() for values in fields)
                 before = map(repeat, (array.name, banks, "r0c0", row))
-                after = map(repeat, (*chip.limits, chip.seed))
-                writer.writerows(
-                    zip(*before, range(array.columns), repeat("+-"[plane]), *texts, *after, strict=False)
-                )
+                after, sign = map(repeat, (*chip.limits, chip.seed)), array.plane_names[plane]
+                lines = zip(*before, range(array.columns), repeat(sign), *texts, *after, strict=False)
+                writer.writerows(lines)
 
 
 def pulses_to(target: Array, device: DeviceSpec, spec: ProgrammingSpec) -> Array:
@@ -79,13 +76,15 @@ def write_list(chip: Chip, path: str | Path, tile: tuple[int, int] = TILE) -> in
     with atomic_write(path) as part, part.open("w", encoding="ascii", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*ADDRESS, "target_S", "pulses"])
-        for name, array in chip.devices.items():
+        for name, array, planes in (
+            (a.name, chip.devices[a.name], a.plane_names) for a in chip.circuit.arrays
+        ):
             pulses = pulses_to(array.target.astype(np.float64), design.device, design.programming)
             for where, rows, columns in tiles(array.target.shape[1:], tile):
-                for plane, row, column in np.ndindex(2, len(rows), len(columns)):
+                for plane, row, column in np.ndindex(len(planes), len(rows), len(columns)):
                     place = plane, rows[row], columns[column]
                     target, sent = str(array.target[place]), int(pulses[place])
-                    writer.writerow([name, where, row, column, PLANES[plane], target, sent])
+                    writer.writerow([name, where, row, column, planes[plane], target, sent])
                     count += 1
     return count
 
@@ -114,13 +113,15 @@ def take_measured(chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int
     scale, rows = read_table(path, ADDRESS)
     found = {name: np.full(array.actual.shape, np.nan) for name, array in chip.devices.items()}
     places = {name: {part[0]: part[1:] for part in tiles(v.shape[1:], tile)} for name, v in found.items()}
+    planes = {array.name: array.plane_names for array in chip.circuit.arrays}
     for row in rows:
         texts = row.texts
         if texts["array"] not in found:
-            known = ", ".join(found)
-            raise MeasurementError(f"{row.place}: array = {texts['array']!r}; the chip has {known}")
-        if texts["plane"] not in ("+", "-"):
-            raise MeasurementError(f"{row.place}: plane = {texts['plane']!r}; write + or -")
+            arrays = ", ".join(found)
+            raise MeasurementError(f"{row.place}: array = {texts['array']!r}; the chip has {arrays}")
+        known = planes[texts["array"]]
+        if texts["plane"] not in known:
+            raise MeasurementError(f"{row.place}: plane = {texts['plane']!r}; write {' or '.join(known)}")
         values = found[texts["array"]]
         corners = places[texts["array"]]
         if texts["tile"] not in corners:
@@ -128,7 +129,7 @@ def take_measured(chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int
             raise MeasurementError(f"{row.place}: {fault}, from r0c0; mind --tile")
         down, across = corners[texts["tile"]]
         place = (
-            PLANES.index(texts["plane"]),
+            known.index(texts["plane"]),
             down[row.whole("row", len(down) - 1)],
             across[row.whole("column", len(across) - 1)],
         )

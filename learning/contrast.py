@@ -37,7 +37,10 @@ class ContrastiveEP(LearningRule):
     theirs is ``ε_i x_j``. Products are taken of the ports themselves, before any drivers.
 
     A conductance of a resistive network learns from the power in it: ``dL/dg = (½/β) [(Δv)²^β - (Δv)²^0]`` of
-    the voltage across it (Kendall et al. 2020, arXiv:2006.01981), with no regard to where it lies.
+    the voltage across it (Kendall et al. 2020, arXiv:2006.01981), with no regard to where it lies. Of twin
+    networks the nudged one's power is compared with the free one's, mismatch and all: ``1/β`` of what the two
+    differ by at rest goes into it, unless the nudges' weights add up to 0, and nothing is asked of the free
+    one.
     """
 
     estimator: Stencil
@@ -49,9 +52,12 @@ class ContrastiveEP(LearningRule):
     def update(
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
     ) -> Update:
-        response = self.estimator.response(free, cost, certify)
+        nudged = chip.twin() if chip.circuit.copies > 1 else chip
+        rest = free if nudged is chip else nudged.relax(inputs, certify=certify)
+        response = self.estimator.response(rest, cost, certify)
         if chip.circuit.resistive:
-            return Update(self._powers(chip, inputs, free, response), response.valid, response.nudged)
+            powers = self._powers(chip, nudged, inputs, free, response)
+            return Update(powers, response.valid & free.sound, response.nudged)
         found = dict(contracted(chip, inputs, free, response).gradients)
         for forward, backward in chip.circuit.feedback_pairs:
             contrast = self._contrast(free, response, forward.post, forward.pre)
@@ -61,7 +67,7 @@ class ContrastiveEP(LearningRule):
         return Update(found, response.valid, response.nudged)
 
     def _powers(
-        self, chip: Chip, inputs: Array, free: Equilibrium, response: Response
+        self, chip: Chip, other: Chip, inputs: Array, free: Equilibrium, response: Response
     ) -> dict[str, PairGradient]:
         """``(1/β) Σ_k w_k ½ [(a s_j - v_i)²^k - (a s_j - v_i)²^0]`` of every array, mean over the batch."""
         nudged, _, rates = nudged_states(self.estimator, response)
@@ -70,13 +76,14 @@ class ContrastiveEP(LearningRule):
         for bank in (bank for bank in chip.circuit.banks if not bank.returned):
             nodes, array = chip.blocks.slices[bank.post], chip.devices[bank.array]
             differential = common = np.zeros(array.target.shape[1:], nudged.ports.dtype)
-            for state, weights in ((nudged, np.outer(rates, share).ravel()), (free, -rates.sum() * share)):
-                drive = drive_voltages(chip, bank, np.resize(inputs, (len(weights), inputs.shape[1])), state)
+            states = (other, nudged, np.outer(rates, share).ravel()), (chip, free, -rates.sum() * share)
+            for owner, state, weights in states:
+                drive = drive_voltages(owner, bank, np.resize(inputs, (len(weights), inputs.shape[1])), state)
                 v = state.voltages[:, nodes]
                 differential = differential - (v.T * weights) @ drive
                 common = common + 0.5 * ((weights @ v**2)[:, None] + weights @ drive**2)
-            real = (part.real.astype(chip.dtype) for part in (differential, common))
-            found[bank.array] = PairGradient(*real, planes=len(array.target))
+            d, c = (part.real.astype(chip.dtype) for part in (differential, common))
+            found[bank.array] = PairGradient(d, c, len(array.target) // chip.circuit.copies)
         return found
 
     def _contrast(self, free: Equilibrium, response: Response, post: int, pre: int) -> Array:

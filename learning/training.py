@@ -128,7 +128,8 @@ def initialise(
         rng = generator(seed, "weights", array.name)
         if chip.circuit.resistive:
             fan_in = np.sqrt(array.planes)  # devices, of which an input has two
-            weights[array.name] = starting_conductances(rng, array.shape, spread * leak / fan_in)
+            shape = (array.planes, array.rows, array.columns)
+            weights[array.name] = starting_conductances(rng, shape, spread * leak / fan_in)
             continue
         weights[array.name] = spread * leak * rng.standard_normal((array.rows, array.columns))
     a = np.radians(angle)

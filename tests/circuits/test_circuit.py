@@ -19,8 +19,9 @@ every_depth = pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 
 
 def circuit_of(family: str, layers: list[int], **more: object) -> Circuit:
+    fit = {"chip.columns": "passive", "homeostat.mode": "off"} if family == "resistive" else {}
     return Circuit(
-        Design().replace({"chip.family": family, "chip.layers": layers, "task.data": "digits", **more})
+        Design().replace({"chip.family": family, "chip.layers": layers, "task.data": "digits", **fit, **more})
     )
 
 
@@ -48,7 +49,8 @@ def test_arrays_fit_what_their_banks_connect(family: str, layers: list[int]) -> 
     for bank in circuit.banks:
         array = arrays[bank.array]
         rows, columns = (bank.pre, bank.post) if bank.transposed else (bank.post, bank.pre)
-        assert array.shape == (2, array.rows, array.columns) == (2, widths[rows], widths[columns])
+        planes = 1 if family == "resistive" and bank.pre >= 0 else 2
+        assert array.shape == (planes, array.rows, array.columns) == (planes, widths[rows], widths[columns])
     assert len({bank.name for bank in circuit.banks}) == len(circuit.banks)
 
 
@@ -61,6 +63,19 @@ def test_twins_are_separate_arrays_and_shared_ones_are_read_twice() -> None:
     assert [array.name for array in twin.arrays] == ["forward0", "bias0", "bias1", "forward1", "feedback1"]
     assert [array.name for array in shared.arrays] == ["forward0", "bias0", "bias1", "forward1"]
     assert [bank.name for bank in shared.banks[-2:]] == ["forward1.forward", "forward1.backward"]
+
+
+def test_a_resistive_network_has_single_conductances_and_amplifiers_at_the_lower_node() -> None:
+    circuit = circuit_of("resistive", [64, 5, 4])
+    ((up, down),) = circuit.feedback_pairs
+    assert (up.array, up.returned, up.driving) == ("forward1", False, 0)
+    assert (down.array, down.returned, down.driving, down.transposed) == ("forward1", True, 0, True)
+    assert [array.plane_names for array in circuit.arrays] == [("+", "-")] * 3 + [("+",)]
+    twins = circuit_of(
+        "resistive", [64, 5, 4], **{"resistive.copies": "twin", "learning.rule": "contrastive"}
+    )
+    assert [a.plane_names for a in twins.arrays] == [("+", "-", "+2", "-2")] * 3 + [("+", "+2")]
+    assert [a.shape for a in twins.arrays] == [(4, 5, 64), (4, 5, 1), (4, 4, 1), (2, 4, 5)]
 
 
 @mutual_families

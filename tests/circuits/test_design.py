@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from ohmostat.circuits import design as module
 from ohmostat.circuits.design import MAX_BYTES, Design, load_design, named_designs, template
 from ohmostat.circuits.specs import DATA, KEYS, ChipSpec, DesignError, DeviceSpec, MismatchSpec, NeuronSpec
-from ohmostat.circuits.units import Choice, Integer, Kind, Layers, Number, Text
+from ohmostat.circuits.units import Choice, Curve, Integer, Kind, Layers, Number, Text
 
 # -- valid designs ---------------------------------------------------------------------------------
 
@@ -35,6 +36,8 @@ def values(kind: Kind) -> st.SearchStrategy[Any]:
         return st.sampled_from(kind.options)
     if isinstance(kind, Layers):
         return st.lists(st.integers(1, kind.largest), min_size=kind.fewest, max_size=kind.most)
+    if isinstance(kind, Curve):
+        return st.lists(st.tuples(st.floats(0.01, 100.0), st.floats(0.0, 1.0)), max_size=6)
     assert isinstance(kind, Text)
     return st.text(min_size=1, max_size=80).filter(lambda s: s.isprintable() and s.strip())
 
@@ -45,8 +48,21 @@ def designs(draw: st.DrawFn) -> Design:
     new = {key: draw(values(kind)) for key, kind in KEYS.items()}
     shape = DATA[new["task.data"]]
     new["chip.layers"][0] = shape.inputs
+    if new["chip.family"] == "resistive":
+        new |= {"chip.columns": "passive", "homeostat.mode": draw(st.sampled_from(["off", "trim"]))}
+        new["learning.rule"] = "contrastive" if new["resistive.copies"] == "twin" else new["learning.rule"]
+    paired = new["chip.family"] == "resistive" and new["resistive.outputs"] == "paired"
     if new["learning.cost"] == "squared-error":
-        new["chip.layers"][-1] = shape.classes
+        new["chip.layers"][-1] = shape.classes * (2 if paired else 1)
+    elif paired:
+        new["chip.layers"][-1] = 2 * min(new["chip.layers"][-1], 8_000)
+    if new["resistive.hidden"] == "pair":
+        new["resistive.barrier"] = abs(new["resistive.barrier"]) or 1.0
+    points = sorted(dict(new["resistive.curve"]).items())
+    rising = np.maximum.accumulate([i for _, i in points]) if points else []
+    new["resistive.curve"] = [(0.0, 0.0), *((v, float(i)) for (v, _), i in zip(points, rising, strict=True))]
+    if len(new["resistive.curve"]) < 2 and new["resistive.diode"] == "measured":
+        new["resistive.curve"] = [(0.0, 0.0), (1.0, 1e-3)]
     for name in ("train", "test"):
         if new[f"task.{name}"] and getattr(shape, name):
             new[f"task.{name}"] = min(new[f"task.{name}"], getattr(shape, name))

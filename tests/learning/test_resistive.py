@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,14 @@ from ohmostat.learning import asymmetry
 from ohmostat.learning.catalogue import make_rule
 from ohmostat.learning.contrast import ContrastiveEP, CoupledLearning
 from ohmostat.learning.data import load_task
-from ohmostat.learning.estimators import adjoint_response, cauchy, centered, chebyshev, exact_response
+from ohmostat.learning.estimators import (
+    adjoint_response,
+    cauchy,
+    centered,
+    chebyshev,
+    exact_response,
+    one_sided,
+)
 from ohmostat.learning.feedback import AntisymmetricFeedback
 from ohmostat.learning.nudges import SquaredError, beta_in_watts, differences
 from ohmostat.learning.rules import Adjoint, EquilibriumPropagation, Gradients, contracted, gradients
@@ -280,3 +288,56 @@ def test_contraction_of_ep_and_of_its_exact_response_agree() -> None:
     chip, x, free, cost = make()
     exact = contracted(chip, x, free, exact_response(free, cost)).gradients
     assert_same(exact, Adjoint().update(chip, x, free, cost).gradients, rel=1e-9)
+
+
+TWIN = {"resistive__copies": "twin", "learning__rule": "contrastive"}
+
+
+def test_twin_networks_without_mismatch_learn_as_one_used_twice() -> None:
+    once = make(mismatch__conductance=0.0)
+    twice = make(mismatch__conductance=0.0, **TWIN)
+    rule = ContrastiveEP(one_sided(small(once[0])))
+    found, want = (rule.update(*each).gradients for each in (twice, once))
+    assert_same(found, want, rel=1e-12)
+    chip = twice[0]
+    chip.program({name: 1e-8 * np.ones_like(g.devices()) for name, g in found.items()})
+    for devices in chip.devices.values():
+        half = len(devices.actual) // 2
+        assert (devices.actual[:half] == devices.actual[half:]).all()
+
+
+def test_what_twins_differ_by_at_rest_goes_into_their_contrast_unless_the_second_is_nudged_twice() -> None:
+    chip, x, free, cost = make(mismatch__amplifier_offset="5mV", **TWIN)
+    other, beta = chip.twin(), small(chip)
+    rest = other.relax(x)
+    assert (chip.conducting("forward1") != other.conducting("forward1")).all()
+    for estimator in (one_sided(beta), centered(beta)):
+        found = ContrastiveEP(estimator).update(chip, x, free, cost).gradients
+        nudged = estimator.response(rest, cost).nudged
+        assert isinstance(nudged, Equilibrium)
+        halves = [replace(nudged, ports=part) for part in np.split(nudged.ports, len(estimator.nodes))]
+        for bank in (bank for bank in chip.circuit.banks if bank.pre >= 0 and not bank.returned):
+            powers = [_powers(other, bank, half) for half in halves]
+            bias = (_powers(other, bank, rest) - _powers(chip, bank, free)) / beta
+            if len(halves) == 1:
+                alone = (powers[0] - _powers(other, bank, rest)) / beta
+                want = alone + bias
+                assert np.abs(bias).max() > 10 * np.abs(alone).max()  # it drowns what there is to learn
+            else:
+                want = (powers[0] - powers[1]) / (2 * beta)
+            assert found[bank.array].devices()[0] == pytest.approx(
+                want, rel=1e-7, abs=1e-7 * np.abs(want).max()
+            )
+
+
+def _powers(chip: Chip, bank: Any, state: Equilibrium) -> Array:
+    """``½ (a s_j - v_i)²`` of a bank's devices, mean over samples."""
+    drive, node = state.layer(bank.pre) * chip.drivers[bank.name], state.layer(bank.post)
+    return 0.5 * ((drive[:, None, :] - node[:, :, None]) ** 2).mean(axis=0)
+
+
+def test_twins_have_a_rule_of_their_own() -> None:
+    with pytest.raises(DesignError, match=r'resistive.copies = "twin": .*learning.rule = "contrastive"'):
+        Design.named("fashion").replace(BASE | {"resistive.copies": "twin"})
+    with pytest.raises(ValueError, match="has no twin"):
+        make()[0].twin()
