@@ -20,7 +20,11 @@ from .sweep_result import SweepResult, read_histories
 def sections(what: Comparison, charts: Sequence[Chart]) -> list[Section]:
     """The whole page, whose ``charts`` are of runs or of sweeps."""
     keys = what.differing()
-    designs = table("keys that differ", ("key", *what.names), keys) if keys else paragraph("They are equal.")
+    designs = (
+        table("keys that differ", ("key", *what.names), keys, words=True)
+        if keys
+        else paragraph("They are equal.")
+    )
     figures = table("at the end of training", ("quantity", *what.heads()), what.lines())
     return [
         Section("How the designs differ", designs),

@@ -37,7 +37,7 @@ def audit_section(tables: Tables) -> str:
               [(row, digits(whole["cosine"][row]), digits(whole["error"][row])) for row in rows]),
         _by_array("signed share of the error", share, rows),
         _by_array("size, over the adjoint's gradient", _numbers(tables["size"]), rows),
-        table("what the parts are", ("part", "of what"), about),
+        table("what the parts are", ("part", "of what"), about, words=True),
         paragraph(f"{counts} Adjoint against finite differences: {worst:.1e} at most."),
     ))  # fmt: skip
 

@@ -67,7 +67,7 @@ class Chart:
         return {"about": self.about, "choices": list(self.choices), "panels": panels}
 
 
-def style(place: int) -> dict[str, Any]:
+def style(place: int) -> Mapping[str, Any]:
     """Colour, marker and dash of the series at a place, where it is no arm that has its own."""
     return list(STYLES.values())[place % len(STYLES)]
 

@@ -122,4 +122,4 @@ def _nodes(chip: Chip, waves: Waves, layer: int, sample: int) -> Iterable[Series
     voltages = chip.blocks.layer(waves.voltages[:, sample], layer)
     count = voltages.shape[1]
     for place, node in enumerate(np.linspace(0, count - 1, min(count, SHOWN)).round().astype(int)):
-        yield Series(f"neuron {node}", waves.time, voltages[:, node], style=style(place) | {"marker": ""})
+        yield Series(f"neuron {node}", waves.time, voltages[:, node], style=style(place))

@@ -60,8 +60,8 @@ def preformatted(text: str) -> str:
     return f'<pre tabindex="0">{escape(text)}</pre>'
 
 
-def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, whose first column names its rows."""
+def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], words: bool = False) -> str:
+    """A table, whose first column names its rows; the others hold numbers, or ``words``."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in heads)
     lines = (
         f'<tr><th scope="row">{escape(row[0])}</th>'
@@ -70,7 +70,8 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> 
         for row in rows
     )
     return (
-        f'<div class="wide" tabindex="0" role="group" aria-label="{escape(caption)}"><table>'
+        f'<div class="wide" tabindex="0" role="group" aria-label="{escape(caption)}">'
+        f"<table{' class=words' * words}>"
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>\n"
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )

@@ -99,4 +99,4 @@ def again(command: str, seeds: Mapping[str, tuple[object, str]], notes: Sequence
     )
     rows = [(name, str(value), text) for name, (value, text) in seeds.items()]
     texts = "".join(map(paragraph, (*first, *notes)))
-    return preformatted(command) + table("seeds", ("seed", "value", "decides"), rows) + texts
+    return preformatted(command) + table("seeds", ("seed", "value", "decides"), rows, words=True) + texts

@@ -115,8 +115,17 @@ def _yields(
         for key, title, rows, curve in one.curves
     ]  # fmt: skip
     drawn = chart(Chart(f"yield at {asked}", ("arm", "at"), panels))
+    limits = [
+        (f"{STYLES[one.arm]['label']}, {place(key, title)}", curve.largest(target).words(key))
+        for one in found
+        for key, title, _, curve in one.curves
+    ]
     words = "\n\n".join("\n".join(lines(result, one, required, target)) for one in found)
-    return paragraph(f"Specification: {asked}. Target: {100 * target:g} %.") + drawn + preformatted(words)
+    return "".join((
+        paragraph(f"Specification: {asked}. Target: {100 * target:g} %."), drawn,
+        table("how far a level may go", ("arm, and against what", "limit"), limits, words=True),
+        folded("all of it in words, arm by arm", preformatted(words)),
+    ))  # fmt: skip
 
 
 def _curve(

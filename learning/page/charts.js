@@ -6,7 +6,7 @@ const MARKERS = {
   v: "M0 4.5L4.3-3.4H-4.3Z", D: "M0-4.8L4.8 0L0 4.8L-4.8 0Z",
   P: "M-1.5-4.5H1.5V-1.5H4.5V1.5H1.5V4.5H-1.5V1.5H-4.5V-1.5H-1.5Z",
 };
-const MOST_MARKED = 40; // points of a line that each get a marker
+const MOST_MARKED = 40; // points of a line that each get a marker; of a longer one, about ten do
 
 class Chart {
   constructor(figure) {
@@ -78,15 +78,16 @@ class Chart {
 
   paint() {
     const width = Math.max(this.figure.clientWidth, 240), height = Math.min(340, 140 + width / 4);
-    this.frame = { left: 56, right: width - 12, top: 26, bottom: height - 42 };
     const all = this.panel.series, whole = this.stops.every(Number.isInteger);
     const [x0, x1] = room(this.stops), [y0, y1] = room(all.flatMap((s) => [...s.y, ...(s.low || []), ...(s.high || [])]));
-    const { left, right, top, bottom } = this.frame;
+    const up = ticks(y0, y1, 5), left = 14 + 7 * Math.max(...up.map((value) => short(value).length));
+    const right = width - 12, top = 26, bottom = height - 42;
+    this.frame = { left, right, top, bottom };
     this.x = (value) => left + (value - x0) / (x1 - x0) * (right - left);
     this.y = (value) => bottom - (value - y0) / (y1 - y0) * (bottom - top);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.replaceChildren();
-    this.axes(ticks(x0, x1, Math.max(2, width / 110), whole), ticks(y0, y1, 5), height);
+    this.axes(ticks(x0, x1, Math.max(2, width / 110), whole), up, height);
     all.forEach((series) => this.band(series));
     all.forEach((series) => this.line(series));
     this.cursor = draw("line", { y1: top, y2: bottom, stroke: "#1a1a1a", "stroke-dasharray": "3 3", visibility: "hidden" }, this.svg);
@@ -134,7 +135,8 @@ class Chart {
     for (const piece of this.pieces(series)) {
       const points = piece.map((k) => [this.x(series.x[k]), this.y(series.y[k])]);
       if (series.joined) draw("path", { d: `M${points.map((p) => p.join(" ")).join("L")}`, ...this.stroke(series) }, this.svg);
-      if (points.length <= MOST_MARKED) points.forEach(([x, y]) => this.mark(series, x, y, this.svg));
+      const every = points.length > MOST_MARKED ? Math.ceil(points.length / 10) : 1;
+      points.forEach(([x, y], k) => k % every || this.mark(series, x, y, this.svg));
     }
   }
 
