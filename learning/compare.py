@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..circuits.archive import Run
 from ..circuits.design import Design
 from ..circuits.specs import KEYS
-from .points import Point, text_of, value_of
+from .points import Level, Point, text_of, value_of
 from .quantities import GROUPS, amount, in_group, label
 from .sweep_result import COLUMNS, SweepResult
 
@@ -30,13 +30,19 @@ SHARED = (*(name for name, _ in COLUMNS), "inference_time", "inference_energy", 
 
 
 class Row(NamedTuple):
-    """One quantity at one ``place`` (an arm and point; of a run none): final ``values`` by chip, (chips,), of
-    every file.
+    """One quantity under an ``arm`` at a ``point`` (of a run: neither), and its final ``values`` in every
+    file, by chip (chips,).
     """
 
     quantity: str
-    place: str
+    arm: str
+    point: Point
     values: tuple[Cells, ...]
+
+    def words(self) -> str:
+        """What it is."""
+        place = in_words(self.arm, self.point)
+        return label(self.quantity) + (f" ({place})" if place else "")
 
     def cells(self) -> list[str]:
         """For a table: every file's value, and the others' differences from the first, each mean ± standard
@@ -69,8 +75,7 @@ class Comparison:
 
     def lines(self) -> list[tuple[str, ...]]:
         """Every row for a table, beneath :meth:`heads`."""
-        texts = [label(row.quantity) + (f" ({row.place})" if row.place else "") for row in self.rows]
-        return [(text, *row.cells()) for text, row in zip(texts, self.rows, strict=True)]
+        return [(row.words(), *row.cells()) for row in self.rows]
 
     def heads(self) -> tuple[str, ...]:
         """Of the columns that :meth:`Row.cells` makes."""
@@ -87,7 +92,7 @@ def compare_runs(names: Sequence[str], runs: Sequence[Run]) -> Comparison:
             raise ValueError(f"{name}: holds a chip without a history; give what 'ohmostat train' wrote")
     common = set.intersection(*(set(run.history) for run in runs))
     rows = [
-        Row(quantity, "", tuple(run.history[quantity][-1:] for run in runs))
+        Row(quantity, "", (), tuple(run.history[quantity][-1:] for run in runs))
         for group in GROUPS
         for quantity in in_group(group, common)
     ]
@@ -101,14 +106,13 @@ def compare_sweeps(names: Sequence[str], sweeps: Sequence[SweepResult]) -> Compa
     """
     places = list(shared(sweeps))
     if not places:
-        raise ValueError(
-            f"{' and '.join(names)} share no point and arm; sweep the same levels to compare them"
-        )
+        files = " and ".join(names)
+        raise ValueError(f"{files} share no point and arm; sweep the same levels to compare them")
     rows = [
-        Row(quantity, in_words(arm, point), tuple(final(sweep, quantity, arm, point) for sweep in sweeps))
+        Row(quantity, arm, point, tuple(s.values[quantity][arm][row_of(s)[frozenset(point)]] for s in sweeps))
         for quantity in SHARED
-        if all(quantity in sweep.values for sweep in sweeps)
         for arm, point in places
+        if all(arm in sweep.values.get(quantity, {}) for sweep in sweeps)
     ]
     designs, chips = (s.design for s in sweeps), (f"0 to {s.chips - 1}" for s in sweeps)
     return Comparison(distinct(names), tuple(designs), tuple(chips), tuple(rows))
@@ -117,32 +121,20 @@ def compare_sweeps(names: Sequence[str], sweeps: Sequence[SweepResult]) -> Compa
 def shared(sweeps: Sequence[SweepResult]) -> Iterator[tuple[str, Point]]:
     """Arms and points that all the sweeps have, in the order of the first."""
     first, *others = sweeps
+    rows = [row_of(other) for other in others]
     for point in first.points:
-        for arm in first.arms:
-            if all(arm in other.arms and row_of(other, point) is not None for other in others):
-                yield arm, point
+        if all(frozenset(point) in there for there in rows):
+            yield from ((arm, point) for arm in first.arms if all(arm in other.arms for other in others))
+
+
+def row_of(sweep: SweepResult) -> dict[frozenset[tuple[str, Level]], int]:
+    """Where a sweep has each of its points, in whatever order their keys are."""
+    return {frozenset(point): row for row, point in enumerate(sweep.points)}
 
 
 def in_words(arm: str, point: Point) -> str:
     """An arm at a point."""
     return f"{arm}, {text_of(point)}" if point else arm
-
-
-def row_of(sweep: SweepResult, point: Point) -> int | None:
-    """Where a sweep has a point."""
-    wanted = dict(point)
-    for row, own in enumerate(sweep.points):
-        if dict(own) == wanted:
-            return row
-    return None
-
-
-def final(sweep: SweepResult, quantity: str, arm: str, point: Point) -> Cells:
-    """Final values (chips,) at a point that the sweep has."""
-    row = row_of(sweep, point)
-    assert row is not None
-    cells: Cells = sweep.values[quantity][arm][row]
-    return cells
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..circuits.archive import Run
-from .compare import ABOUT, Comparison, final, in_words, row_of, shared
+from .compare import ABOUT, Comparison, in_words, row_of, shared
 from .figures import axis_label, columns, is_line
 from .quantities import axis, label
 from .report_charts import Chart, Panel, Series, banded, style
@@ -48,33 +48,32 @@ def run_charts(what: Comparison, runs: Sequence[Run]) -> list[Chart]:
 def sweep_charts(what: Comparison, sweeps: Sequence[SweepResult], paths: Sequence[Path]) -> list[Chart]:
     """Final values against the levels that all sweep, and training curves, a line for each sweep."""
     spread = "mean ± standard error over chips"
-    ends, courses = list(_ends(what, sweeps)), list(_courses(what, sweeps, paths))
+    ends, courses = list(_ends(what, sweeps[0])), list(_courses(what, sweeps, paths))
     return [
         Chart(f"final values, {spread}", ("quantity", "arm", "at"), ends),
         Chart(f"training curves, {spread}", ("quantity", "at"), courses),
     ]
 
 
-def _ends(what: Comparison, sweeps: Sequence[SweepResult]) -> Iterator[Panel]:
-    """A panel for each quantity, arm, and line through the points that all sweeps have."""
-    first, there = sweeps[0], set(shared(sweeps))
-    for quantity in dict.fromkeys(row.quantity for row in what.rows):
-        for arm in first.arms:
-            for key, title, every in columns(first):
-                rows = [row for row in every if (arm, first.points[row]) in there]
-                if key is not None:
-                    rows.sort(key=lambda row: float(first.numbers(key)[row]))
-                if not rows:
-                    continue
-                x = first.numbers(key)[rows] if key else np.zeros(1)
-                joined, points = is_line(first, key, rows), [first.points[row] for row in rows]
-                series = [
-                    banded(name, x, np.stack([final(sweep, quantity, arm, point) for point in points]),
-                           style(k), joined=joined, of_mean=True)
-                    for k, (name, sweep) in enumerate(zip(what.names, sweeps, strict=True))
-                ]  # fmt: skip
-                at = place(key, title)
-                yield Panel((label(quantity), arm, at), axis_label(key), axis(quantity), series)
+def _ends(what: Comparison, first: SweepResult) -> Iterator[Panel]:
+    """A panel for each quantity, arm, and line through the points of the first that all sweeps have."""
+    for quantity, arm in dict.fromkeys((row.quantity, row.arm) for row in what.rows):
+        there = {row.point: row.values for row in what.rows if (row.quantity, row.arm) == (quantity, arm)}
+        for key, title, every in columns(first):
+            rows = [row for row in every if first.points[row] in there]
+            if key is not None:
+                rows.sort(key=lambda row: float(first.numbers(key)[row]))
+            if not rows:
+                continue
+            x = first.numbers(key)[rows] if key else np.zeros(1)
+            cells = [
+                np.stack(of_one) for of_one in zip(*(there[first.points[row]] for row in rows), strict=True)
+            ]
+            series = [
+                banded(name, x, found, style(k), joined=is_line(first, key, rows), of_mean=True)
+                for k, (name, found) in enumerate(zip(what.names, cells, strict=True))
+            ]
+            yield Panel((label(quantity), arm, place(key, title)), axis_label(key), axis(quantity), series)
 
 
 def _courses(what: Comparison, sweeps: Sequence[SweepResult], paths: Sequence[Path]) -> Iterator[Panel]:
@@ -86,6 +85,6 @@ def _courses(what: Comparison, sweeps: Sequence[SweepResult], paths: Sequence[Pa
         for arm, point in shared(sweeps):
             series = []
             for k, (name, sweep, course) in enumerate(zip(what.names, sweeps, courses, strict=True)):
-                cells = course[arm][row_of(sweep, point)].T
+                cells = course[arm][row_of(sweep)[frozenset(point)]].T
                 series.append(banded(name, np.arange(len(cells)), cells, style(k), of_mean=True))
             yield Panel((label(quantity), in_words(arm, point)), "epoch", axis(quantity), series)

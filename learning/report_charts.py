@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .figures import AUDIT_STYLES, SMALLEST, STYLES
 from .quantities import axis, label
 
-MOST_POINTS = 200  # of a line: more cannot be told apart on a screen
+MOST_POINTS = 200  # of a series: more cannot be told apart on a screen
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,14 @@ class Series:
 
     def plain(self) -> dict[str, Any]:
         """As JSON takes it."""
-        style = {key: self.style.get(key, "") for key in ("color", "marker", "linestyle")}
+        style, count = (
+            {key: self.style.get(key, "") for key in ("color", "marker", "linestyle")},
+            np.size(self.y),
+        )
+        name = self.name + (f" ({MOST_POINTS} of {count} points)" if count > MOST_POINTS else "")
         ends = {} if self.low is None else {"low": _thin(self.low), "high": _thin(self.high)}
         return {
-            "name": self.name, "x": _thin(self.x), "y": _thin(self.y), "joined": self.joined, **style, **ends,
+            "name": name, "x": _thin(self.x), "y": _thin(self.y), "joined": self.joined, **style, **ends,
         }  # fmt: skip
 
 

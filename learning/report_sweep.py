@@ -30,6 +30,8 @@ COURSES = (
     "left_out",
 )
 
+MOST_PLACES = 200  # whose training curves are on a page, which is to stay small
+
 
 def sweep_sections(
     path: Path, result: SweepResult, version: str, found: Sequence[Finding], required: Sequence[Requirement],
@@ -60,9 +62,10 @@ def _count(result: SweepResult) -> int:
 
 
 def _spread(result: SweepResult) -> str:
-    chips = result.chips
-    return (
-        f"Bands and bars: one standard deviation over {chips} chips." if chips > 1 else "One chip: no spread."
+    chips, points = result.chips, len(result.points)
+    some = f"Curves are of the first {MOST_PLACES} of {points} points. " if points > MOST_PLACES else ""
+    return some + (
+        f"Bands: one standard deviation over {chips} chips." if chips > 1 else "One chip: no band."
     )
 
 
@@ -92,7 +95,7 @@ def _courses(path: Path, result: SweepResult) -> Chart:
     panels = []
     for name in (name for name in COURSES if name in result.values):
         by_arm = read_histories(path, result, name)
-        for row, point in enumerate(result.points):
+        for row, point in enumerate(result.points[:MOST_PLACES]):
             series = [
                 banded(STYLES[arm]["label"], np.arange(cells.shape[2]), cells[row].T, STYLES[arm])
                 for arm, cells in by_arm.items()

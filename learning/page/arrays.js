@@ -50,7 +50,7 @@ class Arrays {
     this.output = make("output", { "aria-live": "polite" }, figure);
     this.scale = make("div", { class: "scale" }, figure);
     this.note = make("p", {}, figure);
-    this.map.addEventListener("pointermove", (event) => this.hover(event));
+    for (const touch of ["pointermove", "pointerdown"]) this.map.addEventListener(touch, (event) => this.hover(event));
     this.map.addEventListener("pointerleave", () => this.read(null));
     this.map.addEventListener("keydown", (event) => this.key(event));
     onWidth(figure, () => this.show(this.array, this.quantity));

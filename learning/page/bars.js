@@ -61,7 +61,9 @@ class Bars {
         if (!value) return;
         end[up] += value;
         const box = this.box(part, k, x(Math.min(from, end[up])), top + pitch * r + 5, Math.abs(x(value) - x(0)), pitch - 10, this.svg);
-        box.addEventListener("pointerenter", () => (this.output.textContent = `${row}: ${part.name} ${short(value)}`));
+        for (const touch of ["pointerenter", "pointerdown"]) {
+          box.addEventListener(touch, () => (this.output.textContent = `${row}: ${part.name} ${short(value)}`));
+        }
       });
     });
   }

@@ -21,7 +21,9 @@ class Chart {
     this.values = make("details", {}, figure);
     make("summary", {}, this.values, "values");
     this.values.addEventListener("toggle", () => this.list());
-    this.svg.addEventListener("pointermove", (event) => this.point(this.nearest(event)));
+    for (const touch of ["pointermove", "pointerdown"]) {
+      this.svg.addEventListener(touch, (event) => this.point(this.nearest(event)));
+    }
     this.svg.addEventListener("pointerleave", () => this.point(null));
     this.svg.addEventListener("keydown", (event) => this.key(event));
     this.choose();

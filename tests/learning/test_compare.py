@@ -72,8 +72,9 @@ def test_only_points_that_all_sweeps_have_are_compared() -> None:
     first, second = sweep_of(np.ones((3, 1))), sweep_of(np.full((2, 1), 3.0), (LEVELS[2], LEVELS[0]))
     second.values["accuracy"]["none"][0] = 5  # at σ = 1
     what = compare_sweeps(["a", "b"], [first, second])
-    assert [(row.place, row.cells()) for row in what.rows] == [
-        ("none, conductance=0", ["1", "3", "+2"]), ("none, conductance=1", ["1", "5", "+4"]),
+    assert [(row.words(), row.cells()) for row in what.rows] == [
+        ("test accuracy (none, conductance=0)", ["1", "3", "+2"]),
+        ("test accuracy (none, conductance=1)", ["1", "5", "+4"]),
     ]  # fmt: skip
     elsewhere = sweep_of(np.ones((1, 1)), grid({SIGMA: (0.7,)}))
     with pytest.raises(ValueError, match="share no point and arm; sweep the same levels"):

@@ -422,6 +422,7 @@ def test_long_lines_keep_their_ends() -> None:
     plain = Series("a", np.arange(1001), np.arange(1001.0)).plain()
     assert len(plain["y"]) == len(plain["x"]) == MOST_POINTS
     assert (plain["y"][0], plain["y"][-1]) == (0, 1000)
+    assert plain["name"] == "a (200 of 1001 points)"  # never silently
     assert Series("a", [0, 1], [np.nan, np.inf]).plain()["y"] == [None, None]
 
 
