@@ -108,8 +108,9 @@ def compare_sweeps(names: Sequence[str], sweeps: Sequence[SweepResult]) -> Compa
     if not places:
         files = " and ".join(names)
         raise ValueError(f"{files} share no point and arm; sweep the same levels to compare them")
+    there = [(sweep.values, row_of(sweep)) for sweep in sweeps]
     rows = [
-        Row(quantity, arm, point, tuple(s.values[quantity][arm][row_of(s)[frozenset(point)]] for s in sweeps))
+        Row(quantity, arm, point, tuple(found[quantity][arm][row[frozenset(point)]] for found, row in there))
         for quantity in SHARED
         for arm, point in places
         if all(arm in sweep.values.get(quantity, {}) for sweep in sweeps)

@@ -13,18 +13,15 @@ from .figures import axis_label, columns, is_line
 from .quantities import axis, label
 from .report_charts import Chart, Panel, Series, banded, style
 from .report_page import Section, chart, paragraph, table
-from .report_sweep import COURSES, place
+from .report_sweep import COURSES, MOST_PLACES, along, place
 from .sweep_result import SweepResult, read_histories
 
 
 def sections(what: Comparison, charts: Sequence[Chart]) -> list[Section]:
     """The whole page, whose ``charts`` are of runs or of sweeps."""
-    keys = what.differing()
-    designs = (
-        table("keys that differ", ("key", *what.names), keys, words=True)
-        if keys
-        else paragraph("They are equal.")
-    )
+    keys, designs = what.differing(), paragraph("They are equal.")
+    if keys:
+        designs = table("keys that differ", ("key", *what.names), keys, words=True)
     figures = table("at the end of training", ("quantity", *what.heads()), what.lines())
     return [
         Section("How the designs differ", designs),
@@ -60,12 +57,9 @@ def _ends(what: Comparison, first: SweepResult) -> Iterator[Panel]:
     for quantity, arm in dict.fromkeys((row.quantity, row.arm) for row in what.rows):
         there = {row.point: row.values for row in what.rows if (row.quantity, row.arm) == (quantity, arm)}
         for key, title, every in columns(first):
-            rows = [row for row in every if first.points[row] in there]
-            if key is not None:
-                rows.sort(key=lambda row: float(first.numbers(key)[row]))
+            rows, x = along(first, key, [row for row in every if first.points[row] in there])
             if not rows:
                 continue
-            x = first.numbers(key)[rows] if key else np.zeros(1)
             cells = [
                 np.stack(of_one) for of_one in zip(*(there[first.points[row]] for row in rows), strict=True)
             ]
@@ -82,7 +76,7 @@ def _courses(what: Comparison, sweeps: Sequence[SweepResult], paths: Sequence[Pa
         if not all(quantity in sweep.values for sweep in sweeps):
             continue
         courses = [read_histories(path, s, quantity) for path, s in zip(paths, sweeps, strict=True)]
-        for arm, point in shared(sweeps):
+        for arm, point in list(shared(sweeps))[:MOST_PLACES]:
             series = []
             for k, (name, sweep, course) in enumerate(zip(what.names, sweeps, courses, strict=True)):
                 cells = course[arm][row_of(sweep)[frozenset(point)]].T

@@ -31,10 +31,8 @@ class Series:
 
     def plain(self) -> dict[str, Any]:
         """As JSON takes it."""
-        style, count = (
-            {key: self.style.get(key, "") for key in ("color", "marker", "linestyle")},
-            np.size(self.y),
-        )
+        style = {key: self.style.get(key, "") for key in ("color", "marker", "linestyle")}
+        count = np.size(self.y)
         name = self.name + (f" ({MOST_POINTS} of {count} points)" if count > MOST_POINTS else "")
         ends = {} if self.low is None else {"low": _thin(self.low), "high": _thin(self.high)}
         return {

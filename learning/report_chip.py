@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -98,28 +97,24 @@ def _block_means(plane: NDArray[np.float64], block: list[int]) -> NDArray[np.flo
 def waveforms(chip: Chip, waves: Waves) -> Chart:
     """Node voltages of a few samples as they settle, by layer."""
     layers = [f"layer {k}" for k in range(len(chip.circuit.sizes) - 1)] + ["outputs"]
+    count = waves.voltages.shape[1]
     panels = [
-        Panel(
-            (_sample(waves, sample), name),
-            "time [s]",
-            "node voltage [V]",
-            list(_nodes(chip, waves, k, sample)),
-        )
-        for sample in range(waves.voltages.shape[1])
+        Panel((_sample(waves, sample), name), "time [s]", "node voltage [V]", _nodes(chip, waves, k, sample))
+        for sample in range(count)
         for k, name in reversed(list(enumerate(layers)))
     ]
-    return Chart(
-        f"free phase of {waves.voltages.shape[1]} test samples, from 0 V", ("sample", "layer"), panels
-    )
+    return Chart(f"free phase of {count} test samples, from 0 V", ("sample", "layer"), panels)
 
 
 def _sample(waves: Waves, sample: int) -> str:
     return f"test sample {sample}" + ("" if waves.settled[sample] else ", which did not settle")
 
 
-def _nodes(chip: Chip, waves: Waves, layer: int, sample: int) -> Iterable[Series]:
+def _nodes(chip: Chip, waves: Waves, layer: int, sample: int) -> list[Series]:
     """Some nodes of a layer, evenly chosen."""
     voltages = chip.blocks.layer(waves.voltages[:, sample], layer)
-    count = voltages.shape[1]
-    for place, node in enumerate(np.linspace(0, count - 1, min(count, SHOWN)).round().astype(int)):
-        yield Series(f"neuron {node}", waves.time, voltages[:, node], style=style(place))
+    last, count = voltages.shape[1] - 1, min(voltages.shape[1], SHOWN)
+    return [
+        Series(f"neuron {node}", waves.time, voltages[:, node], style=style(place))
+        for place, node in enumerate(np.linspace(0, last, count).round().astype(int))
+    ]

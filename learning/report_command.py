@@ -66,7 +66,7 @@ def run(arguments: Any, bar: Bar) -> None:
         for option, name, nothing in options:
             if other != kind and getattr(arguments, name) != nothing:
                 raise ValueError(
-                    f"{option} is for a {other} file, and {arguments.file} is of a {kind}; leave it out"
+                    f"{option} is for a {other} file, which {arguments.file} is not; leave it out"
                 )
     title, about, sections = {"run": _run, "sweep": _sweep, "audit": _audit}[kind](arguments, version, bar)
     with atomic_write(arguments.out) as path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..circuits.files import ArchiveError
 from ..simulator.arguments import check_writable
@@ -40,8 +40,8 @@ def identify(path: Path) -> Identity:
     return Identity(KINDS[schema], version or "of unknown version")
 
 
-def _text(file: object, name: str) -> str:
-    value = file.attrs.get(name, "")  # type: ignore[attr-defined]
+def _text(file: Any, name: str) -> str:
+    value = file.attrs.get(name, "")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

@@ -46,9 +46,7 @@ def run_sections(
 def _glance(run: Run) -> str:
     last = {name: float(run.history[name][-1]) for name in FIGURES if name in run.history}
     notes, counts = [f"{key}: {value}" for key, value in run.attributes.items()], run.chip.programmer
-    notes.append(
-        f"{counts.writes} writes of arrays, {counts.pulses} pulses and {counts.reads} reads of devices"
-    )
+    notes.append(f"{counts.writes} writes of arrays, {counts.pulses} pulses, {counts.reads} verifying reads")
     empty = "" if run.history else paragraph("The file holds a chip alone: no history of training.")
     cells = figures({label(name): amount(name, value) for name, value in last.items()})
     return cells + paragraph("; ".join(notes) + ".") + empty
@@ -88,10 +86,12 @@ def _again(run: Run, version: str) -> str:
         notes.append(f"The file's history has {passed} epochs; its design asks for {epochs}.")
     if chip.mismatch != design.mismatch:
         notes.append("This chip was fabricated in Python with another mismatch than its design's.")
-    return again(f"ohmostat train design.toml --chip {chip.seed} --out run.h5", seeds, notes, version)
+    return to_make_again(f"ohmostat train design.toml --chip {chip.seed} --out run.h5", seeds, notes, version)
 
 
-def again(command: str, seeds: Mapping[str, tuple[object, str]], notes: Sequence[str], version: str) -> str:
+def to_make_again(
+    command: str, seeds: Mapping[str, tuple[object, str]], notes: Sequence[str], version: str
+) -> str:
     """The ``command`` that makes a file again, and its ``seeds`` with what each decides."""
     first = (
         "The design is the one above, saved as design.toml; the data are those of its [task].",

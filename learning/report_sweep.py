@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ..simulator.blocks import Array
 from .figures import STYLES, axis_label, columns, is_line
 from .points import grid, one_at_a_time, text_of, value_of, written
 from .quantities import GROUPS, amount, axis, in_group, label
 from .report_charts import Chart, Panel, Series, banded
 from .report_page import Section, chart, folded, paragraph, preformatted, table, toml
-from .report_run import again
+from .report_run import to_make_again
 from .sweep_result import COLUMNS, SweepResult, read_histories
 from .sweep_result import table as text_table
 from .yield_command import Finding, lines
@@ -21,14 +22,8 @@ from .yield_figures import BLACK, BLUE, ORANGE
 from .yields import Requirement, YieldCurve, proportion
 
 COURSES = (
-    "accuracy",
-    "loss",
-    "alignment/forward0",
-    "measured/forward0",
-    "angle/forward1",
-    "symmetry",
-    "left_out",
-)
+    "accuracy", "loss", "alignment/forward0", "measured/forward0", "angle/forward1", "symmetry", "left_out",
+)  # fmt: skip
 
 MOST_PLACES = 200  # whose training curves are on a page, which is to stay small
 
@@ -39,22 +34,16 @@ def sweep_sections(
 ) -> list[Section]:  # fmt: skip
     """All of a sweep's page; what was ``found`` of its yield may be nothing."""
     sections = [Section("What the arms came to", preformatted(text_table(result)))]
-    sections += [
-        Section(
-            title, chart(Chart(f"{title}, at the end of training", ("quantity", "at"), _ends(result, names)))
-        )
-        for group, title in GROUPS.items()
-        if (names := in_group(group, result.values))
-    ]
+    for group, title in GROUPS.items():
+        if names := in_group(group, result.values):
+            drawn = Chart(f"{title}, at the end of training", ("quantity", "at"), _ends(result, names))
+            sections.append(Section(title, chart(drawn)))
     sections.append(Section("Training curves", chart(_courses(path, result)) + paragraph(_spread(result))))
     if found:
         sections.append(Section("Yield", _yields(result, found, required, target)))
     sections.append(Section("Every run", folded(f"{_count(result)} runs, at their end", _runs(result))))
-    return [
-        *sections,
-        Section("The design", toml(result.design)),
-        Section("Make it again", _again(result, version)),
-    ]
+    again = Section("Make it again", _again(result, version))
+    return [*sections, Section("The design", toml(result.design)), again]
 
 
 def _count(result: SweepResult) -> int:
@@ -64,25 +53,31 @@ def _count(result: SweepResult) -> int:
 def _spread(result: SweepResult) -> str:
     chips, points = result.chips, len(result.points)
     some = f"Curves are of the first {MOST_PLACES} of {points} points. " if points > MOST_PLACES else ""
-    return some + (
-        f"Bands: one standard deviation over {chips} chips." if chips > 1 else "One chip: no band."
-    )
+    bands = f"Bands: one standard deviation over {chips} chips." if chips > 1 else "One chip: no band."
+    return some + bands
 
 
 def _ends(result: SweepResult, names: Sequence[str]) -> list[Panel]:
     """Final values against a varied key: a panel for each quantity and line through the points."""
     found = []
-    for name in names:
-        for key, title, rows in columns(result):
-            order = sorted(rows, key=lambda row: result.numbers(key)[row]) if key else rows
-            x = result.numbers(key)[order] if key else np.zeros(1)
-            joined = is_line(result, key, rows)
+    for key, title, rows in columns(result):
+        (order, x), joined = along(result, key, rows), is_line(result, key, rows)
+        for name in names:
             series = [
                 banded(STYLES[arm]["label"], x, cells[order], STYLES[arm], joined=joined)
                 for arm, cells in result.values[name].items()
             ]
             found.append(Panel((label(name), place(key, title)), axis_label(key), axis(name), series))
     return found
+
+
+def along(result: SweepResult, key: str | None, rows: Sequence[int]) -> tuple[list[int], Array]:
+    """The points ``rows`` in the order of a key, and its values there; without a key, one point at 0."""
+    if key is None:
+        return list(rows), np.zeros(1)
+    values = result.numbers(key)
+    order = sorted(rows, key=values.__getitem__)
+    return order, values[order]
 
 
 def place(key: str | None, title: str) -> str:
@@ -169,7 +164,7 @@ def _again(result: SweepResult, version: str) -> str:
             result.design.task.seed, "which samples; and, with a chip's seed, all else that is random"
         ),
     }  # fmt: skip
-    return again(_command(result), seeds, (), version)
+    return to_make_again(_command(result), seeds, (), version)
 
 
 def _command(result: SweepResult) -> str:

@@ -16,7 +16,7 @@ from ohmostat.learning.compare import compare_runs, compare_sweeps, text_table
 from ohmostat.learning.points import Point, grid
 from ohmostat.learning.sweep_result import SweepResult
 
-from .test_report import SIGMA, Page, made_up, page_of
+from .reporting import SIGMA, Page, made_up, page_of
 
 LEVELS = grid({SIGMA: (0.0, 0.5, 1.0)})
 

@@ -16,7 +16,7 @@ from ohmostat.cli import main
 from ohmostat.learning.points import grid
 
 from .browser import Browser, browser
-from .test_report import HOSTILE, SIGMA, flags, made_up
+from .reporting import HOSTILE, SIGMA, flags, made_up
 
 WIDTHS = (390, 1280)
 INTERACTIVE = 2000  # ms
