@@ -14,6 +14,8 @@ from .audit import IMPERFECTIONS, Audit
 
 SCHEMA, SCHEMA_VERSION = "ohmostat-audit", 1
 
+_COUNTED = ("samples", "left_out", "unstable")
+
 _QUANTITIES = {  # of every part and array
     "size": "length of the part over that of the true gradient",
     "share": "signed share of the error: part . error / |error|^2; all parts add up to 1",
@@ -152,9 +154,6 @@ def _columns(data: Any) -> dict[str, dict[str, float]]:
         str(column): dict(zip(rows, values[:, k].tolist(), strict=True))
         for k, column in enumerate(data.attrs["columns"])
     }
-
-
-_COUNTED = ("samples", "left_out", "unstable")
 
 
 def _counts(audit: Audit) -> dict[str, int]:

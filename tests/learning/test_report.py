@@ -48,6 +48,13 @@ def run_page(run_file: Path) -> Page:
 
 
 @pytest.fixture(scope="module")
+def audit_file(run_file: Path) -> Path:
+    out = run_file.with_name("audit.h5")
+    assert main(["audit", str(run_file), "--samples", "20", "--quiet", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
 def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "sweep.h5"
     design = Design.named("digits").replace(SMALL)
@@ -230,14 +237,12 @@ def test_a_level_reads_back_to_the_last_bit(key: str, data: st.DataObject) -> No
 
 
 def test_an_audit_file_is_reported(
-    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_file: Path, audit_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stored, out = tmp_path / "audit.h5", tmp_path / "audit.html"
-    words = ["--samples", "20", "--quiet"]
-    assert main(["audit", str(run_file), *words, "--out", str(stored)]) == 0
-    assert main(["report", str(stored), "--out", str(out)]) == 0
+    out = tmp_path / "audit.html"
+    assert main(["report", str(audit_file), "--out", str(out)]) == 0
     capsys.readouterr()
-    assert main(["audit", str(run_file), *words, "--json"]) == 0
+    assert main(["audit", str(run_file), "--samples", "20", "--quiet", "--json"]) == 0
     audited = json.loads(capsys.readouterr().out)
     found = page_of(out)
     assert f"{audited['whole']['error']['forward0']:.4g}" in found.words
@@ -422,6 +427,24 @@ def test_a_sweep_file_that_cannot_be_read_is_refused(
     assert main(["report", str(path), "--out", str(tmp_path / "s.html")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "s.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.attrs.modify("schema_version", 2), "is no audit of schema 1"),
+        (lambda f: f.__delitem__("table/share"), "cannot be read as an audit"),
+        (lambda f: f["table/size"].attrs.modify("rows", list("abcdef")), "do not fit each other"),
+        (lambda f: f.attrs.modify("design", "name = 3"), "name = 3"),
+    ],
+)  # fmt: skip
+def test_an_audit_file_that_cannot_be_read_is_refused(
+    change: Callable[[h5py.File], None], message: str, audit_file: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = broken(change)(audit_file, tmp_path)
+    assert main(["report", str(path), "--out", str(tmp_path / "a.html")]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
