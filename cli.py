@@ -23,6 +23,8 @@ EPILOG = """examples:
   ohmostat audit run.h5 --plot audit.png         what its gradient's error is made of
   ohmostat corners run.h5 --set corner.device_tempco=-1m/K    a trained chip elsewhere than where it learned
   ohmostat sweep fashion-6k --mismatch 0,0.25,0.5,1 --chips 3 --out sweep.h5
+  ohmostat report run.h5 --out run.html          one page about a run, a sweep or an audit
+  ohmostat compare a.h5 b.h5 --out compare.html  runs or sweeps beside each other
   ohmostat export run.h5 --out chip.h5           every physical device, to program or to check
   ohmostat simulate amplifier.cir --plot waves.png --against ngspice
   ohmostat fit measured.csv --out device.toml    a device's parameters from its measured curves
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_audit(commands)
     _add_corners(commands)
+    _add_report(commands)
     _add_simulate(commands)
     _add_fit(commands)
     _add_demo(commands)
@@ -338,7 +341,7 @@ def _add_export(commands: Any) -> None:
     export.add_measured_arguments(parser)
 
 
-# -- audit, corners, simulate, fit -----------------------------------------------------------------
+# -- audit, corners, report, simulate, fit ---------------------------------------------------------
 
 
 def _add_audit(commands: Any) -> None:
@@ -357,6 +360,16 @@ def _add_corners(commands: Any) -> None:
     )
     corners.add_arguments(parser)
     _run_arguments(parser)
+
+
+def _add_report(commands: Any) -> None:
+    from .learning import compare_command as compare
+    from .learning import report_command as report
+
+    parser = _command(commands, "report", lambda a: report.run(a, _bar), report.ABOUT, report.EXAMPLE)
+    report.add_arguments(parser)
+    _run_arguments(parser)
+    compare.add_arguments(_command(commands, "compare", compare.run, compare.ABOUT, compare.EXAMPLE))
 
 
 def _add_simulate(commands: Any) -> None:

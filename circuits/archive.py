@@ -245,7 +245,7 @@ def _device_entries(chip: Chip, array: CrossbarArray) -> _Tree:
     path = f"devices/{array.name}"
     group: dict[str, _Value] = {
         "axes": ["plane", "row", "column"], "planes": [f"g{name}" for name in array.plane_names],
-        "rows": _ports(post), "row_layer": post, "columns": _ports(pre), "column_layer": pre,
+        "rows": ports_in_words(post), "row_layer": post, "columns": ports_in_words(pre), "column_layer": pre,
         "banks": [bank.name for bank in banks], "tile_rows": array.rows, "tile_columns": array.columns,
         "g_min": g_min, "g_max": g_max, "limits_units": "S",
     }  # fmt: skip
@@ -255,7 +255,8 @@ def _device_entries(chip: Chip, array: CrossbarArray) -> _Tree:
     }
 
 
-def _ports(layer: int) -> str:
+def ports_in_words(layer: int) -> str:
+    """What the ports of a layer are, the ones that are driven from outside included."""
     named = {INPUT: "input ports", BIAS: "the bias port, at the upper rail"}
     return named.get(layer, f"neurons of layer {layer}")
 

@@ -1,6 +1,11 @@
-"""What settling a chip took, in words."""
+"""What settling a chip took, in words, and its course."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ..simulator.blocks import Array
 from .chip import Chip
@@ -31,3 +36,29 @@ def settling_report(chip: Chip, ode: Equilibrium, fast: Equilibrium) -> str:
 
 def _spread(values: Array) -> str:
     return f"{values.mean():.3g} ± {values.std():.2g}" if len(values) else "–"
+
+
+@dataclass(frozen=True)
+class Waves:
+    """A settling chip, watched: ``time`` (points,) [s] and node ``voltages`` (points, batch, N) [V], in the
+    chip's state order; ``settled`` (batch,).
+    """
+
+    time: Array
+    voltages: Array
+    settled: Array
+
+
+def waves(chip: Chip, inputs: ArrayLike, points: int = 101) -> Waves:
+    """Watch the free phase on ``inputs`` (batch, n_in) [V], from 0 V, at even times until the last sample has
+    settled; samples that never do are watched for that long, or for 50 time constants if none does.
+    """
+    whole = chip.relax(inputs, method="transient", certify=0)
+    assert whole.time is not None
+    end = float(whole.time.max(initial=0.0, where=whole.settled)) or 50 * chip.neuron.tau
+    time, state = np.linspace(0.0, end, points), None
+    voltages = np.zeros((points, *whole.voltages.shape), chip.dtype)
+    for k, step in enumerate(np.diff(time), start=1):
+        state = chip.settle(whole.injected, start=state, method="transient", max_time=float(step))
+        voltages[k] = state.voltages
+    return Waves(time, voltages, whole.settled)

@@ -78,11 +78,11 @@ def _audit(arguments: Any, trainer: Trainer, bar: Bar) -> None:
     from .audit_report import plain, table, write
     from .figures import audit_figure
 
-    subject = _subject(arguments, trainer)
-    with bar(len(combinations(subject.present)), "gradient", arguments.quiet) as shown:
-        found = audit(subject, shown.update)
-    checked = spot_check(subject, found)
-    design, title = trainer.design, _title(arguments, trainer, subject)
+    audited = subject(trainer, arguments.samples, arguments.wires)
+    with bar(len(combinations(audited.present)), "gradient", arguments.quiet) as shown:
+        found = audit(audited, shown.update)
+    checked = spot_check(audited, found)
+    design, title = trainer.design, _title(arguments, trainer, audited)
     if arguments.json:
         print(json.dumps({"title": title, **plain(found, checked)}, indent=1))
     else:
@@ -134,12 +134,16 @@ def _trained(arguments: Any) -> Trainer:
     return Trainer.from_run(stored, load_task(stored.chip.circuit.design.task, arguments.data_dir))
 
 
-def _subject(arguments: Any, trainer: Trainer) -> Subject:
+def subject(trainer: Trainer, samples: int, wires: tuple[float, float] | None = None) -> Subject:
+    """A trainer's chip on its first test samples, with ``wires`` [Ohm a cell] (default: the design's).
+
+    Raises DesignError where the design's estimator cannot be audited.
+    """
     from ..circuits.wiring import Wiring
     from .audit import Subject
 
-    wiring: Wiring | None = Wiring(*arguments.wires) if arguments.wires else None
-    x, labels = (part[: arguments.samples] for part in (trainer.data.test_x, trainer.data.test_y))
+    wiring: Wiring | None = Wiring(*wires) if wires else None
+    x, labels = (part[:samples] for part in (trainer.data.test_x, trainer.data.test_y))
     return Subject.of(trainer.chip, trainer.inputs(x), trainer.cost(labels), _stencil(trainer.design), wiring)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import __version__
-from ..circuits.files import atomic_write
+from ..circuits.files import ArchiveError, atomic_write
 from .audit import IMPERFECTIONS, Audit
 
 SCHEMA, SCHEMA_VERSION = "ohmostat-audit", 1
+
+_COUNTED = ("samples", "left_out", "unstable")
 
 _QUANTITIES = {  # of every part and array
     "size": "length of the part over that of the true gradient",
@@ -107,6 +110,50 @@ def write(
             values = [[column[row] for column in columns.values()] for row in rows]
             data = file.create_dataset(f"table/{quantity}", data=values)
             data.attrs.update(meaning=meaning, rows=rows, columns=list(columns))
+
+
+class AuditFile(NamedTuple):
+    """What a file holds but for the vectors: ``tables`` as :func:`plain` gives them, the audit's ``title``,
+    and the chip's ``design`` (TOML) and seed.
+    """
+
+    tables: dict[str, Any]
+    title: str
+    design: str
+    chip_seed: int
+
+
+def read(path: Path) -> AuditFile:
+    """Read what :func:`write` wrote. Raises ArchiveError for anything else, and for a later schema."""
+    import h5py
+
+    remedy = "make it with 'ohmostat audit --out'"
+    try:
+        with h5py.File(path, "r") as file:
+            schema, version = file.attrs.get("schema"), file.attrs.get("schema_version")
+            if schema != SCHEMA or version != SCHEMA_VERSION:
+                found = f"its schema is {schema!r:.60}, version {version!r:.20}"
+                raise ArchiveError(f"{path}: is no audit of schema {SCHEMA_VERSION} ({found}); {remedy}")
+            tables: dict[str, Any] = {name: int(file.attrs[name]) for name in _COUNTED}
+            tables |= {name: _columns(file["table"][name]) for name in ("whole", "spot_check", *_QUANTITIES)}
+            head = (str(file.attrs["title"]), str(file.attrs["design"]), int(file.attrs["chip_seed"]))
+    except ArchiveError:
+        raise
+    except (OSError, LookupError, ValueError, TypeError) as error:
+        raise ArchiveError(f"{path}: cannot be read as an audit ({error}); {remedy}") from error
+    rows = [set(column) for name in ("whole", *_QUANTITIES) for column in tables[name].values()]
+    if not {"error", "cosine"} <= tables["whole"].keys() or any(each != rows[0] for each in rows):
+        raise ArchiveError(f"{path}: its tables do not fit each other; {remedy}")
+    return AuditFile(tables, *head)
+
+
+def _columns(data: Any) -> dict[str, dict[str, float]]:
+    """A stored table by column and row."""
+    rows, values = list(map(str, data.attrs["rows"])), np.asarray(data[()], np.float64)
+    return {
+        str(column): dict(zip(rows, values[:, k].tolist(), strict=True))
+        for k, column in enumerate(data.attrs["columns"])
+    }
 
 
 def _counts(audit: Audit) -> dict[str, int]:

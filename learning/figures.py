@@ -69,7 +69,7 @@ def sweep_panel(
     one point.
     """
     x = result.numbers(key)[list(rows)] if key else np.zeros(1)
-    joined = len(set(x)) == len(x) > 1 and _only(result, key, rows)
+    joined = is_line(result, key, rows)
     for arm in result.arms:
         mean, sd = (part[list(rows)] for part in result.mean_sd(quantity, arm))
         style, beside = STYLES[arm], result.arms.index(arm) - (len(result.arms) - 1) / 2
@@ -87,13 +87,14 @@ def sweep_panel(
     return axes
 
 
-def _only(result: SweepResult, key: str | None, rows: Sequence[int]) -> bool:
-    """Whether these points differ in that key alone."""
-    rest = [tuple(item for item in result.points[row] if item[0] != key) for row in rows]
-    return len(set(rest)) == 1
+def is_line(result: SweepResult, key: str | None, rows: Sequence[int]) -> bool:
+    """Whether these points, two at least, differ in that key alone, each by a level of its own."""
+    levels = {dict(result.points[row]).get(key or "") for row in rows}
+    rest = {tuple(item for item in result.points[row] if item[0] != key) for row in rows}
+    return len(rest) == 1 and len(levels) == len(rows) > 1
 
 
-def _columns(result: SweepResult) -> list[tuple[str | None, str, list[int]]]:
+def columns(result: SweepResult) -> list[tuple[str | None, str, list[int]]]:
     """What each column of a sweep's figure shows: the key against which, a title, and the points.
 
     Of a grid, the numeric key of most levels, a column for every combination of the others; else each
@@ -115,11 +116,11 @@ def sweep_figure(result: SweepResult, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    columns = _columns(result)[:MOST_COLUMNS]
+    drawn = columns(result)[:MOST_COLUMNS]
     shown = [panel for panel in PANELS if panel[0] in result.values]  # a loop has no angle
-    figure = Figure(figsize=(2.2 + 4.2 * len(columns), 7.4), layout="constrained")
-    panels = figure.subplots(len(shown), len(columns), sharex="col", sharey="row", squeeze=False)
-    for k, (key, title, rows) in enumerate(columns):
+    figure = Figure(figsize=(2.2 + 4.2 * len(drawn), 7.4), layout="constrained")
+    panels = figure.subplots(len(shown), len(drawn), sharex="col", sharey="row", squeeze=False)
+    for k, (key, title, rows) in enumerate(drawn):
         for axes, (quantity, label) in zip(panels[:, k], shown, strict=True):
             sweep_panel(axes, result, quantity, label if k == 0 else "", key, rows)
         panels[0, k].set_title(title, fontsize=9)
@@ -145,12 +146,12 @@ def _caption(result: SweepResult) -> str:
     design, chips = result.design, result.chips
     layers = "-".join(str(n) for n in design.chip.layers)
     unsettled = max(float(np.max(cells)) for cells in result.values["unsettled_test"].values())
-    columns = len(_columns(result))
+    count = len(columns(result))
     lines = (
         f"{design.chip.family} {layers}, {design.task.data}, {design.learning.epochs} epochs, "
         + (f"{chips} chips (band: ±1 sd)" if chips > 1 else "1 chip"),
         f"at most {unsettled:.1%} of test samples unsettled",
-        f"the first {MOST_COLUMNS} of {columns} columns" if columns > MOST_COLUMNS else "",
+        f"the first {MOST_COLUMNS} of {count} columns" if count > MOST_COLUMNS else "",
         accuracy_gap(result).replace(": ", ":\n"),
     )
     return "\n".join(line for line in lines if line)

@@ -91,6 +91,11 @@ def text_of(point: Point) -> str:
     return ", ".join(f"{key.rpartition('.')[2]}={shown(key, value)}" for key, value in point)
 
 
+def written(key: str, value: Level) -> str:
+    """A key's value as :func:`parse_levels` reads it, to the last bit."""
+    return "-".join(map(str, value)) if isinstance(value, tuple) else KEYS[key].literal(value).strip('"')
+
+
 # -- from a command line ---------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..circuits.design import Design
-from .points import Level, Point, shown, text_of
-from .sweep import SCHEMA, SCHEMA_VERSION, RunKey, SweepError
+from .points import Level, Point, checked, shown, text_of
+from .sweep import ARMS, SCHEMA, SCHEMA_VERSION, RunKey, SweepError
 
 ALIGNED = 0.95  # a first-layer cosine to the adjoint below this is a wrong gradient
 
@@ -80,6 +81,29 @@ class SweepResult:
 
 def read_sweep(path: Path) -> SweepResult:
     """Read a merged sweep file. Raises SweepError if it is not one."""
+    with _opened(path) as file:
+        return _result(file)
+
+
+def read_histories(path: Path, result: SweepResult, quantity: str) -> dict[str, NDArray[np.float64]]:
+    """One quantity's whole course by arm, (points, chips, epochs + 1); NaN where a run had fewer epochs, or
+    lacks it.
+    """
+    with _opened(path) as file:
+        found = {
+            (arm, i, chip): np.asarray(history.get(quantity, []), np.float64)
+            for arm, i, chip, history in _histories(file, result.points, result.arms, result.chips)
+        }
+    longest = max(len(values) for values in found.values())
+    courses = {arm: np.full((len(result.points), result.chips, longest), np.nan) for arm in result.arms}
+    for (arm, point, chip), values in found.items():
+        courses[arm][point, chip, : len(values)] = values
+    return courses
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A sweep file of this schema; what cannot be read in it is a SweepError."""
     import h5py
 
     try:
@@ -90,7 +114,7 @@ def read_sweep(path: Path) -> SweepResult:
                 raise SweepError(f"{path} is of a newer schema; read it with a newer ohmostat")
             if int(file.attrs["schema_version"]) < SCHEMA_VERSION:
                 raise SweepError(f"{path} was made by an earlier ohmostat; run its sweep again")
-            return _result(file)
+            yield file
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise SweepError(f"{path} cannot be read as a sweep file: {error}") from error
 
@@ -101,15 +125,28 @@ def _result(file: Any) -> SweepResult:
         tuple((str(key), tuple(value) if isinstance(value, list) else value) for key, value in point)
         for point in json.loads(file["points"][()])
     )
+    for point in points:
+        checked(point)
+    if strange := [arm for arm in arms if arm not in ARMS]:
+        raise ValueError(f"there is no arm {strange[0]!r:.60}")
     values: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for arm, i, chip, history in _histories(file, points, arms, chips):
+        for name, last in _last_values(history):
+            empty = np.full((len(points), chips), np.nan)
+            values.setdefault(name, {}).setdefault(arm, empty)[i, chip] = last
+    if "accuracy" not in values:
+        raise ValueError("its runs record no accuracy")
+    return SweepResult(Design.from_text(str(file.attrs["design"])), points, arms, values)
+
+
+def _histories(
+    file: Any, points: tuple[Point, ...], arms: tuple[str, ...], chips: int
+) -> Iterator[tuple[str, int, int, Any]]:
+    """Every run's arm, point, chip and group of histories."""
     for arm in arms:
         for i, point in enumerate(points):
             for chip in range(chips):
-                history = file["runs"][RunKey(arm, point, chip).name]["history"]
-                for name, last in _last_values(history):
-                    empty = np.full((len(points), chips), np.nan)
-                    values.setdefault(name, {}).setdefault(arm, empty)[i, chip] = last
-    return SweepResult(Design.from_text(str(file.attrs["design"])), points, arms, values)
+                yield arm, i, chip, file["runs"][RunKey(arm, point, chip).name]["history"]
 
 
 def _last_values(history: Any) -> Iterator[tuple[str, float]]:

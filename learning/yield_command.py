@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 ABOUT = "tell a sweep's yield at a specification, the levels that keep it, and what matters most"
 EXAMPLE = 'ohmostat yield sweep.h5 --require "accuracy >= 0.75" --require "inference_energy <= 20nJ"'
 CHECKED = 0.9  # a yield that can be certified directly with few chips
-UNITS = {
-    "inference_time": "s", "inference_energy": "J", "step_time": "s", "step_energy": "J", "probe_time": "s",
-    "probe_energy": "J",
-}  # fmt: skip
 
 
 def add_arguments(parser: Any) -> None:
@@ -58,6 +54,7 @@ def run(arguments: Any) -> None:
     quantity, key or arm that is not there.
     """
     from ..simulator.arguments import check_writable
+    from .quantities import UNITS
     from .sweep_result import read_sweep
     from .yields import Requirement
 

@@ -41,6 +41,8 @@ def test_help_imports_nothing_heavy() -> None:
         "train",
         "audit",
         "corners",
+        "report",
+        "compare",
         "sweep",
         "yield",
         "export",

@@ -65,7 +65,7 @@ def test_wheel_holds_the_package_and_nothing_else() -> None:
 @installed
 def test_wheel_holds_every_module_and_data_file_of_the_tree() -> None:
     modules = {path for folder in SOURCE_FOLDERS for path in (REPOSITORY / folder).glob("*.py")}
-    folders = ("circuits/designs/*", "circuits/presets/*", "learning/datasets/*/*")
+    folders = ("circuits/designs/*", "circuits/presets/*", "learning/datasets/*/*", "learning/page/*")
     data = [path for pattern in folders for path in REPOSITORY.glob(pattern)]
     tree = {
         PurePosixPath("ohmostat", path.relative_to(REPOSITORY).as_posix())
