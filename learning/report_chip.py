@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..circuits.archive import ports_in_words
-from ..circuits.chip import Chip
+from ..circuits.chip import Chip, differential
 from ..circuits.settling import Waves
 from .report_charts import Chart, Panel, Series, style
 
@@ -27,7 +27,8 @@ QUANTITIES = (
 def arrays(chip: Chip) -> dict[str, Any]:
     """Every array's weights, conductances and drawn deviations, as the page's script takes them.
 
-    Conductances are those at the nominal corner [S], deviations drawn factors on a logarithmic scale.
+    Conductances are those at the nominal corner [S], deviations drawn factors on a logarithmic scale. Single
+    devices have no g-; of twin networks those of the first are shown.
     """
     sizes = (chip.circuit.inputs, *chip.circuit.sizes)
     kinds = ["inputs", *("hidden neurons" for _ in sizes[1:-1]), "outputs"]
@@ -47,8 +48,10 @@ def _array(chip: Chip, name: str, side: int) -> dict[str, Any]:
     devices, wires = chip.devices[name], chip.circuit.design.wires
     banks = [bank for bank in chip.circuit.banks if bank.array == name]
     post, pre = banks[0].post, banks[0].pre
-    rows, columns = devices.weight.shape
-    planes = (devices.weight, *devices.actual, *devices.deviation)
+    rows, columns = devices.actual.shape[1:]
+    actual, deviation = _pair(chip, devices.actual), _pair(chip, devices.deviation)
+    weight = differential(devices.actual[: len(devices.actual) // chip.circuit.copies])
+    planes = (weight, *actual, *deviation)
     return {
         "name": name, "rows": rows, "columns": columns, "stage": max(post, pre) + 1,
         "rowsAre": ports_in_words(post), "columnsAre": ports_in_words(pre),
@@ -58,6 +61,12 @@ def _array(chip: Chip, name: str, side: int) -> dict[str, Any]:
             for plane, (quantity, _) in zip(planes, QUANTITIES, strict=True)
         ],
     }  # fmt: skip
+
+
+def _pair(chip: Chip, planes: NDArray[Any]) -> NDArray[Any]:
+    """(2, rows, columns) of a differential pair; where devices are single, there is no g-."""
+    own = planes[: len(planes) // chip.circuit.copies]
+    return own if len(own) > 1 else np.stack([own[0], np.full_like(own[0], np.nan)])
 
 
 def quantised(plane: NDArray[Any], side: int, logarithmic: bool = False) -> dict[str, Any]:

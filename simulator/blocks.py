@@ -208,6 +208,15 @@ class BlockCircuit:
         left: Array = current - self.load * voltages
         return self.diodes.balance(voltages, left) if self.clamps else left
 
+    def steepness(self, voltages: Array) -> Array:
+        """What a node's own current rises by per volt on it [S]: through its load, and its diodes where they
+        let it move.
+        """
+        if self.clamps is None or self.clamps.kind == "ideal":
+            return self.load
+        steep: Array = self.load + self.diodes.current(voltages)[1]
+        return steep
+
     def held(self, voltages: Array) -> Array:
         """Voltages as ideal diodes, where there are any, hold them."""
         return self.diodes.held(voltages) if self.clamps else voltages

@@ -96,16 +96,13 @@ class _Transient:
     def rate(self, v: Array, rows: Array) -> tuple[Array, Array, Array]:
         """``I / load`` [V], ``dv/dt`` [V/s] and dissipated power [W] of the given samples."""
         circuit = self.circuit
-        s, slope = circuit.ports(v)
+        s = circuit.ports(v)[0]
         current = circuit.drive(s) + self.injected[rows]
         if self.nudge is not None:
             current[:, circuit.output] += self.nudge(s[:, circuit.output], rows)
         current = circuit.balance(v, current)
         power = np.zeros(len(rows)) if self.power is None else self.power(v, s, rows)
-        way = current / circuit.load
-        if circuit.clamps:
-            way *= slope
-        return way, current / circuit.capacitance, power
+        return current / circuit.steepness(v), current / circuit.capacitance, power
 
     def __call__(self, v: Array, horizon: float, max_steps: int) -> Settling:
         batch = len(v)
