@@ -31,7 +31,7 @@ from ohmostat.learning.training import Trainer
 
 RECORD = Path(__file__).parent / "records" / "resistive-mnist.json"
 PUBLISHED = {"ideal-100": 3.46, "shockley-100": 2.98, "ideal-1024": 1.57}  # test error [%]
-KEPT = ("accuracy", "loss", "left_out", "unsettled_test", "seconds", "inference_time", "inference_energy")
+KEPT = ("accuracy", "loss", "left_out", "unsettled_test", "seconds")
 NETWORK = {
     "chip.family": "resistive", "chip.columns": "passive", "chip.layers": [784, 100, 10],
     "task.data": "mnist", "homeostat.mode": "off", "mismatch.conductance": 0.0, "neuron.low": 0.0,
@@ -85,7 +85,6 @@ def report(out: Path) -> dict[str, Any]:
             "epochs": len(error) - 1, "test error [%]": round(error[-1], 2), "published [%]": PUBLISHED[name],
             "best [%]": round(error.min(), 2), "left out": float(np.max(history["left_out"])),
             "unsettled": float(np.max(history["unsettled_test"])),
-            "inference": f"{history['inference_time'][-1]:.3g} s, {history['inference_energy'][-1]:.3g} J",
             "hours": round(sum(history["seconds"]) / 3600, 2),
         }  # fmt: skip
     if record:
