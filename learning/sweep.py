@@ -43,6 +43,11 @@ SCHEMA, SCHEMA_VERSION = "ohmostat-sweep", 2
 LONGEST_NAME = 150  # of a run, in characters: file systems take 255
 
 
+def compared(design: Design) -> tuple[str, ...]:
+    """The arms that are compared where none are named: those that the design's family has hardware for."""
+    return ("none", "trim", "adjoint") if design.chip.family == "resistive" else COMPARED
+
+
 class SweepError(RuntimeError):
     """A sweep that cannot start or go on; says why and what to do."""
 

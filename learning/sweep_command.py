@@ -69,10 +69,10 @@ def add_arguments(parser: Any) -> None:
 
 def run(arguments: Any, design_of: Callable[[Any], Design], bar: Bar) -> None:
     """Run the sweep that was asked for; see :func:`sweep_to_files`."""
-    from .sweep import COMPARED, Sweep
+    from .sweep import Sweep, compared
 
     design = design_of(arguments)
-    arms = arguments.arms or ARMS_OF.get(arguments.homeostat, COMPARED)
+    arms = arguments.arms or ARMS_OF.get(arguments.homeostat, compared(design))
     sweep = Sweep(design, _points(design, arguments), arguments.chips, arms, arguments.keep_chips)
     sweep_to_files(sweep, arguments.out, arguments, bar)
 

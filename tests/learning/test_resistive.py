@@ -133,6 +133,30 @@ def test_complex_nudges_are_as_exact_on_shockley_diodes_and_refused_on_others() 
         EquilibriumPropagation(cauchy(small(chip), 8)).update(chip, x, free, cost)
 
 
+@pytest.mark.parametrize(
+    ("estimator", "bound"),
+    [
+        ("lock-in", 2e-3),
+        ("continuous", 2e-2),
+        ("cauchy", 1e-6),
+        ("chebyshev", 1e-8),
+        ("exact", 1e-9),
+        ("negative", 0.02),
+    ],
+)
+def test_every_estimator_measures_a_diode_network(estimator: str, bound: float) -> None:
+    chip, x, free, cost = make(
+        chip__layers=[64, 7, 10], learning__estimator=estimator, learning__nudges=8, learning__beta=1e-3,
+        learning__period=2e4, learning__tolerance=1e-12,
+    )  # fmt: skip
+    true = Adjoint().update(chip, x, free, cost).gradients
+    found = make_rule(chip.circuit.design).update(chip, x, free, cost)
+    assert found.valid.all()
+    for name, gradient in true.items():
+        want = gradient.devices()
+        assert np.abs(found.gradients[name].devices() - want).max() < bound * np.abs(want).max()
+
+
 def test_mismatched_amplifiers_bias_ep_as_predicted_and_three_cures_restore_it() -> None:
     chip, x, free, cost = make(mismatch__amplifier_gain=0.3, homeostat__mode="trim")
     assert asymmetry.symmetry(free).measure < 0.98
