@@ -17,7 +17,8 @@ from ohmostat.learning.training import initialise
 
 BASE = {
     "task.data": "digits", "chip.layers": [64, 7, 6, 10], "learning.dtype": "float64",
-    "learning.tolerance": 1e-12, "resistive.diode": "shockley", "resistive.gain": 2.0, "mismatch.conductance": 0.3,
+    "learning.tolerance": 1e-12, "resistive.diode": "shockley", "resistive.gain": 2.0,
+    "mismatch.conductance": 0.3,
     "mismatch.amplifier_gain": 0.2, "mismatch.amplifier_offset": "10mV", "mismatch.stuck_open": 0.1,
 }  # fmt: skip
 TWIN = {"resistive.copies": "twin", "learning.rule": "contrastive"}
