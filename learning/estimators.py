@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..circuits.edge_equilibrium import EdgeEquilibrium
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.periphery import IDEAL, Periphery
 from ..simulator import relaxation
@@ -29,8 +30,8 @@ MOST_COMMON = 0.5
 # wherever it lies, of up to 12 nudges the last is more than a third.
 MOST_LAST = 1 / 3
 
-Phase = Equilibrium | NetlistPhase
-"""Settled states of a batch, on either engine, that can be nudged."""
+Phase = Equilibrium | NetlistPhase | EdgeEquilibrium
+"""Settled states of a batch, on any engine, that can be nudged."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Stencil:
 
 
 def periphery(free: Phase) -> Periphery:
-    """What nudges and reads the circuit; a netlist's sources and meters are ideal."""
+    """What nudges and reads the circuit; only a crossbar chip's sources and meters are not ideal."""
     return free.periphery if isinstance(free, Equilibrium) else IDEAL
 
 
@@ -280,10 +281,10 @@ def adjoint_response(free: Phase, cost: Cost) -> Response:
 
 def _solved(free: Phase, cost: Cost, *, transposed: bool) -> Response:
     gradient = cost.gradient(free.outputs, np.arange(len(free.ports)))
-    if isinstance(free, NetlistPhase):
-        epsilon = free.solve(gradient, transposed=transposed)
-    else:
+    if isinstance(free, Equilibrium):
         epsilon = _solved_blocks(free, gradient, transposed=transposed)
+    else:
+        epsilon = free.solve(gradient, transposed=transposed)
     epsilon[~free.sound] = 0
     return Response(epsilon, free.sound)
 

@@ -1,0 +1,196 @@
+"""Equilibria of networks of transistors, and how they answer to a nudge.
+
+Newton's method runs on every sample in compiled code (:mod:`ohmostat.simulator.channel_kernels`); where it does
+not settle, the netlist engine is asked. Raising one node's voltage raises the current into every other one, and
+lowers it into the node itself by at least as much (the matrix ``-∂I/∂v`` is an M-matrix): so there is one
+equilibrium, it is stable, and every node's voltage rises with every input's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..simulator import channel_kernels as kernels
+from ..simulator.netlist import Netlist
+from ..simulator.operating_point import ConvergenceError, operating_point
+from .edges import Array, EdgeChip, NetworkError
+from .equilibrium import Nudge
+
+LINEARISATIONS = 30  # of a nudge, at most
+AGREEMENT = 1e-12  # of its current with the one that was settled under, relative to the largest
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeEquilibrium:
+    """Settled states of a batch of samples.
+
+    Attributes:
+        chip, copy: the network.
+        gates: (batch, k) [V].
+        voltages: (batch, n) [V], in the order of the graph's nodes.
+        settled: (batch,) whether Newton's method, or the netlist engine, found it.
+        iterations: (batch,) of Newton's method; negative where it failed.
+        residual: (batch,) largest current [A] that is left unbalanced at a node.
+    """
+
+    chip: EdgeChip
+    copy: int
+    gates: Array
+    voltages: Array
+    settled: Array
+    iterations: Array
+    residual: Array
+
+    @property
+    def ports(self) -> Array:
+        """Voltages (batch, n) [V]: every node is its own port; those that sources hold do not respond."""
+        return self.voltages
+
+    @property
+    def outputs(self) -> Array:
+        """Voltages [V] (batch, m) of the output nodes."""
+        outputs: Array = self.voltages[:, self.chip.network.output_nodes]
+        return outputs
+
+    @property
+    def readings(self) -> Array:
+        """What is read of them [V] (batch, outputs): voltages, or differences."""
+        readings: Array = self.outputs @ self.chip.network.readout.T
+        return readings
+
+    @property
+    def sound(self) -> Array:
+        """(batch,) samples that can be believed."""
+        return self.settled
+
+    @property
+    def drops(self) -> Array:
+        """Voltage [V] (batch, k) across every edge, first end minus second."""
+        first, second = self.chip.network.graph.ends
+        drops: Array = self.voltages[:, first] - self.voltages[:, second]
+        return drops
+
+    @cached_property
+    def conduction(self) -> Array:
+        """(4, batch, k): current [A] of every edge, and its slopes [S] by its first end, its second, its gate."""
+        found = np.empty((4, *self.gates.shape))
+        kernels.conduct(self.chip.channels(self.copy), self.gates, self.voltages, found)
+        return found
+
+    @property
+    def power(self) -> Array:
+        """Dissipated in the network [W] (batch,)."""
+        power: Array = np.sum(self.conduction[0] * self.drops, axis=1)
+        return power
+
+    def jacobian(self) -> Array:
+        """``∂I/∂v`` (batch, f, f) [S] of the currents into the f nodes that no source holds."""
+        (first, second), free = self.chip.network.graph.ends, ~self.chip.network.held
+        _, by_first, by_second, _ = self.conduction
+        full = np.zeros((len(self.voltages), len(free), len(free)))
+        for row, sign in ((first, -1.0), (second, 1.0)):
+            np.add.at(full, (slice(None), row, first), sign * by_first)
+            np.add.at(full, (slice(None), row, second), sign * by_second)
+        return full[:, free][:, :, free]
+
+    def solve(self, gradient: Array, *, transposed: bool = False) -> Array:
+        """``ε`` (batch, n) [V/W] from ``J ε = g``, or ``Jᵀ ε = g``, ``g`` (batch, m) [1/V] at the outputs."""
+        network, jacobian = self.chip.network, self.jacobian()
+        rhs = np.zeros_like(self.voltages)
+        rhs[:, network.output_nodes] = gradient
+        found = np.zeros_like(rhs)
+        matrix = jacobian.swapaxes(1, 2) if transposed else jacobian
+        found[:, ~network.held] = np.linalg.solve(matrix, rhs[:, ~network.held, None])[..., 0]
+        return found
+
+    def under(self, nudge: Nudge, copies: int = 1, certify: int | None = None) -> EdgeEquilibrium:
+        """Equilibria (copies * batch) under a real nudge, from these; as of an
+        :class:`~ohmostat.circuits.equilibrium.Equilibrium`. A nudge that is affine takes one linearisation.
+        """
+        if np.iscomplexobj(nudge.beta):
+            raise NetworkError("this network settles under real nudges only: use an estimator of real ones")
+        rows = np.tile(np.arange(len(self.voltages)), copies)
+        state = replace(
+            self, gates=self.gates[rows], voltages=self.voltages[rows], settled=self.settled[rows],
+            iterations=self.iterations[rows], residual=self.residual[rows],
+        )  # fmt: skip
+        for _ in range(LINEARISATIONS):
+            at = state.outputs
+            current = nudge.current(at, np.arange(len(rows)))
+            slope = -np.stack([nudge.slope(port, row) for row, port in enumerate(at)])
+            constant = current + np.einsum("brc,bc->br", slope, at)
+            state = _found(self.chip, self.copy, state.gates, state.voltages.copy(), constant, slope)
+            then = nudge.current(state.outputs, np.arange(len(rows)))
+            made = constant - np.einsum("brc,bc->br", slope, state.outputs)
+            agrees = np.abs(then - made).max(axis=1) <= AGREEMENT * np.abs(then).max(axis=1)
+            if (agrees | ~state.settled).all():
+                break
+        return replace(state, settled=state.settled & agrees & self.settled[rows])
+
+
+def settle(
+    chip: EdgeChip, gates: ArrayLike, inputs: ArrayLike, copy: int = 0, clamp: ArrayLike | None = None
+) -> EdgeEquilibrium:
+    """As :meth:`~ohmostat.circuits.edges.EdgeChip.settle`."""
+    network = chip.network
+    sources = network.sources(inputs)
+    state = np.asarray(gates, np.float64)
+    if state.shape not in ((chip.edges,), (len(sources), chip.edges)) or not np.isfinite(state).all():
+        raise NetworkError(
+            f"gates of shape {state.shape}; give finite voltages ({chip.edges},) or ({len(sources)}, {chip.edges})"
+        )
+    if copy not in (0, 1):
+        raise NetworkError(f"copy is {copy}; a chip has the networks 0 (free) and 1 (clamped)")
+    v = np.empty((len(sources), len(network.graph)))
+    v[...] = sources.mean(axis=1, keepdims=True)
+    v[:, network.held_nodes] = sources
+    if clamp is not None:
+        held = np.asarray(clamp, np.float64)
+        if held.shape != (len(v), len(network.output_nodes)):
+            raise NetworkError(f"clamp of shape {held.shape}; give {(len(v), len(network.output_nodes))}")
+        v[:, network.output_nodes] = held
+    state = np.ascontiguousarray(np.broadcast_to(state, (len(v), chip.edges)))
+    return _found(chip, copy, state, v, clamped=clamp is not None)
+
+
+def _found(
+    chip: EdgeChip, copy: int, gates: Array, v: Array, constant: Array | None = None, slope: Array | None = None,
+    *, clamped: bool = False,
+) -> EdgeEquilibrium:  # fmt: skip
+    """Equilibria from ``v`` (B, n) [V], which also holds what sources hold, under a push that is affine."""
+    network, batch = chip.network, len(v)
+    out, held = network.output_nodes, network.held.copy()
+    held[out] |= clamped
+    m = len(out)
+    constant = np.zeros((batch, m)) if constant is None else constant
+    slope = np.zeros((batch, m, m)) if slope is None else slope
+    iterations, residual = np.empty(batch, np.int64), np.empty(batch)
+    fixed, start = chip.channels(copy), v.copy()
+    kernels.settle_batch(fixed, gates, held, out, constant, slope, v, iterations, residual)
+    settled = iterations > 0
+    for b in np.flatnonzero(~settled):
+        clamp = start[b, out] if clamped else None
+        net = chip.netlist(gates[b], start[b, network.held_nodes[: len(network.inputs)]], copy, clamp)
+        _add_push(net, [f"n{network.graph.names[k]}" for k in out], constant[b], slope[b])
+        try:
+            point = operating_point(net)
+        except ConvergenceError:
+            v[b] = start[b]
+            continue
+        v[b] = [point[f"n{name}"] for name in network.graph.names]
+        settled[b], residual[b] = True, point.residual
+    return EdgeEquilibrium(chip, copy, gates, v, settled, iterations, residual)
+
+
+def _add_push(net: Netlist, nodes: list[str], constant: Array, slope: Array) -> None:
+    """``constant - slope v`` [A] into the ``nodes``."""
+    if not (constant.any() or slope.any()):
+        return
+    net.bank("current_source", [f"Ip{k}" for k in range(len(nodes))], "0", nodes, current=constant)
+    for row, node in enumerate(nodes):
+        for column, other in enumerate(nodes):
+            net.vccs(f"Gp{row}_{column}", node, "0", other, "0", float(slope[row, column]))
