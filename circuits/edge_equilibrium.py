@@ -1,9 +1,9 @@
 """Equilibria of networks of transistors, and how they answer to a nudge.
 
-Newton's method runs on every sample in compiled code (:mod:`ohmostat.simulator.channel_kernels`); where it does
-not settle, the netlist engine is asked. Raising one node's voltage raises the current into every other one, and
-lowers it into the node itself by at least as much (the matrix ``-∂I/∂v`` is an M-matrix): so there is one
-equilibrium, it is stable, and every node's voltage rises with every input's.
+Newton's method runs on every sample in compiled code (:mod:`ohmostat.simulator.channel_kernels`); where it
+does not settle, the netlist engine is asked. Raising one node's voltage raises the current into every other
+one, and lowers it into the node itself by at least as much (the matrix ``-∂I/∂v`` is an M-matrix): so there
+is one equilibrium, it is stable, and every node's voltage rises with every input's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .edges import Array, EdgeChip, NetworkError
 from .equilibrium import Nudge
 
 LINEARISATIONS = 30  # of a nudge, at most
+BATCHED = ("gates", "voltages", "settled", "iterations", "residual")
 AGREEMENT = 1e-12  # of its current with the one that was settled under, relative to the largest
 
 
@@ -68,6 +69,16 @@ class EdgeEquilibrium:
         return self.settled
 
     @property
+    def checked(self) -> Array:
+        """(batch,) none is certified one by one: there is one equilibrium, and it is stable."""
+        return np.zeros(len(self.voltages), bool)
+
+    @property
+    def jumped(self) -> Array:
+        """(batch,) whether it is on another branch than the free state: there is none."""
+        return np.zeros(len(self.voltages), bool)
+
+    @property
     def drops(self) -> Array:
         """Voltage [V] (batch, k) across every edge, first end minus second."""
         first, second = self.chip.network.graph.ends
@@ -76,7 +87,7 @@ class EdgeEquilibrium:
 
     @cached_property
     def conduction(self) -> Array:
-        """(4, batch, k): current [A] of every edge, and its slopes [S] by its first end, its second, its gate."""
+        """(4, batch, k): current [A] of every edge, and its slopes [S] by first end, second end and gate."""
         found = np.empty((4, *self.gates.shape))
         kernels.conduct(self.chip.channels(self.copy), self.gates, self.voltages, found)
         return found
@@ -91,11 +102,11 @@ class EdgeEquilibrium:
         """``∂I/∂v`` (batch, f, f) [S] of the currents into the f nodes that no source holds."""
         (first, second), free = self.chip.network.graph.ends, ~self.chip.network.held
         _, by_first, by_second, _ = self.conduction
-        full = np.zeros((len(self.voltages), len(free), len(free)))
+        full = np.zeros((len(free), len(free), len(self.voltages)))
         for row, sign in ((first, -1.0), (second, 1.0)):
-            np.add.at(full, (slice(None), row, first), sign * by_first)
-            np.add.at(full, (slice(None), row, second), sign * by_second)
-        return full[:, free][:, :, free]
+            np.add.at(full, (row, first), sign * by_first.T)
+            np.add.at(full, (row, second), sign * by_second.T)
+        return np.moveaxis(full[np.ix_(free, free)], 2, 0)
 
     def solve(self, gradient: Array, *, transposed: bool = False) -> Array:
         """``ε`` (batch, n) [V/W] from ``J ε = g``, or ``Jᵀ ε = g``, ``g`` (batch, m) [1/V] at the outputs."""
@@ -114,22 +125,32 @@ class EdgeEquilibrium:
         if np.iscomplexobj(nudge.beta):
             raise NetworkError("this network settles under real nudges only: use an estimator of real ones")
         rows = np.tile(np.arange(len(self.voltages)), copies)
-        state = replace(
-            self, gates=self.gates[rows], voltages=self.voltages[rows], settled=self.settled[rows],
-            iterations=self.iterations[rows], residual=self.residual[rows],
-        )  # fmt: skip
+        state, going = self._taken(rows), np.flatnonzero(self.settled[rows])
         for _ in range(LINEARISATIONS):
-            at = state.outputs
-            current = nudge.current(at, np.arange(len(rows)))
-            slope = -np.stack([nudge.slope(port, row) for row, port in enumerate(at)])
-            constant = current + np.einsum("brc,bc->br", slope, at)
-            state = _found(self.chip, self.copy, state.gates, state.voltages.copy(), constant, slope)
-            then = nudge.current(state.outputs, np.arange(len(rows)))
-            made = constant - np.einsum("brc,bc->br", slope, state.outputs)
-            agrees = np.abs(then - made).max(axis=1) <= AGREEMENT * np.abs(then).max(axis=1)
-            if (agrees | ~state.settled).all():
+            if not len(going):
                 break
-        return replace(state, settled=state.settled & agrees & self.settled[rows])
+            at = state.outputs[going]
+            slope = -np.stack([nudge.slope(port, int(row)) for row, port in zip(going, at, strict=True)])
+            constant = nudge.current(at, going) + np.einsum("brc,bc->br", slope, at)
+            found = _found(self.chip, self.copy, state.gates[going], state.voltages[going], constant, slope)
+            state = state._with(going, found)
+            made = constant - np.einsum("brc,bc->br", slope, found.outputs)
+            then = nudge.current(found.outputs, going)
+            differs = np.abs(then - made).max(axis=1) > AGREEMENT * np.abs(then).max(axis=1)
+            going = going[found.settled & differs]
+        state.settled[going] = False
+        return state
+
+    def _taken(self, rows: Array) -> EdgeEquilibrium:
+        """Copies of some samples."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in BATCHED})
+
+    def _with(self, rows: Array, others: EdgeEquilibrium) -> EdgeEquilibrium:
+        """With the samples ``rows`` replaced."""
+        arrays = {name: getattr(self, name).copy() for name in BATCHED}
+        for name, array in arrays.items():
+            array[rows] = getattr(others, name)
+        return replace(self, **arrays)
 
 
 def settle(
@@ -141,7 +162,8 @@ def settle(
     state = np.asarray(gates, np.float64)
     if state.shape not in ((chip.edges,), (len(sources), chip.edges)) or not np.isfinite(state).all():
         raise NetworkError(
-            f"gates of shape {state.shape}; give finite voltages ({chip.edges},) or ({len(sources)}, {chip.edges})"
+            f"gates of shape {state.shape}; give finite voltages ({chip.edges},) or "
+            f"({len(sources)}, {chip.edges})"
         )
     if copy not in (0, 1):
         raise NetworkError(f"copy is {copy}; a chip has the networks 0 (free) and 1 (clamped)")
@@ -158,19 +180,18 @@ def settle(
 
 
 def _found(
-    chip: EdgeChip, copy: int, gates: Array, v: Array, constant: Array | None = None, slope: Array | None = None,
-    *, clamped: bool = False,
+    chip: EdgeChip, copy: int, gates: Array, start: Array, constant: Array | None = None,
+    slope: Array | None = None, *, clamped: bool = False,
 ) -> EdgeEquilibrium:  # fmt: skip
-    """Equilibria from ``v`` (B, n) [V], which also holds what sources hold, under a push that is affine."""
-    network, batch = chip.network, len(v)
+    """Equilibria from ``start`` (B, n) [V], which also has what sources hold, under a push that is affine."""
+    network, batch, v = chip.network, len(start), start.copy()
     out, held = network.output_nodes, network.held.copy()
     held[out] |= clamped
     m = len(out)
     constant = np.zeros((batch, m)) if constant is None else constant
     slope = np.zeros((batch, m, m)) if slope is None else slope
     iterations, residual = np.empty(batch, np.int64), np.empty(batch)
-    fixed, start = chip.channels(copy), v.copy()
-    kernels.settle_batch(fixed, gates, held, out, constant, slope, v, iterations, residual)
+    kernels.settle_batch(chip.channels(copy), gates, held, out, constant, slope, v, iterations, residual)
     settled = iterations > 0
     for b in np.flatnonzero(~settled):
         clamp = start[b, out] if clamped else None

@@ -6,8 +6,8 @@
     chip.settle(gates, inputs).outputs
 
 The channel between the two nodes of an edge follows the EKV law, in all its regions, both ways
-(:func:`ohmostat.simulator.semiconductors.ekv`). Voltage sources hold the inputs and the constants; the outputs
-are read as node voltages or as differences of two. (Dillavou, Beyer, Stern, Liu, Miskin and Durian,
+(:func:`ohmostat.simulator.semiconductors.ekv`). Voltage sources hold the inputs and the constants; the
+outputs are read as node voltages or as differences of two. (Dillavou, Beyer, Stern, Liu, Miskin and Durian,
 *PNAS* 121 (2024), arXiv:2311.00537, build such networks from discrete transistors.)
 """
 
@@ -53,8 +53,8 @@ def check_ranges(what: str, values: object, ranges: Ranges) -> None:
 class Transistor:
     """The n-channel transistor of every edge: parameters of the EKV law, and what leaks past its channel.
 
-    ``vto``, ``phi`` [V], ``kp`` [A/V²], ``gamma`` [√V], ``lambda_`` [1/V], ``w``, ``l`` [m], ``leak`` [S] across
-    the channel, ``temperature`` [K]. The leak keeps the nodes of gates that are off from floating.
+    ``vto``, ``phi`` [V], ``kp`` [A/V²], ``gamma`` [√V], ``lambda_`` [1/V], ``w``, ``l`` [m], ``leak`` [S]
+    across the channel, ``temperature`` [K]. The leak keeps nodes from floating whose channels are off.
     """
 
     vto: float = 0.7
@@ -70,8 +70,8 @@ class Transistor:
     def __post_init__(self) -> None:
         check_ranges("transistor", self, {
             "vto": (-10.0, 10.0, "V"), "kp": (1e-9, 1.0, "A/V²"), "gamma": (0.0, 10.0, "√V"),
-            "phi": (0.1, 2.0, "V"), "lambda_": (0.0, 1.0, "1/V"), "w": (1e-9, 1.0, "m"), "l": (1e-9, 1.0, "m"),
-            "leak": (1e-15, 1e-3, "S"), "temperature": (200.0, 500.0, "K"),
+            "phi": (0.1, 2.0, "V"), "lambda_": (0.0, 1.0, "1/V"), "w": (1e-9, 1.0, "m"),
+            "l": (1e-9, 1.0, "m"), "leak": (1e-15, 1e-3, "S"), "temperature": (200.0, 500.0, "K"),
         })  # fmt: skip
 
     def slope_factor(self, gate: float) -> float:
@@ -91,9 +91,9 @@ class Transistor:
 class EdgeMismatch:
     """The spread of a chip's transistors and multipliers, drawn once a chip, and apart for its two networks.
 
-    ``threshold`` [V], standard deviation; ``current``, that of ln ``kp``; ``stuck_open`` and ``stuck_closed``,
-    shares of the transistors that do not conduct, and whose gate is stuck at the upper rail; ``offset`` [A],
-    standard deviation of the current that an edge's multiplier adds to its gate.
+    ``threshold`` [V], standard deviation; ``current``, that of ln ``kp``; ``stuck_open`` and
+    ``stuck_closed``, shares of the transistors that do not conduct, and whose gate is stuck at the upper
+    rail; ``offset`` [A], standard deviation of the current that an edge's multiplier adds to its gate.
     """
 
     threshold: float = 0.0
@@ -130,8 +130,8 @@ class TransistorNetwork:
         outputs: nodes that are read, or pairs of them whose difference is.
         constants: voltages [V] of nodes that never change.
         transistor: of every edge, before mismatch.
-        reference: from where gate and bulk are held. ``ground``: as built by Dillavou et al.; ``middle``: both
-            follow the middle between source and drain, by which the network is reciprocal (docs/edges.md).
+        reference: from where gate and bulk are held. ``ground``: as usual; ``middle``: both follow the middle
+            between source and drain, by which the network is reciprocal (docs/edges.md).
         rails: lowest and highest gate voltage [V].
         gate_capacitance, node_capacitance: [F].
     """
@@ -147,12 +147,14 @@ class TransistorNetwork:
     node_capacitance: float = 1e-13
 
     def __post_init__(self) -> None:
-        capacitances = {name: (1e-18, 1.0, "F") for name in ("gate_capacitance", "node_capacitance")}
+        capacitances = dict.fromkeys(("gate_capacitance", "node_capacitance"), (1e-18, 1.0, "F"))
         check_ranges("network", self, capacitances)
         if self.reference not in REFERENCES:
             raise NetworkError(f"reference is {self.reference!r}; use one of {', '.join(REFERENCES)}")
         if not -100.0 <= self.rails[0] < self.rails[1] <= 100.0:
-            raise NetworkError(f"rails are {self.rails} V; give two from -100 V to 100 V, the lower one first")
+            raise NetworkError(
+                f"rails are {self.rails} V; give two from -100 V to 100 V, the lower one first"
+            )
         for node, volts in self.constants.items():
             if not -100.0 <= volts <= 100.0:
                 raise NetworkError(f"constant node {node!r} is at {volts:g} V; give -100 V to 100 V")
@@ -162,7 +164,9 @@ class TransistorNetwork:
         for node in used:
             self.graph.place(node)
             if used.count(node) > 1:
-                raise NetworkError(f"node {node!r} is named twice among inputs, constants and outputs; once is all")
+                raise NetworkError(
+                    f"node {node!r} is named twice among inputs, constants and outputs; once is all"
+                )
 
     @property
     def _output_names(self) -> list[str]:
@@ -216,7 +220,9 @@ class TransistorNetwork:
                 seed, f"edges/{copy}/stuck", edges, spread.stuck_open, spread.stuck_closed
             )
             vto.append(self.transistor.vto + shift)
-            strength.append(np.where(opened, 0.0, gain * self.transistor.kp * self.transistor.w / self.transistor.l))
+            strength.append(
+                np.where(opened, 0.0, gain * self.transistor.kp * self.transistor.w / self.transistor.l)
+            )
             closed.append(shut)
         offset = draws.standard_normals(seed, "edges/offset", edges) * spread.offset
         return EdgeChip(self, seed, np.array(vto), np.array(strength), np.array(closed), offset)
@@ -274,11 +280,14 @@ class EdgeChip:
         return settle(self, gates, inputs, copy, clamp)
 
     def netlist(
-        self, gates: ArrayLike, inputs: Sequence[float] | Array, copy: int = 0, clamp: Sequence[float] | None = None
+        self,
+        gates: ArrayLike,
+        inputs: Sequence[float] | Array,
+        copy: int = 0,
+        clamp: Sequence[float] | None = None,
     ) -> Netlist:
-        """One network on one sample as a flat netlist: ``Me`` are transistors, ``Re`` their leaks, ``Vg`` gates.
-
-        Names carry the edge's number; nodes keep theirs behind ``n``. ``clamp`` (m,) [V] holds the outputs.
+        """One network on one sample as a flat netlist: transistors ``M``, their leaks ``R``, gates ``Vg``,
+        each with its edge's number; nodes keep their names behind ``n``. ``clamp`` (m,) [V] holds outputs.
         """
         net = Netlist("transistor network", temperature=self.network.transistor.temperature)
         names = [f"n{name}" for name in self.network.graph.names]
@@ -297,8 +306,8 @@ class EdgeChip:
     def add_channels(
         self, net: Netlist, names: Sequence[str], stores: Sequence[str], copy: int, tag: str = ""
     ) -> None:
-        """Add one network's transistors and leaks between the nodes ``names``; ``stores`` are the nodes of the
-        gates' voltages against ground.
+        """Add one network's transistors and leaks between the nodes ``names``; ``stores`` are the nodes that
+        have the gates' voltages against ground.
         """
         transistor, (first, second) = self.network.transistor, self.network.graph.ends
         a, b = [names[k] for k in first], [names[k] for k in second]
@@ -307,9 +316,9 @@ class EdgeChip:
             gate, bulk = _following(net, a, b, stores, tag)
         edges = range(self.edges)
         net.bank(
-            "ekv", [f"M{tag}{k}" for k in edges], a, b, (gate, bulk), (b, bulk), polarity=1, vto=self.vto[copy],
-            kp=self.strength[copy], gamma=transistor.gamma, phi=transistor.phi, lambda_=transistor.lambda_,
-            w=1.0, l=1.0, temperature=transistor.temperature,
+            "ekv", [f"M{tag}{k}" for k in edges], a, b, (gate, bulk), (b, bulk), polarity=1,
+            vto=self.vto[copy], kp=self.strength[copy], gamma=transistor.gamma, phi=transistor.phi,
+            lambda_=transistor.lambda_, w=1.0, l=1.0, temperature=transistor.temperature,
         )  # fmt: skip
         net.bank("resistor", [f"R{tag}{k}" for k in edges], a, b, conductance=transistor.leak)
 

@@ -29,23 +29,30 @@ class GraphError(ValueError):
 
 @dataclass(frozen=True)
 class Graph:
-    """``names`` of the nodes, and ``edges``, pairs of their places. Raises GraphError for an impossible one."""
+    """``names`` of the nodes, and ``edges``, pairs of their places. GraphError for an impossible one."""
 
     names: tuple[str, ...]
     edges: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
-        for quantity, count, most in (("nodes", len(self), MOST_NODES), ("edges", len(self.edges), MOST_EDGES)):
+        for quantity, count, most in (
+            ("nodes", len(self), MOST_NODES),
+            ("edges", len(self.edges), MOST_EDGES),
+        ):
             if not 1 <= count <= most:
                 raise GraphError(f"graph of {count} {quantity}; give 1 to {most}")
         if len(set(self.names)) < len(self):
             raise GraphError("two nodes have one name; give each its own")
         for k, (a, b) in enumerate(self.edges):
             if not (0 <= a < len(self) and 0 <= b < len(self)) or a == b:
-                raise GraphError(f"edge {k} joins {a} and {b}; give two different nodes from 0 to {len(self) - 1}")
+                raise GraphError(
+                    f"edge {k} joins {a} and {b}; give two different nodes from 0 to {len(self) - 1}"
+                )
         if apart := np.flatnonzero(~_reached(len(self), self.ends)).tolist():
             names = ", ".join(repr(self.names[k]) for k in apart[:5])
-            raise GraphError(f"no path from node {self.names[0]!r} to {names}; join them by an edge, or leave out")
+            raise GraphError(
+                f"no path from node {self.names[0]!r} to {names}; join them by an edge, or leave out"
+            )
 
     def __len__(self) -> int:
         """Number of nodes."""
@@ -95,8 +102,8 @@ def square_lattice(rows: int, columns: int, *, periodic: bool = True) -> Graph:
 
 
 def random_graph(nodes: int, edges: int, seed: int) -> Graph:
-    """A connected graph of nodes named ``0``, ``1``, ...: a random tree, each node joined to an earlier one, and
-    then pairs that are not joined yet, all equally likely.
+    """A connected graph of nodes named ``0``, ``1``, ...: a random tree, each node joined to an earlier one,
+    and then pairs that are not joined yet, all equally likely.
     """
     least, most = nodes - 1, nodes * (nodes - 1) // 2
     if not 2 <= nodes <= MOST_NODES:
@@ -107,7 +114,7 @@ def random_graph(nodes: int, edges: int, seed: int) -> Graph:
     label = rng.permutation(nodes)  # so that an early node is not always a hub
     tree = {tuple(sorted((int(label[k]), int(label[rng.integers(k)])))) for k in range(1, nodes)}
     others = [(i, j) for i in range(nodes) for j in range(i + 1, nodes) if (i, j) not in tree]
-    more = rng.choice(len(others), edges - least, replace=False) if edges > least else []
+    more = rng.permutation(len(others))[: edges - least]
     chosen = sorted([*tree, *(others[k] for k in more)])
     return Graph(tuple(str(k) for k in range(nodes)), tuple((a, b) for a, b in chosen))
 
@@ -148,7 +155,9 @@ def _edge(place: str, line: str) -> tuple[str, str]:
         raise GraphError(f"{place}: is not CSV ({error}); write node,node") from None
     names = [field.strip() for field in fields]
     if len(names) != 2 or not all(names):
-        raise GraphError(f"{place}: has {len(names)} fields, {names.count('')} of them empty; write node,node")
+        raise GraphError(
+            f"{place}: has {len(names)} fields, {names.count('')} of them empty; write node,node"
+        )
     if names[0] == names[1]:
         raise GraphError(f"{place}: joins {names[0][NAMES]!r} to itself; give two different nodes")
     return names[0], names[1]

@@ -22,8 +22,8 @@ EDGE = 1e-4  # of a period: what a source takes from one sample to the next
 def machine_netlist(machine: EdgeMachine, task: EdgeTask, order: Sequence[int]) -> Netlist:
     """A twin machine that is shown the samples ``order``, a period each, from time 0 on.
 
-    Nodes are ``f`` (free) and ``c`` (clamped) with the graph's name, and ``g`` with an edge's number: its gate
-    voltage against ground, on a capacitor. A transient starts from gate voltages given as
+    Nodes are ``f`` (free) and ``c`` (clamped) with the graph's name, and ``g`` with an edge's number: its
+    gate voltage against ground, on a capacitor. A transient starts from gate voltages given as
     ``stored={"Cg0": ...}`` with ``uic=True``. Rails do not clip. Raises NetworkError for a machine that works
     in turn.
     """
@@ -40,8 +40,12 @@ def machine_netlist(machine: EdgeMachine, task: EdgeTask, order: Sequence[int]) 
         tag = name[0]
         nodes = [f"{tag}{node}" for node in network.graph.names]
         for node, volts in zip(held, sources.T, strict=True):
-            net.voltage_source(f"V{tag}{node}", f"{tag}{node}", "0", waveform=_shown(volts, order, machine.period))
-        net.bank("capacitor", [f"C{node}" for node in nodes], nodes, "0", capacitance=network.node_capacitance)
+            net.voltage_source(
+                f"V{tag}{node}", f"{tag}{node}", "0", waveform=_shown(volts, order, machine.period)
+            )
+        net.bank(
+            "capacitor", [f"C{node}" for node in nodes], nodes, "0", capacitance=network.node_capacitance
+        )
         stores = ["rail" if shut else gate for shut, gate in zip(chip.closed[copy], gates, strict=True)]
         chip.add_channels(net, nodes, stores, copy, tag)
     _add_multipliers(net, machine, gates)
@@ -65,9 +69,7 @@ def _add_multipliers(net: Netlist, machine: EdgeMachine, gates: list[str]) -> No
     contrast = parse_expression("(v(a)-v(b))^2-(v(c)-v(d))^2")
     for k, gate in enumerate(gates):
         controls = [(f"{tag}{names[end[k]]}", "0") for tag in "fc" for end in (first, second)]
-        net.behavioural(
-            f"B{gate}", "0", gate, contrast, voltage=False, controls=controls, scale=machine.gain
-        )
+        net.behavioural(f"B{gate}", "0", gate, contrast, voltage=False, controls=controls, scale=machine.gain)
     net.bank("current_source", [f"I{gate}" for gate in gates], "0", gates, current=machine.chip.offset)
 
 

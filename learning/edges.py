@@ -1,8 +1,8 @@
-"""Learning in networks of transistors (:mod:`ohmostat.circuits.edges`): gradients, and the machine's own rule.
+"""Learning in networks of transistors (:mod:`ohmostat.circuits.edges`): gradients, and a machine's own rule.
 
-The one local rule of every network reads here ``dL/dVg = (ε_a - ε_b) ∂i/∂Vg`` for an edge from a to b, ε being
-the nodes' response to a nudge, measured (EP) or solved for (the adjoint). In a reciprocal network it is also a
-contrast of what each edge stores of its *co-content* (:func:`content_contrast`).
+The one local rule of every network reads here ``dL/dVg = (ε_a - ε_b) ∂i/∂Vg`` for an edge from a to b, ε
+being the nodes' response to a nudge, measured (EP) or solved for (the adjoint). In a reciprocal network it is
+also a contrast of what each edge stores of its *co-content* (:func:`content_contrast`).
 
 The machine has something simpler at each edge: the squares of the voltage drops in a free and in a pushed
 state, and a multiplier that lets their difference charge the gate (:class:`EdgeMachine`),
@@ -10,7 +10,7 @@ state, and a multiplier that lets their difference charge the gate (:class:`Edge
     ``C dVg/dt = gain (Δv_free² - Δv_pushed²) + offset``,
 
 which is coupled learning where the outputs are held (Stern, Hexner, Rocks and Liu, *Phys. Rev. X* 11 (2021)
-021045; Dillavou et al. 2024), and equilibrium propagation's contrast of linear resistors where they are pushed.
+021045; Dillavou et al. 2024), and the contrast of EP on linear resistors where a current pushes them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TIMINGS = {"twin": kernels.TOGETHER, "in turn": kernels.IN_TURN}
 
 @dataclass(frozen=True)
 class ReadingError:
-    """``L = ½ Σ ((R s - y) / swing)²`` of readings ``R s`` (voltages or differences) and targets ``y`` [V]."""
+    """``L = ½ Σ ((R s - y) / swing)²`` of readings ``R s`` (voltages, or differences), targets ``y`` [V]."""
 
     targets: Array
     readout: Array
@@ -64,8 +64,8 @@ class ReadingError:
 def gate_gradient(free: EdgeEquilibrium, epsilon: Array) -> Array:
     """The batch's mean ``dL/dVg`` (k,) [1/V] by the local rule, from responses ``ε`` (batch, n) [V/W]."""
     first, second = free.chip.network.graph.ends
-    slopes: Array = (epsilon[:, first] - epsilon[:, second]) * free.conduction[3]
-    return slopes.mean(axis=0)
+    slopes = (epsilon[:, first] - epsilon[:, second]) * free.conduction[3]
+    return np.asarray(slopes.mean(axis=0))
 
 
 def content_slope(state: EdgeEquilibrium) -> Array:
@@ -77,8 +77,8 @@ def content_slope(state: EdgeEquilibrium) -> Array:
     network = state.chip.network
     if network.reference != "middle":
         raise NetworkError(
-            f"reference is {network.reference!r}: a channel's current is no function of the drop across it, and "
-            'has no co-content; use reference = "middle", or gate_gradient'
+            f"reference is {network.reference!r}: a channel's current is no function of the drop across it, "
+            'and has no co-content; use reference = "middle", or gate_gradient'
         )
     nodes, weights = np.polynomial.legendre.leggauss(POINTS)
     total, found = np.zeros(state.gates.shape), np.empty((4, *state.gates.shape))
@@ -90,8 +90,8 @@ def content_slope(state: EdgeEquilibrium) -> Array:
 
 
 def content_contrast(free: EdgeEquilibrium, cost: Cost, estimator: Stencil) -> Array:
-    """``dL/dVg`` (k,) as edges of a reciprocal network can find it: ``Σ_j w_j ∂Φ/∂Vg(x_j β) / β``, the batch's
-    mean, over the estimator's nudges ``x_j β`` and weights. Samples that do not settle are left out.
+    """``dL/dVg`` (k,) as edges of a reciprocal network can find it: ``Σ_j w_j ∂Φ/∂Vg(x_j β) / β``, the
+    batch's mean, over the estimator's nudges ``x_j β`` and weights. Samples that do not settle count as 0.
     """
     response = estimator.response(free, cost)
     nudged = response.nudged
@@ -145,16 +145,16 @@ class EdgeRun:
 class EdgeMachine:
     """A chip that learns by itself: the samples are shown one after the other, for a ``period`` [s] each.
 
-    Node voltages are taken as settled at every instant; gates integrate, by Euler's method in ``substeps`` of a
-    period, between the rails. (Both are checked against a transient of the whole machine, in the tests.)
+    Node voltages are taken as settled at every instant; gates integrate, by Euler's method in ``substeps`` of
+    a period, between the rails. (The tests hold both against a transient of the whole machine.)
 
     Attributes:
         gain: of the multipliers [A/V²].
         drive: ``held`` (coupled learning: outputs held at ``o + nudge (target - o)``) or ``current`` (EP: a
             current ``nudge (target - o)`` [A] into them).
         nudge: the share η, or the conductance β [S].
-        timing: ``twin``: free and pushed networks side by side. ``in turn``: the free network alone is used
-            twice, a period free, its voltage drops sampled and held, and a period pushed, in which gates move.
+        timing: ``twin``: free and pushed networks side by side. ``in turn``: the free network alone, used
+            twice: a period free, its voltage drops sampled and held, and a period pushed, while gates move.
     """
 
     chip: EdgeChip
@@ -189,31 +189,34 @@ class EdgeMachine:
         self, task: EdgeTask, gates: ArrayLike, epochs: int, *, seed: int = 0, every: int = 1,
         enough: float = 0.0,
     ) -> EdgeRun:  # fmt: skip
-        """Learn for ``epochs`` from ``gates`` (k,) [V], in each of which every sample is shown once, in an order
-        drawn from ``seed``; recorded ``every`` so many epochs, until the error is at most ``enough`` [V].
+        """Learn for ``epochs`` from ``gates`` (k,) [V], in each of which every sample is shown once, in an
+        order drawn from ``seed``; recorded ``every`` so many epochs, until the error is at most ``enough``
+        [V].
 
         Raises NetworkError for arrays that do not fit the chip.
         """
         network = self.chip.network
         sources = network.sources(task.inputs)
         if task.targets.shape[1] != len(network.outputs):
-            raise NetworkError(f"{task.targets.shape[1]} targets for {len(network.outputs)} outputs; give one each")
+            raise NetworkError(
+                f"{task.targets.shape[1]} targets for {len(network.outputs)} outputs; give one each"
+            )
         state = self.chip.settle(gates, task.inputs)  # checks the gates, too
-        gates, free, pushed = state.gates[0].copy(), state.voltages, state.voltages.copy()
+        start, free, pushed = state.gates[0].copy(), state.voltages, state.voltages.copy()
         ours, theirs = self.chip.channels(0), self.chip.channels(1 if self.timing == "twin" else 0)
         fixed = (
             sources, task.targets, network.held_nodes, network.held, network.output_nodes, network.readout
         )  # fmt: skip
         rule, rng = self._rule(), generator(seed, "edges", "order")
-        records: list[tuple[Any, ...]] = [(0.0, 0.0, self.error(gates, task), gates.copy(), 0)]
+        records: list[tuple[Any, ...]] = [(0.0, 0.0, self.error(start, task), start.copy(), 0)]
         energy, unsettled = 0.0, 0
         for epoch in range(1, epochs + 1):
             order = rng.permutation(len(sources))
-            spent, failed = kernels.learn(ours, theirs, rule, order, *fixed, gates, free, pushed)
+            spent, failed = kernels.learn(ours, theirs, rule, order, *fixed, start, free, pushed)
             energy, unsettled = energy + spent, unsettled + failed
             if epoch % every == 0 or epoch == epochs:
                 time = epoch * len(order) * self.sample_time
-                records.append((time, energy, self.error(gates, task), gates.copy(), unsettled))
+                records.append((time, energy, self.error(start, task), start.copy(), unsettled))
                 if records[-1][2] <= enough:
                     break
         return EdgeRun(*(np.array(column) for column in zip(*records, strict=True)))
@@ -221,8 +224,9 @@ class EdgeMachine:
     def _rule(self) -> kernels.Rule:
         capacitance, (low, high) = self.chip.network.gate_capacitance, self.chip.network.rails
         return kernels.Rule(
-            self.gain / capacitance, self.chip.offset / capacitance, float(low), float(high), float(self.nudge),
-            DRIVES[self.drive], TIMINGS[self.timing], float(self.period), int(self.substeps),
+            self.gain / capacitance, self.chip.offset / capacitance, float(low), float(high),
+            float(self.nudge), DRIVES[self.drive], TIMINGS[self.timing], float(self.period),
+            int(self.substeps),
         )  # fmt: skip
 
 

@@ -30,8 +30,10 @@ MOST_COMMON = 0.5
 # wherever it lies, of up to 12 nudges the last is more than a third.
 MOST_LAST = 1 / 3
 
-Phase = Equilibrium | NetlistPhase | EdgeEquilibrium
-"""Settled states of a batch, on any engine, that can be nudged."""
+Phase = Equilibrium | NetlistPhase
+"""Settled states of a batch, on either engine, that can be nudged, also in time."""
+Settled = Phase | EdgeEquilibrium
+"""Settled states of a batch that can be nudged."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Response:
 
     epsilon: Array
     valid: Array
-    nudged: Phase | None = None
+    nudged: Settled | None = None
     measured: bool = False
 
 
@@ -107,7 +109,7 @@ class Stencil:
         readings = np.append(self.weights, sum(self.weights).real)
         return float(np.linalg.norm(readings) / abs(self.beta))
 
-    def response(self, free: Phase, cost: Cost, certify: int | None = None) -> Response:
+    def response(self, free: Settled, cost: Cost, certify: int | None = None) -> Response:
         """Measure ``ds*/dβ`` of the free equilibria by relaxing their circuit under every nudge.
 
         A sample is left out where a phase did not settle or failed its certificate, or, if ``judged``, where
@@ -144,12 +146,12 @@ class Stencil:
         return [part for part in parts if len(part[0])]
 
 
-def periphery(free: Phase) -> Periphery:
+def periphery(free: Settled) -> Periphery:
     """What nudges and reads the circuit; only a crossbar chip's sources and meters are not ideal."""
     return free.periphery if isinstance(free, Equilibrium) else IDEAL
 
 
-def read_outputs(free: Phase) -> Array:
+def read_outputs(free: Settled) -> Array:
     """Its outputs (batch, n_out) [V] as the circuit's amplifiers read them."""
     if not isinstance(free, Equilibrium) or free.periphery.reads_truly:
         return free.outputs
@@ -157,7 +159,7 @@ def read_outputs(free: Phase) -> Array:
     return read
 
 
-def offset_shifts(free: Phase, cost: Cost) -> Array | float:
+def offset_shifts(free: Settled, cost: Cost) -> Array | float:
     """How far the ports move [V] (batch, N) when the nudge sources are on, and nothing is asked of them."""
     chip, samples = periphery(free), len(free.ports)
     if not np.any(chip.nudge_offset):
@@ -193,7 +195,7 @@ def is_smooth(nodes: Array, shifts: Array, terms: int) -> Array:
     return smooth
 
 
-def _joined(states: Sequence[Phase]) -> Phase:
+def _joined(states: Sequence[Settled]) -> Settled:
     """States under several nudges, as those of one batch."""
     first, *others = states
     if not others:
@@ -265,21 +267,21 @@ class Exact:
     relaxations: int = 2
     seconds: float = 0.0
 
-    def response(self, free: Phase, cost: Cost, certify: int | None = None) -> Response:
+    def response(self, free: Settled, cost: Cost, certify: int | None = None) -> Response:
         return exact_response(free, cost)
 
 
-def exact_response(free: Phase, cost: Cost) -> Response:
+def exact_response(free: Settled, cost: Cost) -> Response:
     """``ε`` at β = 0 exactly, from ``J̃ ε = ∂L/∂s`` (physics, section 3: Gradients)."""
     return _solved(free, cost, transposed=False)
 
 
-def adjoint_response(free: Phase, cost: Cost) -> Response:
+def adjoint_response(free: Settled, cost: Cost) -> Response:
     """``δ = -λ`` from ``J̃ᵀ δ = ∂L/∂s``: what ``ε`` would have to be for the true gradient."""
     return _solved(free, cost, transposed=True)
 
 
-def _solved(free: Phase, cost: Cost, *, transposed: bool) -> Response:
+def _solved(free: Settled, cost: Cost, *, transposed: bool) -> Response:
     gradient = cost.gradient(free.outputs, np.arange(len(free.ports)))
     if isinstance(free, Equilibrium):
         epsilon = _solved_blocks(free, gradient, transposed=transposed)

@@ -1,8 +1,8 @@
-"""Compiled loops over networks whose edges are the channels of EKV transistors: settling, and learning in time.
+"""Compiled loops over networks whose edges are channels of EKV transistors: settling, and learning in time.
 
-The law of a channel is :func:`ohmostat.simulator.semiconductors.ekv`, one device at a time (n channel), with a
-leakage beside it. All jitted functions that call each other live in this one file, because numba's cache does
-not see an edit in a callee in another file. They check nothing and raise nothing: a status comes back.
+The law of a channel is :func:`ohmostat.simulator.semiconductors.ekv`, one device at a time (n channel), with
+a leakage beside it. All jitted functions that call each other live in this one file, because numba's cache
+does not see an edit in a callee in another file. They check nothing and raise nothing: a status comes back.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ Array = NDArray[Any]
 MOST_STEPS = 100  # of Newton's method
 SHORTEST_STEP = 2.0**-20  # of a Newton step
 TOLERANCE = 1e-9  # [V] of a full Newton step, after which its square is left: rounding
+ROUNDING = 1e-15  # of the strongest current: what a node's balance may lack by rounding alone
 HELD, CURRENT = 0, 1  # ways to push the outputs towards their targets
 TOGETHER, IN_TURN = 0, 1  # the two states: in two networks at once, or in one network one after the other
 
@@ -117,15 +118,18 @@ def _interpolation(u):
 
 @compiled()
 def balance(channels, gates, held, push, v, current, jacobian):
-    """Currents (n,) [A] into the nodes at voltages ``v`` (n,), and their slopes (n, n) [S]; the largest.
+    """Currents (n,) [A] into the nodes at voltages ``v`` (n,), and their slopes (n, n) [S]; the largest, and
+    what of it may be rounding.
 
     A held node keeps its voltage: its current counts as 0.
     """
     current[:] = 0.0
     jacobian[:, :] = 0.0
+    strongest = 0.0
     for k in range(channels.first.shape[0]):
         a, b = channels.first[k], channels.second[k]
         i, g_a, g_b, _ = channel(channels, k, gates[k], v[a], v[b])
+        strongest = max(strongest, abs(i))
         current[a] -= i
         current[b] += i
         jacobian[a, a] -= g_a
@@ -145,7 +149,7 @@ def balance(channels, gates, held, push, v, current, jacobian):
             jacobian[node, :] = 0.0
             jacobian[node, node] = 1.0
         largest = max(largest, abs(current[node]))
-    return largest
+    return largest, ROUNDING * strongest
 
 
 @compiled()
@@ -178,12 +182,13 @@ def _solve(matrix, x):
 
 @compiled()
 def settle(channels, gates, held, push, v):
-    """Move ``v`` (n,) [V] to where every node balances that is not ``held`` (n,), by Newton's method with steps
-    halved until the largest current falls; iterations, negative if it did not settle, and that current [A].
+    """Move ``v`` (n,) [V] to where every node balances that is not ``held`` (n,), by Newton's method with
+    steps halved until the largest current falls; iterations, negative if it did not settle, and that current
+    [A].
     """
     n = v.shape[0]
     current, jacobian, trial = np.empty(n), np.empty((n, n)), np.empty(n)
-    largest = balance(channels, gates, held, push, v, current, jacobian)
+    largest, _ = balance(channels, gates, held, push, v, current, jacobian)
     for count in range(1, MOST_STEPS + 1):
         step = -current
         if not _solve(jacobian, step):
@@ -197,15 +202,16 @@ def settle(channels, gates, held, push, v):
         while True:
             for node in range(n):
                 trial[node] = v[node] + share * step[node]
-            left = balance(channels, gates, held, push, trial, current, jacobian)
-            if size <= TOLERANCE or left <= (1.0 - share / 4.0) * largest:
+            left, rounding = balance(channels, gates, held, push, trial, current, jacobian)
+            settled = size <= TOLERANCE or left <= rounding
+            if settled or left <= (1.0 - share / 4.0) * largest:
                 break
             share *= 0.5
             if share < SHORTEST_STEP:
                 return -count, largest
         v[:] = trial
         largest = left
-        if size <= TOLERANCE:
+        if settled:
             return count, largest
     return -MOST_STEPS, largest
 
