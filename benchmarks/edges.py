@@ -45,8 +45,11 @@ FAULTS = {
 }
 COLORS = {"twin": "#D55E00", "in turn": "#0072B2"}
 
+SHADES = ("#000000", "#56B4E9", "#0072B2", "#D55E00")
+
 Case = tuple[TransistorNetwork, EdgeTask, dict[str, Any], float]
 """Network, task, the machine's settings, and the highest gate voltage [V] at the start (lowest: 1 V)."""
+Learned = tuple[EdgeMachine, EdgeRun]
 
 
 def xor() -> Case:
@@ -77,9 +80,7 @@ def affine_error(task: EdgeTask) -> float:
     return float(np.sqrt(np.mean((fit - task.targets) ** 2)))
 
 
-def learn(
-    case: Case, start: int, spread: EdgeMismatch, chip_seed: int, timing: str
-) -> tuple[EdgeMachine, EdgeRun]:
+def learn(case: Case, start: int, spread: EdgeMismatch, chip_seed: int, timing: str) -> Learned:
     """One chip from one start, until it has learned."""
     network, task, settings, highest = case
     chip = network.fabricate(spread, chip_seed)
@@ -89,27 +90,36 @@ def learn(
     return machine, machine.learn(task, gates, EPOCHS, seed=start, every=EVERY, enough=enough)
 
 
-def summary(runs: list[EdgeRun], affine: float) -> dict[str, Any]:
-    """Over runs: how many learned, errors over the affine one, and the median time and energy of those."""
-    ends = np.array([run.error[-1] / affine for run in runs])
-    good = [run for run, end in zip(runs, ends, strict=True) if end <= SHARE]
-    spent = {
-        name: float(np.median([getattr(run, key)[-1] for run in good])) if good else None
-        for name, key in (("time to learn [s]", "time"), ("energy to learn [J]", "energy"))
+def summary(found: list[Learned], task: EdgeTask) -> dict[str, Any]:
+    """How many learned, errors over the affine one, and the median time and energy of those that learned."""
+    affine = affine_error(task)
+    ends = [run.error[-1] / affine for _, run in found]
+    good = [run for (_, run), end in zip(found, ends, strict=True) if end <= SHARE]
+    results: dict[str, Any] = {
+        "learned": f"{len(good)} of {len(found)}",
+        "error / affine": np.round(ends, 3).tolist(),
+        "time to learn [s]": float(np.median([run.time[-1] for run in good])) if good else None,
+        "energy to learn [J]": float(np.median([run.energy[-1] for run in good])) if good else None,
+        "unsettled": int(sum(run.unsettled[-1] for _, run in found)),
     }
-    return {
-        "learned": f"{len(good)} of {len(runs)}", "error / affine": np.round(ends, 3).tolist(), **spent,
-        "unsettled": int(sum(run.unsettled[-1] for run in runs)),
-    }  # fmt: skip
+    if len(np.unique(task.targets)) == 2:  # two classes, on the two sides of 0
+        right = [
+            np.mean(machine.chip.settle(run.gates[-1], task.inputs).readings * task.targets > 0)
+            for machine, run in found
+        ]
+        results["accuracy"] = float(np.mean(right))
+    return results
 
 
 def starts(case: Case) -> tuple[dict[str, Any], list[EdgeRun]]:
     """Ten starts of a perfect chip."""
-    found = [learn(case, start, EdgeMismatch(), 0, "twin") for start in STARTS]
-    runs, affine = [run for _, run in found], affine_error(case[1])
-    power = [float(np.mean(m.chip.settle(run.gates[-1], case[1].inputs).power)) for m, run in found]
-    more = {"affine error [mV]": 1e3 * affine, "power of one network [W]": float(np.median(power))}
-    return {**summary(runs, affine), **more}, runs
+    found, task = [learn(case, start, EdgeMismatch(), 0, "twin") for start in STARTS], case[1]
+    power = [np.mean(machine.chip.settle(run.gates[-1], task.inputs).power) for machine, run in found]
+    more = {
+        "affine error [mV]": 1e3 * affine_error(task),
+        "power of one network [W]": float(np.median(power)),
+    }
+    return {**summary(found, task), **more}, [run for _, run in found]
 
 
 def bias(case: Case) -> tuple[dict[str, Any], dict[str, list[EdgeRun]]]:
@@ -142,13 +152,13 @@ def bias(case: Case) -> tuple[dict[str, Any], dict[str, list[EdgeRun]]]:
 
 def faults() -> dict[str, Any]:
     """Twin networks, and one used twice, on both tasks."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for task, case in (("xor", xor()), ("regression", regression())):
         for fault, spread in FAULTS.items():
             for timing in COLORS:
-                runs = [learn(case, STARTS[0] + chip, spread, chip, timing)[1] for chip in CHIPS]
-                found[f"{task}, {fault}, {timing}"] = summary(runs, affine_error(case[1]))
-    return found
+                found = [learn(case, STARTS[0] + chip, spread, chip, timing) for chip in CHIPS]
+                results[f"{task}, {fault}, {timing}"] = summary(found, case[1])
+    return results
 
 
 def draw(results: dict[str, Any], courses: dict[str, Any], path: Path) -> None:
@@ -159,31 +169,40 @@ def draw(results: dict[str, Any], courses: dict[str, Any], path: Path) -> None:
     for axes, part in zip(np.atleast_1d(figure.subplots(1, len(results))), results, strict=True):
         axes.set(title=part, ylabel="error / best affine function's", yscale="log")
         axes.axhline(SHARE, color="#000000", linewidth=0.8, linestyle=":")
-        if part in ("xor", "regression"):
-            affine = results[part]["affine error [mV]"] / 1e3
-            for run in courses[part]:
-                axes.plot(1e3 * run.time, run.error / affine, color=COLORS["twin"], alpha=0.6, linewidth=0.8)
-            axes.set(xlabel="time of learning [ms]")
-        elif part == "bias":
-            affine = affine_error(xor()[1])
-            for (name, runs), color in zip(
-                courses[part].items(), ("#000000", "#56B4E9", "#0072B2", "#D55E00"), strict=True
-            ):
-                axes.plot(
-                    1e3 * runs[0].time,
-                    np.mean([run.error for run in runs], axis=0) / affine,
-                    color=color,
-                    label=name,
-                )
-            axes.set(xlabel="time after the solution [ms]")
-            axes.legend(fontsize=7, frameon=False, title="offset / gain, sd")
-        else:
-            for k, (name, one) in enumerate(results[part].items()):
-                ends = one["error / affine"]
-                axes.plot(np.full(len(ends), k), ends, "o", color=COLORS[name.split(", ")[-1]], markersize=4)
-            axes.set_xticks(range(len(results[part])), results[part], rotation=90, fontsize=6)
         axes.grid(alpha=0.3, linewidth=0.5)
+        if part == "bias":
+            draw_bias(axes, courses[part])
+        elif part == "faults":
+            draw_faults(axes, results[part])
+        else:
+            for run in courses[part]:
+                error = 1e3 * run.error / results[part]["affine error [mV]"]
+                axes.plot(1e3 * run.time, error, color=COLORS["twin"], alpha=0.6, linewidth=0.8)
+            axes.set(xlabel="time of learning [ms]", xscale="symlog", xlim=(0, None))
     figure.savefig(path, dpi=130)
+
+
+def draw_bias(axes: Any, courses: dict[str, list[EdgeRun]]) -> None:
+    """The error's mean over starts, after the solution."""
+    affine = affine_error(xor()[1])
+    for (name, runs), color in zip(courses.items(), SHADES, strict=True):
+        mean = np.mean([run.error for run in runs], axis=0) / affine
+        axes.plot(1e3 * runs[0].time, mean, color=color, label=name)
+    axes.set(xlabel="time after the solution [ms]", ylim=(1e-4, 10.0))
+    axes.legend(fontsize=7, frameon=False, title="offset / gain, sd", title_fontsize=7, ncols=2)
+
+
+def draw_faults(axes: Any, results: dict[str, Any]) -> None:
+    """Every chip's error at the end."""
+    for k, (name, one) in enumerate(results.items()):
+        task, fault, timing = name.split(", ")
+        ends, place = one["error / affine"], k // 2 + 0.2 * (k % 2) - 0.1
+        label = timing if k < 2 else None
+        axes.plot(np.full(len(ends), place), ends, "o", color=COLORS[timing], markersize=4, label=label)
+        if k % 2:
+            axes.text(k // 2, 0.01, f"{task}\n{fault}", ha="center", va="bottom", fontsize=5.5)
+    axes.set(xticks=[], ylim=(0.008, 10.0), xlim=(-0.5, len(results) / 2 - 0.5))
+    axes.legend(fontsize=7, frameon=False)
 
 
 def main() -> None:

@@ -91,12 +91,17 @@ def _into_network(state: Any, sample: int) -> dict[int, float]:
     return totals
 
 
-@REFERENCES
-def test_the_netlist_answers_as_in_ngspice(reference: str) -> None:
+@pytest.fixture
+def ngspice() -> None:
     if not ngspice_available():
         if os.environ.get("OHMOSTAT_REQUIRE_NGSPICE"):
             pytest.fail("ngspice is not on the PATH, and OHMOSTAT_REQUIRE_NGSPICE is set")
         pytest.skip("ngspice is not on the PATH")
+
+
+@pytest.mark.usefixtures("ngspice")
+@REFERENCES
+def test_the_netlist_answers_as_in_ngspice(reference: str) -> None:
     small = TransistorNetwork(
         square_lattice(2, 3, periodic=False), inputs=("0.0",), outputs=("1.2",), constants={"1.0": 0.0},
         reference=reference, transistor=Transistor(lambda_=0.05),
@@ -153,6 +158,17 @@ def test_only_channels_that_follow_their_middle_are_reciprocal() -> None:
         other = jacobian.swapaxes(1, 2)
         skew[reference] = np.linalg.norm(jacobian - other) / np.linalg.norm(jacobian + other)
     assert skew["middle"] < 1e-15 and 0.02 < skew["ground"] < 0.5
+
+
+def test_in_strong_inversion_channels_that_follow_their_middle_are_ohmic() -> None:
+    """Twice the sources, twice the voltages; against ground a channel weakens as its ends rise."""
+    excess = {}
+    for reference in ("ground", "middle"):
+        chip = network(reference, constants={"0.2": 0.0}, transistor=Transistor()).fabricate(SPREAD, seed=5)
+        gates = chip.random_gates(0, 1.5, 2.5)
+        once, twice = (chip.settle(gates, [[0.1 * k, 0.2 * k]]).readings for k in (1, 2))
+        excess[reference] = np.abs(twice / once - 2).max()
+    assert excess["middle"] < 1e-4 and excess["ground"] > 1e-2
 
 
 def test_in_weak_inversion_ports_of_pseudo_voltage_are_reciprocal() -> None:
