@@ -200,8 +200,8 @@ def draw_faults(axes: Any, results: dict[str, Any]) -> None:
         label = timing if k < 2 else None
         axes.plot(np.full(len(ends), place), ends, "o", color=COLORS[timing], markersize=4, label=label)
         if k % 2:
-            axes.text(k // 2, 0.01, f"{task}\n{fault}", ha="center", va="bottom", fontsize=5.5)
-    axes.set(xticks=[], ylim=(0.008, 10.0), xlim=(-0.5, len(results) / 2 - 0.5))
+            axes.text(k // 2, 0.0025, f"{task}\n{fault}", ha="center", va="bottom", fontsize=5.5)
+    axes.set(xticks=[], ylim=(0.002, 10.0), xlim=(-0.5, len(results) / 2 - 0.5))
     axes.legend(fontsize=7, frameon=False)
 
 

@@ -20,7 +20,9 @@ Array = NDArray[Any]
 MOST_STEPS = 100  # of Newton's method
 SHORTEST_STEP = 2.0**-20  # of a Newton step
 TOLERANCE = 1e-9  # [V] of a full Newton step, after which its square is left: rounding
-ROUNDING = 1e-15  # of the strongest current: what a node's balance may lack by rounding alone
+# Of the steepest channel's slope [V]: what balances may lack by rounding alone. (A current is the difference
+# of two terms, each of about the slope times a volt.)
+ROUNDING = 1e-15
 HELD, CURRENT = 0, 1  # ways to push the outputs towards their targets
 TOGETHER, IN_TURN = 0, 1  # the two states: in two networks at once, or in one network one after the other
 
@@ -125,11 +127,11 @@ def balance(channels, gates, held, push, v, current, jacobian):
     """
     current[:] = 0.0
     jacobian[:, :] = 0.0
-    strongest = 0.0
+    steepest = 0.0
     for k in range(channels.first.shape[0]):
         a, b = channels.first[k], channels.second[k]
         i, g_a, g_b, _ = channel(channels, k, gates[k], v[a], v[b])
-        strongest = max(strongest, abs(i))
+        steepest = max(steepest, abs(g_a), abs(g_b))
         current[a] -= i
         current[b] += i
         jacobian[a, a] -= g_a
@@ -149,7 +151,7 @@ def balance(channels, gates, held, push, v, current, jacobian):
             jacobian[node, :] = 0.0
             jacobian[node, node] = 1.0
         largest = max(largest, abs(current[node]))
-    return largest, ROUNDING * strongest
+    return largest, ROUNDING * steepest
 
 
 @compiled()
@@ -203,8 +205,9 @@ def settle(channels, gates, held, push, v):
             for node in range(n):
                 trial[node] = v[node] + share * step[node]
             left, rounding = balance(channels, gates, held, push, trial, current, jacobian)
-            settled = size <= TOLERANCE or left <= rounding
-            if settled or left <= (1.0 - share / 4.0) * largest:
+            fell = left <= (1.0 - share / 4.0) * largest
+            settled = size <= TOLERANCE or (not fell and left <= rounding)
+            if settled or fell:
                 break
             share *= 0.5
             if share < SHORTEST_STEP:
