@@ -22,7 +22,7 @@ from .equilibrium import Nudge
 
 LINEARISATIONS = 30  # of a nudge, at most
 BATCHED = ("gates", "voltages", "settled", "iterations", "residual")
-AGREEMENT = 1e-12  # of its current with the one that was settled under, relative to the largest
+AGREEMENT = 1e-13  # of its current with the one settled under, relative to the largest of its terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ class EdgeEquilibrium:
             state = state._with(going, found)
             made = constant - np.einsum("brc,bc->br", slope, found.outputs)
             then = nudge.current(found.outputs, going)
-            differs = np.abs(then - made).max(axis=1) > AGREEMENT * np.abs(then).max(axis=1)
+            differs = np.abs(then - made).max(axis=1) > AGREEMENT * np.abs(constant).max(axis=1)
             going = going[found.settled & differs]
         state.settled[going] = False
         return state

@@ -180,9 +180,13 @@ class EdgeMachine:
         return self.period * (1 if self.timing == "twin" else 2)
 
     def error(self, gates: ArrayLike, task: EdgeTask) -> float:
-        """Root mean square [V] of the free network's readings against the targets."""
-        readings = self.chip.settle(gates, task.inputs).readings
-        return float(np.sqrt(np.mean((readings - task.targets) ** 2)))
+        """Root mean square [V] of the free network's readings against the targets; infinite where a sample
+        does not settle.
+        """
+        state = self.chip.settle(gates, task.inputs)
+        if not state.settled.all():
+            return float("inf")
+        return float(np.sqrt(np.mean((state.readings - task.targets) ** 2)))
 
     def learn(
         self, task: EdgeTask, gates: ArrayLike, epochs: int, *, seed: int = 0, every: int = 1,
@@ -194,31 +198,35 @@ class EdgeMachine:
 
         Raises NetworkError for arrays that do not fit the chip.
         """
-        network = self.chip.network
-        sources = network.sources(task.inputs)
-        if task.targets.shape[1] != len(network.outputs):
-            raise NetworkError(
-                f"{task.targets.shape[1]} targets for {len(network.outputs)} outputs; give one each"
-            )
-        state = self.chip.settle(gates, task.inputs)  # checks the gates, too
-        start, free, pushed = state.gates[0].copy(), state.voltages, state.voltages.copy()
-        ours, theirs = self.chip.channels(0), self.chip.channels(1 if self.timing == "twin" else 0)
+        self._check(task, gates, every)
+        network, now = self.chip.network, np.array(gates, np.float64)
+        free = self.chip.settle(now, task.inputs).voltages
         fixed = (
-            sources, task.targets, network.held_nodes, network.held, network.output_nodes, network.readout
+            self.chip.channels(0), self.chip.channels(1 if self.timing == "twin" else 0), self._rule()
         )  # fmt: skip
-        rule, rng = self._rule(), generator(seed, "edges", "order")
-        records: list[tuple[Any, ...]] = [(0.0, 0.0, self.error(start, task), start.copy(), 0)]
-        energy, unsettled = 0.0, 0
+        shown = network.sources(task.inputs), task.targets, network.held_nodes, network.held
+        state = network.output_nodes, network.readout, now, free, free.copy()
+        records: list[tuple[Any, ...]] = [(0.0, 0.0, self.error(now, task), now.copy(), 0)]
+        energy, unsettled, rng = 0.0, 0, generator(seed, "edges", "order")
         for epoch in range(1, epochs + 1):
-            order = rng.permutation(len(sources))
-            spent, failed = kernels.learn(ours, theirs, rule, order, *fixed, start, free, pushed)
+            order = rng.permutation(len(task.inputs))
+            spent, failed = kernels.learn(*fixed, order, *shown, *state)
             energy, unsettled = energy + spent, unsettled + failed
             if epoch % every == 0 or epoch == epochs:
                 time = epoch * len(order) * self.sample_time
-                records.append((time, energy, self.error(start, task), start.copy(), unsettled))
+                records.append((time, energy, self.error(now, task), now.copy(), unsettled))
                 if records[-1][2] <= enough:
                     break
         return EdgeRun(*(np.array(column) for column in zip(*records, strict=True)))
+
+    def _check(self, task: EdgeTask, gates: ArrayLike, every: int) -> None:
+        outputs = len(self.chip.network.outputs)
+        if task.targets.shape[1] != outputs:
+            raise NetworkError(f"{task.targets.shape[1]} targets for {outputs} outputs; give one each")
+        if np.shape(gates) != (self.chip.edges,):
+            raise NetworkError(f"gates of shape {np.shape(gates)}; give a voltage each, ({self.chip.edges},)")
+        if every < 1:
+            raise NetworkError(f"every is {every}; record every epoch (1), or every so many")
 
     def _rule(self) -> kernels.Rule:
         capacitance, (low, high) = self.chip.network.gate_capacitance, self.chip.network.rails

@@ -288,15 +288,15 @@ def learn(ours, theirs, rule, order, inputs, targets, where, held, out, readout,
         for j in range(where.shape[0]):
             v[where[j]] = inputs[sample, j]
             w[where[j]] = inputs[sample, j]
+        free_settled = True
         for turn in range(rule.substeps):
-            settled = True
             if turn == 0 or rule.timing == TOGETHER:
                 push = Push(out[:0], np.empty(0), np.empty((0, 0)))
-                settled = settle(ours, gates, held, push, v)[0] > 0
+                free_settled = settle(ours, gates, held, push, v)[0] > 0
                 energy += _power(ours, gates, v) * (step if rule.timing == TOGETHER else rule.period)
-            settled &= _pushed(theirs, rule, readout, gates, held, out, targets[sample], v, w) > 0
+            settled = _pushed(theirs, rule, readout, gates, held, out, targets[sample], v, w) > 0
             energy += _power(theirs, gates, w) * step
-            if not settled:
+            if not (free_settled and settled):
                 unsettled += 1
                 continue
             for k in range(gates.shape[0]):

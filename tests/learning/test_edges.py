@@ -112,6 +112,14 @@ def test_responses_are_those_of_the_netlist_engine(reference: str) -> None:
     assert difference(found.epsilon[:, places], estimator.response(flat, cost).epsilon) < 1e-7
 
 
+def test_a_nudge_of_outputs_that_are_right_already_moves_nothing() -> None:
+    chip = chip_of("ground")
+    free = chip.settle(chip.random_gates(0, 0.8, 1.6), INPUTS)
+    cost = ReadingError(free.readings, chip.network.readout, 1.0)
+    nudged = free.under(Nudge(cost, np.full(3, BETA), 3))
+    assert nudged.settled.all() and np.abs(nudged.voltages - free.voltages).max() < 1e-12
+
+
 def test_what_has_no_co_content_and_complex_nudges_are_refused() -> None:
     chip = chip_of("ground")
     free, cost = chip.settle(chip.random_gates(0, 0.8, 1.6), INPUTS), cost_of(chip)
@@ -273,6 +281,8 @@ def test_what_cannot_be_is_refused() -> None:
             "1 targets for 2 outputs",
         ),
         (lambda: EdgeMachine(chip).learn(TASK, gates[:3], 1), "gates of shape"),
+        (lambda: EdgeMachine(chip).learn(TASK, np.tile(gates, (3, 1)), 1), "give a voltage each"),
+        (lambda: EdgeMachine(chip).learn(TASK, gates, 1, every=0), "every is 0"),
         (lambda: machine_netlist(EdgeMachine(chip, timing="in turn"), TASK, [0]), "have no netlist"),
     ):
         with pytest.raises(NetworkError, match=words):
