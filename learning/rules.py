@@ -18,7 +18,7 @@ from ..circuits.circuit import BIAS, INPUT, Bank, Circuit
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.specs import refuse
 from ..simulator.blocks import Array
-from .estimators import Estimator, Phase, Response, adjoint_response
+from .estimators import Estimator, Response, Settled, adjoint_response
 from .nudges import Cost
 
 
@@ -63,7 +63,7 @@ class Update:
 
     gradients: Gradients
     valid: Array
-    nudged: Phase | None = None
+    nudged: Settled | None = None
     measurements: int = 0
 
 
