@@ -5,12 +5,15 @@ A periodic 4 x 4 lattice of 32 transistors (one network, or twins) learns by its
 every gate integrates the difference of the squared drops. A network has *learned* when the rms error of its
 readings is at most a fifth of what the best affine function of the inputs leaves; there it stops.
 
-- ``xor``, ``regression``: ten starts that served no choice of a parameter, each up to 20,000 epochs.
-- ``bias``: XOR, learned by ideal multipliers, goes on under multipliers with offsets.
+- ``xor``, ``regression``: ten starts that served no choice of a parameter, each up to 20,000 epochs. -
+``bias``: XOR, learned by ideal multipliers, goes on under multipliers with offsets. - ``cycles``: the same,
+but its two halves (first input low, first input high) take turns, block by block, as tasks
+  of their own: without offsets both are soon solved at once, with them the gates run in a cycle.
 - ``faults``: twin networks against one network used twice in time, five chips each: perfect, every device
   10 % off (current factor by 10 %, threshold by 50 mV), and 10 % stuck (half open, half closed).
 
-    python benchmarks/edges.py [--parts xor,regression,bias,faults] [--out FILE.json] [--figure FILE.png]
+    python benchmarks/edges.py [--parts xor,regression,bias,cycles,faults] [--out FILE.json] [--figure
+    FILE.png]
 """
 
 from __future__ import annotations
@@ -27,17 +30,21 @@ import time
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ohmostat.circuits.edges import EdgeMismatch, TransistorNetwork
 from ohmostat.circuits.graphs import square_lattice
 from ohmostat.learning.edges import EdgeMachine, EdgeRun, EdgeTask
 
+Array = NDArray[Any]
 FIGURE = Path(__file__).parent / "figures" / "edges.png"
 STARTS = range(200, 210)
 CHIPS = range(5)
 EPOCHS, EVERY, SHARE = 20_000, 50, 0.2
 BIASES = {"none": 0.0, "1e-6 V²": 1e-6, "1e-5 V²": 1e-5, "1e-4 V²": 1e-4}  # offset over gain, sd
 AFTER = 5_000  # epochs that learning goes on
+BLOCK, TURNS = 400, 100  # epochs of a half of the task, and how often both come
+CYCLING = {"none": 0.0, "1e-6 V²": 1e-6, "3e-6 V²": 3e-6, "1e-5 V²": 1e-5}
 FAULTS = {
     "perfect": EdgeMismatch(),
     "10 % deviation": EdgeMismatch(current=0.1, threshold=0.05),
@@ -150,6 +157,38 @@ def bias(case: Case) -> tuple[dict[str, Any], dict[str, list[EdgeRun]]]:
     return found, courses
 
 
+def cycles(case: Case) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Two halves of a learned task in turn, under the multipliers' offsets; errors on both at every block's
+    end.
+    """
+    network, task, *_ = case
+    halves = [EdgeTask(task.inputs[rows], task.targets[rows]) for rows in (slice(0, 2), slice(2, 4))]
+    solved = [learn(case, start, EdgeMismatch(), 0, "twin") for start in STARTS[:5]]
+    found, courses = {}, {}
+    for name, size in CYCLING.items():
+        errors, gates = [], []
+        for start, (machine, run) in zip(STARTS, solved, strict=False):
+            offset = network.fabricate(EdgeMismatch(offset=size * machine.gain), start).offset
+            biased = replace(machine, chip=replace(machine.chip, offset=offset))
+            state, ends = run.gates[-1], []
+            for block in range(2 * TURNS):  # every turn in the same order: one map, again and again
+                state = biased.learn(halves[block % 2], state, BLOCK, seed=start, every=BLOCK).gates[-1]
+                ends.append((state, [biased.error(state, half) for half in halves]))
+            gates.append(np.array([end[0] for end in ends]).reshape(TURNS, 2, -1))
+            errors.append(np.array([end[1] for end in ends]).reshape(TURNS, 2, 2) / affine_error(task))
+        courses[name], at = np.array(errors), np.array(gates)  # (starts, turns, block, half), (…, block, k)
+        late = courses[name][:, -10:]
+        swing = np.sqrt(np.mean((at[:, -1, 0] - at[:, -1, 1]) ** 2, axis=-1))
+        left = np.sqrt(np.mean((at[:, -1] - at[:, -2]) ** 2, axis=(-2, -1)))
+        found[name] = {
+            "error / affine of the half just learned": float(np.median(late[:, :, [0, 1], [0, 1]])),
+            "of the other one": float(np.median(late[:, :, [0, 1], [1, 0]])),
+            "gates between the two ends of a turn [mV rms]": np.round(1e3 * swing, 2).tolist(),
+            "gates from one turn to the next [mV rms]": np.round(1e3 * left, 3).tolist(),
+        }
+    return found, courses
+
+
 def faults() -> dict[str, Any]:
     """Twin networks, and one used twice, on both tasks."""
     results: dict[str, Any] = {}
@@ -172,6 +211,8 @@ def draw(results: dict[str, Any], courses: dict[str, Any], path: Path) -> None:
         axes.grid(alpha=0.3, linewidth=0.5)
         if part == "bias":
             draw_bias(axes, courses[part])
+        elif part == "cycles":
+            draw_cycles(axes, courses[part])
         elif part == "faults":
             draw_faults(axes, results[part])
         else:
@@ -192,6 +233,15 @@ def draw_bias(axes: Any, courses: dict[str, list[EdgeRun]]) -> None:
     axes.legend(fontsize=7, frameon=False, title="offset / gain, sd", title_fontsize=7, ncols=2)
 
 
+def draw_cycles(axes: Any, courses: dict[str, Array]) -> None:
+    """The first half's error at every block's end, over the last turns of the first start."""
+    for (name, errors), color in zip(courses.items(), SHADES, strict=True):
+        last = errors[0, -6:, :, 0].ravel()
+        axes.plot(np.arange(len(last)), np.maximum(last, 1e-6), ".-", color=color, label=name, linewidth=0.8)
+    axes.set(xlabel="block: of the first half, of the second, …")
+    axes.legend(fontsize=7, frameon=False, title="offset / gain, sd", title_fontsize=7, ncols=2)
+
+
 def draw_faults(axes: Any, results: dict[str, Any]) -> None:
     """Every chip's error at the end."""
     for k, (name, one) in enumerate(results.items()):
@@ -207,7 +257,7 @@ def draw_faults(axes: Any, results: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--parts", default="xor,regression,bias,faults")
+    parser.add_argument("--parts", default="xor,regression,bias,cycles,faults")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figure", type=Path, default=FIGURE)
     arguments = parser.parse_args()
@@ -219,10 +269,12 @@ def main() -> None:
             results[part], courses[part] = starts({"xor": xor, "regression": regression}[part]())
         elif part == "bias":
             results[part], courses[part] = bias(xor())
+        elif part == "cycles":
+            results[part], courses[part] = cycles(xor())
         elif part == "faults":
             results[part] = faults()
         else:
-            parser.error(f"unknown part {part!r}; use xor, regression, bias, faults")
+            parser.error(f"unknown part {part!r}; use xor, regression, bias, cycles, faults")
         print(
             json.dumps({part: results[part], "seconds": round(time.perf_counter() - began)}, indent=2),
             flush=True,
