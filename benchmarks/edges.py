@@ -5,15 +5,14 @@ A periodic 4 x 4 lattice of 32 transistors (one network, or twins) learns by its
 every gate integrates the difference of the squared drops. A network has *learned* when the rms error of its
 readings is at most a fifth of what the best affine function of the inputs leaves; there it stops.
 
-- ``xor``, ``regression``: ten starts that served no choice of a parameter, each up to 20,000 epochs. -
-``bias``: XOR, learned by ideal multipliers, goes on under multipliers with offsets. - ``cycles``: the same,
-but its two halves (first input low, first input high) take turns, block by block, as tasks
-  of their own: without offsets both are soon solved at once, with them the gates run in a cycle.
+- ``xor``, ``regression``: ten starts that served no choice of a parameter, each up to 20,000 epochs.
+- ``bias``: XOR, learned by ideal multipliers, goes on under multipliers with offsets.
+- ``cycles``: the same, but its two halves (first input low, first input high) take turns, block by block, as
+  tasks of their own: without offsets both are soon solved at once, with them the gates run in a cycle.
 - ``faults``: twin networks against one network used twice in time, five chips each: perfect, every device
   10 % off (current factor by 10 %, threshold by 50 mV), and 10 % stuck (half open, half closed).
 
-    python benchmarks/edges.py [--parts xor,regression,bias,cycles,faults] [--out FILE.json] [--figure
-    FILE.png]
+    python benchmarks/edges.py [--parts xor,regression,bias,cycles,faults] [--out FILE.json]
 """
 
 from __future__ import annotations
