@@ -40,19 +40,29 @@ class DesignError(ValueError):
 
 
 class DataShape(NamedTuple):
-    """What a chip must fit: inputs, classes, and samples there are (None: left to the loader)."""
+    """What a chip must fit: images (planes, rows, columns), classes, and samples there are (None: left to the
+    loader).
+    """
 
-    inputs: int
+    image: tuple[int, int, int]
     classes: int
     train: int | None = None
     test: int | None = None
 
+    @property
+    def inputs(self) -> int:
+        """Pixels of an image."""
+        return math.prod(self.image)
+
 
 DATA = {
-    "fashion-6k": DataShape(784, 10, 6_000, 1_000),
-    "digits": DataShape(64, 10),
-    "mnist": DataShape(784, 10, 60_000, 10_000),
-    "fashion-mnist": DataShape(784, 10, 60_000, 10_000),
+    "fashion-6k": DataShape((1, 28, 28), 10, 6_000, 1_000),
+    "digits": DataShape((1, 8, 8), 10),
+    "mnist": DataShape((1, 28, 28), 10, 60_000, 10_000),
+    "fashion-mnist": DataShape((1, 28, 28), 10, 60_000, 10_000),
+    "cifar-10": DataShape((3, 32, 32), 10, 50_000, 10_000),
+    "cifar-100": DataShape((3, 32, 32), 100, 50_000, 10_000),
+    "imagenet-32": DataShape((3, 32, 32), 1000, 1_281_167, 50_000),
 }
 
 #: Devices whose values were measured: the files of :mod:`.presets`.
@@ -470,8 +480,8 @@ class TaskSpec(Spec):
     """What is learned."""
 
     data: str = _choice("the first two ship with the package", *DATA)
-    train: int | None = integer(None, 1, 1_000_000, "training samples")
-    test: int | None = integer(None, 1, 1_000_000, "test samples")
+    train: int | None = integer(None, 1, 2_000_000, "training samples")
+    test: int | None = integer(None, 1, 2_000_000, "test samples")
     seed: int = integer(0, 0, 2**63 - 1, "of every random draw but a chip's own")
 # fmt: on
 

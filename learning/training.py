@@ -21,7 +21,7 @@ from ..simulator.blocks import Array
 from . import asymmetry
 from .catalogue import make_rule
 from .costs import SAMPLES, Costs, costs
-from .data import Dataset
+from .dataset import Dataset
 from .estimators import adjoint_response, exact_response, read_outputs
 from .homeostat import Controller, Homeostat, Running, WeightDecay
 from .nudges import Cost, CrossEntropy, SquaredError
