@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from .convolution import convolutions, images
 from .design import Design
-from .specs import MismatchSpec
+from .layout import ConvolutionLayout, Layout, TurnedLayout
+from .specs import DATA, MismatchSpec
 
 if TYPE_CHECKING:
     from .chip import Chip
@@ -62,12 +64,12 @@ class Circuit:
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Neurons in each layer, without the inputs."""
-        return tuple(self.design.chip.layers[1:])
+        return self.design.sizes[1:]
 
     @property
     def inputs(self) -> int:
         """Number of input ports."""
-        return self.design.chip.layers[0]
+        return self.design.sizes[0]
 
     @property
     def kappa(self) -> float:
@@ -84,12 +86,24 @@ class Circuit:
     @cached_property
     def arrays(self) -> tuple[CrossbarArray, ...]:
         """The physical arrays, in the order of their first bank."""
-        widths = {INPUT: self.inputs, BIAS: 1, **dict(enumerate(self.sizes))}
-        return tuple(
-            CrossbarArray(bank.array, self.sizes[bank.post], widths[bank.pre])
-            for bank in self.banks
-            if not bank.transposed
-        )
+        return tuple(CrossbarArray(name, *layout.shape) for name, layout in self.layouts.items())
+
+    @cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """How the devices of each array, by its name, make the block that ports see."""
+        return {bank.array: self._layout(bank) for bank in self.banks if not bank.transposed}
+
+    def _layout(self, bank: Bank) -> Layout:
+        """That of an array that ``bank`` reads as it lies."""
+        chip, layer = self.design.chip, max(bank.post, bank.pre)  # the layer that it leads into, or back from
+        layers = convolutions(chip.layers)
+        if layer >= len(layers):
+            widths = {INPUT: self.inputs, BIAS: 1, **dict(enumerate(self.sizes))}
+            return Layout((self.sizes[bank.post], widths[bank.pre]))
+        image = images(chip.layers, DATA[self.design.task.data].image)[layer]
+        replicated = chip.sharing == "replicated"
+        forward = ConvolutionLayout.of(layers[layer], image, replicated, bank.pre == BIAS)
+        return forward if bank.post == layer else TurnedLayout.of(forward)
 
     @cached_property
     def feedback_pairs(self) -> tuple[tuple[Bank, Bank], ...]:

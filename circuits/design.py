@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
+from .convolution import convolutions, sizes
 from .specs import (
     DATA,
     HEAD,
@@ -40,7 +41,7 @@ from .specs import (
     kinds,
     refuse,
 )
-from .units import closest, did_you_mean, show
+from .units import Layers, closest, did_you_mean, show
 
 MAX_BYTES = 65_536
 _SHIPPED = Path(__file__).parent / "designs"
@@ -82,6 +83,7 @@ class Design:
             if not isinstance(getattr(self, name), spec):
                 raise DesignError(f"{name}: must be a {spec.__name__}; see Design.from_dict", name)
         self._check_task()
+        self._check_convolutions()
         self._check_family()
         if self.device.preset != "none":
             from .presets import check_measured
@@ -105,6 +107,25 @@ class Design:
                 remedy = 'ask for fewer, or write "all"'
                 refuse(f"task.{name}", wanted, f"{fault}; {remedy}", "task.data")
 
+    def _check_convolutions(self) -> None:
+        layers = self.chip.layers
+        if not convolutions(layers):
+            return
+        try:
+            largest = max(self.sizes)
+        except ValueError as error:
+            refuse("chip.layers", layers, error, "task.data")
+        if largest > Layers.largest:
+            fault = f"makes a layer of {largest} neurons, and {Layers.largest} are the most"
+            refuse("chip.layers", layers, f"{fault}; take a longer stride, or fewer channels", "task.data")
+        if self.chip.columns == "passive":
+            fault = "a convolution's device feeds many nodes, and can load none of their columns"
+            refuse("chip.columns", "passive", f'{fault}; write "virtual-ground"', "chip.layers")
+        if self.wires.resistive:
+            fault = "what a convolution's crossbars do along a resistive wire is not modelled"
+            name = "wires.row" if self.wires.row else "wires.column"
+            refuse(name, getattr(self.wires, name[6:]), f"{fault}; set it to 0", "chip.layers")
+
     def _check_family(self) -> None:
         family = self.chip.family
         if family != "twin" and self.learning.angle:
@@ -123,6 +144,11 @@ class Design:
             fault = f"a {family} chip has no shared read drivers"
             remedy = 'set it to 0 or write chip.family = "shared"'
             refuse("mismatch.driver_gain", self.mismatch.driver_gain, f"{fault}; {remedy}")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Ports in every layer, the inputs first."""
+        return sizes(self.chip.layers, DATA[self.task.data].image)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Design:

@@ -145,7 +145,10 @@ class ChipSpec(Spec):
 
     family: str = _choice("twin: two crossbars; shared: one, read both ways; loop: outputs feed layer 1",
         "twin", "shared", "loop")
-    layers: tuple[int, ...] = key((784, 256, 256, 10), Layers("neurons of each, inputs first"))
+    layers: tuple[int | str, ...] = key((784, 256, 256, 10),
+        Layers("neurons of each, inputs first; or a convolution: docs/convolution.md"))
+    sharing: str = _choice("of a convolution's weights: one crossbar read at every position, or one each",
+        "time-multiplexed", "replicated")
     columns: str = _choice("passive: every conductance also loads its column",
         "virtual-ground", "passive")
 

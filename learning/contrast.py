@@ -42,6 +42,7 @@ class ContrastiveEP(LearningRule):
         found = dict(contracted(chip, inputs, free, response).gradients)
         for forward, backward in chip.circuit.feedback_pairs:
             contrast = self._contrast(free, response, forward.post, forward.pre)
+            contrast = chip.circuit.layouts[forward.array].fold(contrast)
             found[forward.array] = replace(found[forward.array], differential=contrast)
             if backward.array != forward.array:
                 found[backward.array] = replace(found[backward.array], differential=contrast.T)

@@ -160,7 +160,8 @@ def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, des
         kappa = descent.dtype.type(chip.circuit.kappa)
         common = -kappa * np.sum(descent[:, nodes] * free.voltages[:, nodes], axis=0)[:, None]
     gradient = PairGradient(differential, common)
-    return gradient.transposed() if bank.transposed else gradient
+    gradient = gradient.transposed() if bank.transposed else gradient
+    return replace(gradient, differential=chip.circuit.layouts[bank.array].fold(gradient.differential))
 
 
 def drive_voltages(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium) -> Array:

@@ -122,16 +122,17 @@ def initialise(
     """
     leak, pre = chip.circuit.design.neuron.leak, {b.array: b.pre for b in chip.circuit.banks[::-1]}
     weights = {}
-    for array in chip.circuit.arrays:
-        spread = {BIAS: 0.0, INPUT: input_scale}.get(pre[array.name], scale) / np.sqrt(array.columns)
-        rng = generator(seed, "weights", array.name)
-        weights[array.name] = spread * leak * rng.standard_normal((array.rows, array.columns))
+    layouts = chip.circuit.layouts
+    for name, layout in layouts.items():
+        spread = {BIAS: 0.0, INPUT: input_scale}.get(pre[name], scale) / np.sqrt(layout.fan_in)
+        rng = generator(seed, "weights", name)
+        weights[name] = layout.repeated(spread * leak * rng.standard_normal(layout.crossbar))
     a = np.radians(angle)
     for forward, backward in chip.circuit.feedback_pairs:
         if not backward.transposed:  # a twin of its own, not the same array read the other way
             wf, wb = weights[forward.array], weights[backward.array]
             if feedback_spread == "forward":
-                wb *= np.sqrt(wb.shape[1] / wf.shape[1])
+                wb *= np.sqrt(layouts[backward.array].fan_in / layouts[forward.array].fan_in)
             weights[backward.array] = np.cos(a) * wf.T + np.sin(a) * wb
     chip.write(weights)
 
@@ -230,7 +231,7 @@ class Trainer:
         """A chip as it stands, and what its design asks for beside it; without a readout, a fresh one."""
         design, seed = chip.circuit.design, run_seed(chip)
         if readout is None:
-            shape = data.classes, design.chip.layers[-1]
+            shape = data.classes, design.sizes[-1]
             spread = design.learning.readout_scale / np.sqrt(shape[1])
             readout = spread * generator(seed, "readout").standard_normal(shape), np.zeros(shape[0])
         weight, bias = (part.astype(chip.dtype) for part in readout)
@@ -261,7 +262,7 @@ class Trainer:
         neuron = self.design.neuron
         if self.design.learning.cost == "cross-entropy":
             return CrossEntropy(self.readout.weight, self.readout.bias, labels, neuron.swing)
-        targets = np.full((len(labels), self.design.chip.layers[-1]), neuron.low, self.chip.dtype)
+        targets = np.full((len(labels), self.design.sizes[-1]), neuron.low, self.chip.dtype)
         targets[np.arange(len(labels)), labels] = neuron.high
         return SquaredError(targets, neuron.swing)
 
@@ -286,6 +287,7 @@ class Trainer:
         leak = self.design.neuron.leak
         for name, gradient in update.gradients.items():
             slope = gradient.along_pair(chip.devices[name].target)
+            slope = chip.circuit.layouts[name].tied(slope)
             change = self.optimizer.step(name, slope, leak)
             changes[name] = changes[name] + change if name in changes else change
         if isinstance(cost, CrossEntropy):
