@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .convolution import convolutions, images
+from .data_shapes import DATA
 from .design import Design
 from .layout import ConvolutionLayout, Layout, TurnedLayout
-from .specs import DATA, MismatchSpec
+from .specs import MismatchSpec
 
 if TYPE_CHECKING:
     from .chip import Chip

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, overload
 
 from .convolution import convolutions, sizes
+from .data_shapes import DATA
 from .specs import (
-    DATA,
     HEAD,
     KEYS,
     SCHEMA,

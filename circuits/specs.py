@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
+from .data_shapes import DATA
 from .units import Choice, Integer, Kind, Layers, Number, Range, Text, positive
 
 
@@ -38,32 +39,6 @@ class DesignError(ValueError):
         place = ":".join(str(part) for part in (self.source, self.line) if part is not None)
         return f"{place}: {self.problem}" if place else self.problem
 
-
-class DataShape(NamedTuple):
-    """What a chip must fit: images (planes, rows, columns), classes, and samples there are (None: left to the
-    loader).
-    """
-
-    image: tuple[int, int, int]
-    classes: int
-    train: int | None = None
-    test: int | None = None
-
-    @property
-    def inputs(self) -> int:
-        """Pixels of an image."""
-        return math.prod(self.image)
-
-
-DATA = {
-    "fashion-6k": DataShape((1, 28, 28), 10, 6_000, 1_000),
-    "digits": DataShape((1, 8, 8), 10),
-    "mnist": DataShape((1, 28, 28), 10, 60_000, 10_000),
-    "fashion-mnist": DataShape((1, 28, 28), 10, 60_000, 10_000),
-    "cifar-10": DataShape((3, 32, 32), 10, 50_000, 10_000),
-    "cifar-100": DataShape((3, 32, 32), 100, 50_000, 10_000),
-    "imagenet-32": DataShape((3, 32, 32), 1000, 1_281_167, 50_000),
-}
 
 #: Devices whose values were measured: the files of :mod:`.presets`.
 PRESETS = tuple(sorted(path.stem for path in (Path(__file__).parent / "presets").glob("*.toml")))

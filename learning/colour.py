@@ -20,6 +20,7 @@ compressed must be inflated into it, and a set's ``source`` says so.
 from __future__ import annotations
 
 import os
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ from .idx import REPLACE
 SHAPE: Final = (3, 32, 32)
 PIXELS: Final = 3072
 MAX_BYTES: Final = 2**30  # of one array that is inflated; the largest published one has 394 MB
+
+# What zipfile, and NumPy's reader of headers, make of damage.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, OSError, ValueError, RuntimeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -155,19 +161,23 @@ def read_npz(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
 
     DataError if it is no such file, is damaged, or holds arrays of another type or shape.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            data, labels = (_Member.of(path, archive, name) for name in ("data", "labels"))
-            if data.dtype != np.uint8 or data.shape[1:] != (PIXELS,) or not data.shape[0]:
-                raise DataError(f"{path}: data", data.form, f"(n, {PIXELS}) of uint8, n from 1", REPLACE)
-            if labels.dtype.kind not in "iu" or labels.shape != data.shape[:1]:
-                expected = f"({data.shape[0]},) of integers, one for each image"
-                raise DataError(f"{path}: labels", labels.form, expected, REPLACE)
-            return data.read(archive), labels.inflated(archive)
-    except DataError:
-        raise
-    except (zipfile.BadZipFile, EOFError, zlib.error, ValueError, RuntimeError) as error:
-        raise DataError(str(path), f"damaged ({error})", "an .npz file", REPLACE) from error
+    with path.open("rb") as file:
+        try:
+            return _arrays(path, zipfile.ZipFile(file))
+        except DataError:
+            raise
+        except _DAMAGE as error:
+            raise DataError(str(path), f"damaged ({error})", "an .npz file", REPLACE) from error
+
+
+def _arrays(path: Path, archive: zipfile.ZipFile) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
+    data, labels = (_Member.of(path, archive, name) for name in ("data", "labels"))
+    if data.dtype != np.uint8 or data.shape[1:] != (PIXELS,) or not data.shape[0]:
+        raise DataError(f"{path}: data", data.form, f"(n, {PIXELS}) of uint8, n from 1", REPLACE)
+    if labels.dtype.kind not in "iu" or labels.shape != data.shape[:1]:
+        expected = f"({data.shape[0]},) of integers, one for each image"
+        raise DataError(f"{path}: labels", labels.form, expected, REPLACE)
+    return data.read(archive), labels.inflated(archive)
 
 
 @dataclass(frozen=True)

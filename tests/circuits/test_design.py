@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmostat.circuits import design as module
+from ohmostat.circuits.data_shapes import DATA
 from ohmostat.circuits.design import MAX_BYTES, Design, load_design, named_designs, template
-from ohmostat.circuits.specs import DATA, KEYS, ChipSpec, DesignError, DeviceSpec, MismatchSpec, NeuronSpec
+from ohmostat.circuits.specs import KEYS, ChipSpec, DesignError, DeviceSpec, MismatchSpec, NeuronSpec
 from ohmostat.circuits.units import Choice, Integer, Kind, Layers, Number, Text
 
 # -- valid designs ---------------------------------------------------------------------------------
@@ -34,7 +35,9 @@ def values(kind: Kind) -> st.SearchStrategy[Any]:
     if isinstance(kind, Choice):
         return st.sampled_from(kind.options)
     if isinstance(kind, Layers):
-        return st.lists(st.integers(1, kind.largest), min_size=kind.fewest, max_size=kind.most)
+        plain = st.lists(st.integers(1, kind.largest), min_size=kind.fewest, max_size=kind.most)
+        convolved = st.sampled_from(["1x1x2", "1x2x5 stride 2", "2x2x3 pad 1 pool 2"])
+        return plain | st.tuples(st.just(1), convolved, convolved, st.integers(1, kind.largest)).map(list)
     assert isinstance(kind, Text)
     return st.text(min_size=1, max_size=80).filter(lambda s: s.isprintable() and s.strip())
 
@@ -63,6 +66,8 @@ def designs(draw: st.DrawFn) -> Design:
     if new["programming.mode"] in ("pulses", "sign") or new["programming.levels"] == 1:
         new["programming.levels"] = 0
     new["device.preset"] = "none"  # whose values all lie where they were measured: test_presets.py
+    if isinstance(new["chip.layers"][1], str):
+        new["chip.columns"], new["wires.row"], new["wires.column"] = "virtual-ground", 0.0, 0.0
     if new["chip.columns"] == "passive":
         new["wires.row"] = new["wires.column"] = 0.0
     of_family = {"twin": "learning.angle", "shared": "mismatch.driver_gain"}
