@@ -13,6 +13,7 @@ from ohmostat.circuits.design import Design
 from ohmostat.learning.asymmetry import diagnosis, objective, weight_angles
 from ohmostat.learning.audit import Subject, audit, spot_check
 from ohmostat.learning.balance import imbalance
+from ohmostat.learning.catalogue import RULES
 from ohmostat.learning.contrast import ContrastiveEP
 from ohmostat.learning.data import load
 from ohmostat.learning.estimators import adjoint_response, centered, exact_response
@@ -22,7 +23,8 @@ from ohmostat.learning.hybrid import input_gradient
 from ohmostat.learning.nudges import SquaredError
 from ohmostat.learning.probes import Prober
 from ohmostat.learning.rules import gradients
-from ohmostat.learning.training import Trainer
+from ohmostat.learning.training import Trainer, initialise
+from ohmostat.learning.trim import DriverTrim
 
 Make = Callable[..., Chip]
 Rebuild = Callable[..., Chip]
@@ -165,6 +167,35 @@ def test_without_mismatch_the_two_realisations_learn_the_same() -> None:
     start = trainer_of(SHARINGS[0]).chip.blocks.dense()
     moved, other = (trainer.chip.blocks.dense() - start for trainer in (once, each))
     np.testing.assert_allclose(other, moved, rtol=0, atol=1e-8 * np.abs(moved).max())
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "product-feedback"])
+def test_every_rule_trains(rule: str) -> None:
+    keys = {
+        "chip.layers": [64, "3x3x2 stride 2", "2x2x3", 10], "task.data": "digits", "learning.batch": 20,
+        "learning.rule": rule, "homeostat.mode": "decay" if rule == "kolen-pollack" else "off",
+    }  # fmt: skip
+    trainer = Trainer.from_design(Design().replace(keys), load("digits").subset(40, 20))
+    before = {name: array.actual.copy() for name, array in trainer.chip.devices.items()}
+    last = trainer.fit(1)[-1]
+    assert last.left_out == 0 and np.isfinite(last.loss)
+    assert all((trainer.chip.devices[name].actual != actual).any() for name, actual in before.items())
+
+
+def test_trim_makes_a_shared_convolution_symmetric() -> None:
+    """Drivers belong to ports, one each, whatever devices are behind them."""
+    design = Design().replace(
+        {
+            "chip.layers": [64, "3x3x2 stride 2", "2x2x3", 10], "chip.family": "shared",
+            "task.data": "digits", "mismatch.driver_gain": 0.2, "mismatch.conductance": 0.5,
+            "learning.dtype": "float64",
+        }
+    )  # fmt: skip
+    chip = Circuit(design).fabricate(seed=2)
+    initialise(chip, 5, 1.0, 0.0)
+    trim, before = DriverTrim(64, Prober("one-port", inputs=True)), objective(chip)[0]
+    trim.correct(chip)
+    assert objective(chip)[0] < 1e-12 * before
 
 
 def test_replicated_crossbars_are_commanded_alike_and_stay_unequal() -> None:
