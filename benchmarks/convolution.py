@@ -53,7 +53,8 @@ def main() -> None:
         chosen |= {"chip.family": "shared", "mismatch.driver_gain": 0.3}
     arms = ARMS[arguments.family]
     design = Design.named("fashion-6k").replace(CHANGES | chosen | (SMALL if arguments.small else {}))
-    name = f"{arguments.family}, {arguments.sharing}, {design.learning.epochs} epochs, {design.task.train} images"
+    size = f"{design.learning.epochs} epochs, {design.task.train} images"
+    name = f"{arguments.family}, {arguments.sharing}, {size}"
     began, path = time.perf_counter(), arguments.out / f"{name.replace(', ', '-').replace(' ', '-')}.h5"
     run_sweep(Sweep(design, ((),), CHIPS, arms), path, workers=1, data_dir=arguments.data_dir)
     values = read_sweep(path).values
