@@ -149,6 +149,12 @@ def accuracy_gap(result: SweepResult) -> str:
     return f"{text}: none that shows{wrong}"
 
 
+def plain(result: SweepResult) -> dict[str, object]:
+    """All final values: points by key, arms, and every quantity by arm (points, chips)."""
+    points = [dict(point) for point in result.points]
+    return {"points": points, "chips": result.chips, "arms": result.arms, "values": result.values}
+
+
 def table(result: SweepResult) -> str:
     """Mean ± standard deviation over chips, a line for every point and arm.
 

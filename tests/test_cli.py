@@ -13,7 +13,7 @@ import pytest
 
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
-from ohmostat.circuits.settling import settling_report
+from ohmostat.circuits.settling import Settling
 from ohmostat.cli import main
 from ohmostat.learning.training import initialise_from
 
@@ -99,8 +99,7 @@ def test_sweep_leaves_file_table_and_figure(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    "files",
-    [["s.txt"], ["s.png"], ["s.h5", "s.h5"], ["s.h5", "s.txt"], ["s.h5", "none/s.png"], ["none/s.h5"]],
+    "files", [["s.txt"], ["s.png"], ["s.png", "s.png"], ["s.h5", "none/s.png"], ["none/s.h5"]]
 )
 def test_files_of_a_sweep_are_checked_before_the_work(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -109,7 +108,7 @@ def test_files_of_a_sweep_are_checked_before_the_work(
     out, *plot = (str(tmp_path / name) for name in files)
     arguments = ["sweep", "digits", *SMALL, "--out", out, *(["--plot", *plot] if plot else [])]
     assert main(arguments) == 2
-    assert ("no folder" if "none" in files[-1] else "must be three files") in capsys.readouterr().err
+    assert ("no folder" if "none" in files[-1] else "must be different files") in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -134,13 +133,12 @@ def test_settling_on_another_branch_is_no_error_of_the_solver() -> None:
     initialise_from(chip)
     x = np.random.default_rng(0).random((3, 64))
     ode, fast = chip.relax(x, method="transient"), chip.relax(x)
-    assert "another branch: 0 of 3 samples" in settling_report(chip, ode, fast)
+    assert "another branch: 0 of 3 samples" in Settling.of(chip, ode, fast).words()
     ports, voltages = fast.ports.copy(), fast.voltages.copy()
     ports[1] += 0.3
     voltages[1] += 0.3
-    text = settling_report(chip, ode, replace(fast, ports=ports, voltages=voltages))
-    assert "another branch: 1 of 3 samples" in text
-    assert float(text.split("ODE - relaxation")[1].split()[0]) < 1e-3
+    found = Settling.of(chip, ode, replace(fast, ports=ports, voltages=voltages))
+    assert (found.elsewhere, found.compared) == (1, 3) and found.difference < 1e-3
 
 
 @pytest.mark.parametrize(

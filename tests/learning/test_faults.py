@@ -127,14 +127,14 @@ def test_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(SweepError, match="or by other code: give another --out, or delete the folder"):
         run_sweep(small(), out, workers=1)
     assert out.read_bytes() == content
-    job = sweeps._jobs(small(), None)[0]
+    job = sweeps.jobs_of(small(), None)[0]
     monkeypatch.undo()
     with pytest.raises(SweepError, match="another version of ohmostat: install the same one everywhere"):
         sweeps.perform(job, None)
 
 
 def test_a_worker_with_other_data() -> None:
-    (job, *_) = sweeps._jobs(small(), None)
+    (job, *_) = sweeps.jobs_of(small(), None)
     object.__setattr__(job, "digest", "of other files")
     with pytest.raises(SweepError, match="a worker has other digits data: give every worker the same files"):
         sweeps.perform(job, None)
