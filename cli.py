@@ -71,10 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser(file: object = None) -> argparse.ArgumentParser:
     """The parser of all commands; ``file`` marks the arguments that are files, for :class:`_Completion`."""
-    common = _common()
     parser = argparse.ArgumentParser(
         prog="ohmostat", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Simulate analog chips that learn by equilibrium propagation.", parents=[common],
+        description="Simulate analog chips that learn by equilibrium propagation.", parents=[_common()],
     )  # fmt: skip
     parser.set_defaults(json=False, quiet=False, debug=False)
     parser.add_argument("--version", action="version", version=f"ohmostat {__version__}")
@@ -86,7 +85,7 @@ def build_parser(file: object = None) -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         about = command.ABOUT
         own = commands.add_parser(
-            name, help=about, description=about[0].upper() + about[1:] + ".", parents=[common],
+            name, help=about, description=about[0].upper() + about[1:] + ".", parents=[_common()],
             epilog=f"example:\n  {command.EXAMPLE}", formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
         command.add_arguments(own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..simulator.arguments import literal
@@ -49,7 +50,7 @@ def _checked(key: str, value: object) -> object:
 
     unit = getattr(KEYS.get(key), "unit", "")
     bare = getattr(KEYS.get(key), "bare", False)
-    if unit and not bare and isinstance(value, int | float) and value != 0:
+    if unit and not bare and isinstance(value, int | float) and value != 0 and math.isfinite(value):
         raise DesignError(f"--set {key}={value}: a number without a unit; write {value}{unit}, say", key)
     return value
 

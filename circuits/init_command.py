@@ -41,7 +41,7 @@ def run(arguments: Any, console: Console) -> Values:
         raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
     check_writable(arguments.path)
     design = Design.named(arguments.source)
-    if arguments.preset:
+    if arguments.preset is not None:
         design = with_preset(design, arguments.preset)
     with atomic_write(arguments.path) as part:
         part.write_text(template(design), encoding="utf-8")

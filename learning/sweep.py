@@ -24,6 +24,7 @@ from .. import __version__
 from ..circuits.design import Design
 from ..circuits.files import ArchiveError, atomic_write
 from ..circuits.specs import TaskSpec
+from ..circuits.units import closest, did_you_mean
 from . import executors
 from .data import Dataset, load_task
 from .points import Point, checked, grid
@@ -90,7 +91,8 @@ class Sweep:
     def __post_init__(self) -> None:
         unknown = [arm for arm in self.arms if arm not in ARMS]
         if unknown:
-            raise SweepError(f"unknown arm {unknown[0]!r}; choose from {', '.join(ARMS)}")
+            hint = did_you_mean(closest(unknown[0], ARMS))
+            raise SweepError(f"unknown arm {unknown[0]!r}{hint}; choose from {', '.join(ARMS)}")
         if self.chips < 1:
             raise SweepError(f"chips is {self.chips}; it must be at least 1")
         if not self.points:
@@ -194,7 +196,7 @@ def run_sweep(
 
     Raises SweepError where it cannot start, SweepStopped where it comes to no end.
     """
-    staging = staging_of(out)
+    staging, jobs = staging_of(out), jobs_of(sweep, data_dir)
     try:
         staging.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -202,7 +204,6 @@ def run_sweep(
     with _only_one(staging):
         for left in staging.glob(".*.part"):  # by a killed sweep
             left.unlink()
-        jobs = jobs_of(sweep, data_dir)
         todo = [job for job in jobs if not _is_done(staging, job)]
         report = progress or (lambda done, total: None)
         report(len(jobs) - len(todo), len(jobs))
@@ -250,9 +251,6 @@ def _work_off(
         except (SweepStopped, ArchiveError, OSError) as error:
             kept = f"{done} of {total} runs are kept, and the same command goes on from there"
             raise SweepStopped(f"{error}; {kept}") from error
-        finally:
-            for future in futures:
-                future.cancel()
 
 
 def _content(future: Future[bytes], job: Job) -> bytes:

@@ -10,8 +10,8 @@ from .sweep import Job, Sweep, data_of, jobs_of, run_file
 from .training import Trainer
 
 MEASURED_BY = (
-    "one training step and one evaluation of the first chip at the first point, under each arm; where points "
-    "differ in size, or the runs in how they settle, it can be far off"
+    "from one training step and one evaluation\n            of the first chip at the first point, under each "
+    "arm; where points differ in size, it can be far off"
 )
 
 
@@ -43,8 +43,8 @@ class Estimate:
         """For a terminal."""
         return (
             f"{self.runs} runs: {self.points} points x {self.chips} chips x {self.arms} arms\n"
-            f"time        about {_duration(self.seconds)} on {self.workers} processes, from {MEASURED_BY}\n"
-            f"disk space  about {self.bytes / 1e6:.3g} MB, half of it for the runs as they are staged"
+            f"time        about {_duration(self.seconds)} on {self.workers} processes, {MEASURED_BY}\n"
+            f"disk space  about {self.bytes / 1e6:.3g} MB at most, half of it for the runs as they are staged"
         )
 
 

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..circuits.design import Design
+from ..circuits.files import check_hdf5
 from .points import Level, Point, shown, text_of
 from .sweep import SCHEMA, SCHEMA_VERSION, RunKey, SweepError
 
+REMEDY = "make one with 'ohmostat sweep'"
 ALIGNED = 0.95  # a first-layer cosine to the adjoint below this is a wrong gradient
 
 
@@ -79,20 +81,23 @@ class SweepResult:
 
 
 def read_sweep(path: Path) -> SweepResult:
-    """Read a merged sweep file. Raises SweepError if it is not one."""
+    """Read a merged sweep file. Raises ArchiveError or SweepError if it is not one."""
     import h5py
 
+    check_hdf5(path, REMEDY)
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("schema") != SCHEMA:
-                raise SweepError(f"{path} is not a sweep file; make one with 'ohmostat sweep'")
+                raise SweepError(f"{path} is not a sweep file; {REMEDY}")
             if int(file.attrs["schema_version"]) > SCHEMA_VERSION:
                 raise SweepError(f"{path} is of a newer schema; read it with a newer ohmostat")
             if int(file.attrs["schema_version"]) < SCHEMA_VERSION:
                 raise SweepError(f"{path} was made by an earlier ohmostat; run its sweep again")
             return _result(file)
+    except SweepError:
+        raise
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise SweepError(f"{path} cannot be read as a sweep file: {error}") from error
+        raise SweepError(f"{path} cannot be read as a sweep file ({error}); {REMEDY}") from error
 
 
 def _result(file: Any) -> SweepResult:

@@ -22,8 +22,10 @@ def numbers(text: str) -> tuple[float, ...]:
 
 def _whole(least: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) >= least):
-            raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least {least}")
+        if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) >= least):
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: give a whole number, at least {least} and below 10^18"
+            )
         return int(text)
 
     return read

@@ -79,11 +79,17 @@ class Console:
     def _failed(self, error: Exception) -> int:
         if self.debug:
             traceback.print_exc()
-        wrong, failed = isinstance(error, ValueError | OSError), isinstance(error, RuntimeError)
-        fault = "" if wrong or failed else f"a fault of ohmostat, {type(error).__name__}: "
-        remedy = "" if wrong or failed or self.debug else "; please report it with what --debug shows"
-        print(f"ohmostat: {fault}{error}{remedy}", file=sys.stderr)
-        return WRONG_INPUT if wrong else FAILED
+        text, status = str(error), FAILED
+        if isinstance(error, ValueError):
+            status = WRONG_INPUT
+        elif isinstance(error, OSError):
+            status = WRONG_INPUT
+            if error.filename is not None:
+                text = f"{error.filename}: {error.strerror}; check its name and permissions"
+        elif not isinstance(error, RuntimeError):
+            text = f"a fault of ohmostat, please report what --debug shows ({type(error).__name__}: {error})"
+        print(f"ohmostat: {text}", file=sys.stderr)
+        return status
 
     @staticmethod
     def _write(text: str, stream: Any) -> None:

@@ -13,9 +13,9 @@ import pytest
 from ohmostat.cli import build_parser
 from ohmostat.simulator.analyses import run_deck
 from ohmostat.simulator.comparison import Difference, NotCompared, compare_with_ngspice
+from ohmostat.simulator.console import Console, as_json
 from ohmostat.simulator.netlist import NetlistError
 from ohmostat.simulator.operating_point import ConvergenceError, OperatingPoint
-from ohmostat.simulator.console import Console, as_json
 from ohmostat.simulator.simulate_command import run
 from ohmostat.simulator.spice_reader import SpiceSyntaxError, parse_spice, read_spice
 from ohmostat.simulator.transient import TransientError
