@@ -150,15 +150,16 @@ def lines(
 
 def plain(result: SweepResult, found: Finding, target: float) -> Values:
     """For a program; infinite limits, which lie beyond the levels swept, become null (see ``inside``)."""
-    limits = [(key, place, curve.largest(target)) for key, place, _, curve in found.curves]
+    limits = []
+    for key, place, _, curve in found.curves:
+        limit = curve.largest(target)
+        words = {"key": key, "place": place, "inside": limit.inside, "reached": limit.reached}
+        limits.append(words | {name.rstrip("_"): value for name, value in vars(limit).items()})
     return {
         "points": [dict(point) for point in result.points],
         "passed": found.passes.sum(axis=1),
         "chips": result.chips,
-        "limits": [
-            {"key": key, "place": place, "inside": limit.inside, "reached": limit.reached, **vars(limit)}
-            for key, place, limit in limits
-        ],
+        "limits": limits,
         "importance": None if found.importance is None else vars(found.importance),
         "effects": [vars(effect) for effect in found.effects],
         "remark": found.remark,
