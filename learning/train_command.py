@@ -50,31 +50,11 @@ def run(arguments: Any, console: Console) -> Values:
 def train_to_file(
     trainer: Trainer, out: Path, console: Console, epochs: int | None = None, plot: Path | None = None
 ) -> Values:
-    """Train a chip to ``epochs`` (default: the design's) and write its run, and its figure if asked for.
-
-    After every epoch the training is put down in ``OUT.checkpoint``; where that is there already, it goes on
-    from it. It is taken away at the end.
-    """
+    """Train a chip to ``epochs`` (default: the design's) and write its run, and its figure if asked for."""
     from ..circuits.archive import Run, write_run
-    from . import checkpoint
 
     design, kept = trainer.design, out.with_name(out.name + ".checkpoint")
-    total = design.learning.epochs if epochs is None else epochs
-    if checkpoint.resume(trainer, kept):
-        console.note(f"goes on after epoch {trainer.history[-1].epoch}, from {kept}")
-        _keeps(console, trainer, kept)
-    with console.bar(total * trainer.steps_per_epoch, "step") as bar:
-        bar.update(trainer.steps)
-
-        def progress(epoch: Epoch | None) -> None:
-            if epoch is None:
-                bar.update()
-                return
-            console.show(epoch_line(epoch))
-            checkpoint.save(trainer, kept)
-            _keeps(console, trainer, kept)
-
-        trainer.fit(epochs, progress)
+    _fit(trainer, design.learning.epochs if epochs is None else epochs, kept, console)
     attributes = {"rule": trainer.rule.name, "homeostat": design.homeostat.mode}
     readout = (trainer.readout.weight, trainer.readout.bias)
     write_run(out, Run(trainer.chip, readout, trainer.history_arrays(), attributes))
@@ -89,9 +69,32 @@ def train_to_file(
     return {"design": design.name, "chip": trainer.chip.seed, "history": trainer.history_arrays()}
 
 
-def _keeps(console: Console, trainer: Trainer, kept: Path) -> None:
-    epoch = trainer.history[-1].epoch
-    console.kept = f"training up to epoch {epoch} is kept in {kept}: the same command goes on from there"
+def _fit(trainer: Trainer, epochs: int, kept: Path, console: Console) -> None:
+    """Train, and put the training down in the file ``kept`` after every epoch; where that is there already, go
+    on from it.
+    """
+    from . import checkpoint
+
+    def keep() -> None:
+        epoch = trainer.history[-1].epoch
+        console.kept = f"training up to epoch {epoch} is kept in {kept}: the same command goes on from there"
+
+    start = checkpoint.state_of(trainer)
+    if checkpoint.resume(trainer, kept):
+        console.note(f"goes on after epoch {trainer.history[-1].epoch}, from {kept}")
+        keep()
+    with console.bar(epochs * trainer.steps_per_epoch, "step") as bar:
+        bar.update(trainer.steps)
+
+        def progress(epoch: Epoch | None) -> None:
+            if epoch is None:
+                bar.update()
+                return
+            console.show(epoch_line(epoch))
+            checkpoint.save(trainer, kept, start)
+            keep()
+
+        trainer.fit(epochs, progress)
 
 
 def epoch_line(epoch: Epoch) -> str:

@@ -230,6 +230,18 @@ def test_a_training_goes_on_where_it_was_interrupted(
     assert differences(Path("whole.h5"), Path("new.h5")) == []
 
 
+def test_a_training_from_another_start_is_not_taken_up(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", "run.h5", "--epochs", "2", "--out", "new.h5"]
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted_at(1, patch)
+        assert main(train) == 130
+    assert main(["measured", "run.h5", "measured.csv", "--out", "run.h5"]) == 0
+    assert main(train) == 2
+    assert "new.h5.checkpoint: is not a checkpoint of this design, chip and data" in capsys.readouterr().err
+
+
 def test_an_interrupt_before_anything_is_kept(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -144,6 +144,7 @@ audit digits --out folder.h5                        | folder.h5: cannot be writt
 audit digits --out nowhere/new.h5                   | there is no folder
 audit digits --out new.png --plot new.png           | must be different files
 audit digits --plot new.xyz                         | end the figure's name in .png
+audit digits --wires 1                              | wires need chip.columns
 audit digits --set learning.estimator=exact         | write "centered"
 audit run.h5 --epochs 1                             | a RUN.h5 holds the one that was trained
 audit run.h5 --out run.h5                           | run.h5: is read, and would be replaced
@@ -157,6 +158,7 @@ corners run.h5 --temperature -5                     | is outside the range; allo
 corners run.h5 --temperature warm                   | write finite numbers with commas
 corners run.h5 --process quick                      | allowed: "typical" | "slow" | "fast"
 corners run.h5 --set learning.rate=1                | only keys of its [corner]
+corners run.h5 --set corner.voltage=1V              | by --process, --supply and --temperature
 corners run.h5 --set corner.device_tempco=0.5/K     | is outside the range; allowed: -4m/K to 4m/K
 corners run.h5 --set corner.device_tempco=1         | a number without a unit
 corners run.h5 --set corner.device_tempc=1m/K       | did you mean "corner.device_tempco"

@@ -106,24 +106,3 @@ def test_what_matters_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     few = write_sweep(tmp_path / "f.h5", latin_hypercube(spans, 3, 0), 2, accuracy)
     assert main(["yield", str(few), "--require", "accuracy >= 0.9"]) == 1
     assert "what matters to accuracy is not told: " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("words", "problem"),
-    [
-        (["--require", "accuracy > 0.9"], 'compares with ">"; allowed: >= and <='),
-        (["--require", "acuracy >= 0.9"], 'did you mean "accuracy"'),
-        (["--require", "inference_energy <= 1"], 'needs a limit in "J"'),
-        (["--require", "accuracy >= 0.9", "--against", RATE], "no numeric values of 'learning.rate'"),
-        (["--require", "accuracy >= 0.9", "--arms", "trim"], "--arms trim: the sweep has none, homeostat"),
-        (["--require", "accuracy >= 0.9", "--target", "2"], "yield is 2.0; allowed: above 0, below 1"),
-        (["--require", "accuracy >= 0.9", "--plot", "/nowhere/y.png"], "there is no folder /nowhere"),
-    ],
-)
-def test_what_cannot_be_told_is_refused(
-    words: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = write_sweep(tmp_path / "s.h5", grid({SIGMA: (0.0, 0.5)}), 20, falling)
-    assert main(["yield", str(path), *words]) == 2
-    said = capsys.readouterr()
-    assert problem in said.err and said.out == ""
