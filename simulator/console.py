@@ -115,6 +115,4 @@ def _plain(value: Any) -> Any:
         if value.dtype.kind == "c":
             return {"real": _plain(value.real.tolist()), "imag": _plain(value.imag.tolist())}
         return _plain(value.tolist())
-    if isinstance(value, Path):
-        return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
