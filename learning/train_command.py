@@ -70,7 +70,7 @@ def train_to_file(
 
 
 def _fit(trainer: Trainer, epochs: int, kept: Path, console: Console) -> None:
-    """Train, and put the training down in the file ``kept`` after every epoch; go on from one that is there."""
+    """Train, and keep the training in a file after every epoch; go on from one that is there."""
     from . import checkpoint
 
     def keep() -> None:
