@@ -20,6 +20,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from ohmostat.circuits.archive import Run, read_run, save_chip, write_run
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.specs import KEYS
+from ohmostat.circuits.units import Curve
 from ohmostat.cli import main
 from ohmostat.learning import points, quantities
 from ohmostat.learning.report_charts import MOST_POINTS, Chart, Panel, Series, banded
@@ -235,7 +236,10 @@ def test_what_makes_a_sweep_again_makes_its_points(method: str, tmp_path: Path) 
     assert (points.grid(again) if method == "grid" else points.one_at_a_time(design, again)) == made
 
 
-@given(st.sampled_from([key for key in KEYS if "." in key]), st.data())
+@given(
+    st.sampled_from([key for key, kind in KEYS.items() if "." in key and not isinstance(kind, Curve)]),
+    st.data(),
+)
 def test_a_level_reads_back_to_the_last_bit(key: str, data: st.DataObject) -> None:
     kind = KEYS[key]
     low, high = (getattr(getattr(kind, "range", kind), end, None) for end in ("low", "high"))
