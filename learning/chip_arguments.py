@@ -22,7 +22,7 @@ def add_chip_arguments(parser: Any, run: str = "the RUN.h5 of a trained chip") -
 
 def add_data_argument(parser: Any) -> None:
     """``--data-dir`` alone."""
-    parser.add_argument("--data-dir", metavar="DIR", help="folder that holds mnist or fashion-mnist")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder that holds the data set")
 
 
 def named_run(arguments: Any) -> Run | None:

@@ -97,7 +97,7 @@ def _run(arguments: Any, version: str, console: Console) -> tuple[str, str, list
 
 def _trainer(stored: Run, arguments: Any) -> Trainer:
     """The chip with the samples of its task, which waveforms and audit need."""
-    from .data import DataError
+    from .dataset import DataError
 
     try:
         return (trained if arguments.audit else trainer_of)(stored, arguments.data_dir)

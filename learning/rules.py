@@ -16,6 +16,7 @@ import numpy as np
 from ..circuits.chip import Chip
 from ..circuits.circuit import BIAS, INPUT, Bank, Circuit
 from ..circuits.equilibrium import Equilibrium
+from ..circuits.layout import Layout
 from ..circuits.specs import refuse
 from ..simulator.blocks import Array
 from .estimators import Estimator, Response, Settled, adjoint_response
@@ -44,6 +45,15 @@ class PairGradient:
         if np.isscalar(self.common):
             return self.differential
         return self.differential + np.where(target[0] >= target[1], self.common, -self.common)
+
+    def folded(self, layout: Layout) -> PairGradient:
+        """That of the devices which make a block, from that of the block's entries (nodes, ports)."""
+        if layout.dense:
+            return self
+        common = self.common
+        if isinstance(common, np.ndarray):
+            common = layout.fold(np.broadcast_to(common, self.differential.shape))
+        return replace(self, differential=layout.fold(self.differential), common=common)
 
     def transposed(self) -> PairGradient:
         """That of the array turned round, (columns, rows)."""
@@ -169,7 +179,8 @@ def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, des
         loaded = descent[:, nodes] * free.voltages[:, nodes]
         common = -(loaded.sum(axis=0) * np.asarray(load, descent.dtype))[:, None]
     gradient = PairGradient(differential, common)
-    return gradient.transposed() if bank.transposed else gradient
+    gradient = gradient.transposed() if bank.transposed else gradient
+    return gradient.folded(chip.circuit.layouts[bank.array])
 
 
 def drive_voltages(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium) -> Array:

@@ -26,7 +26,8 @@ from ..circuits.files import ArchiveError, atomic_write
 from ..circuits.specs import TaskSpec
 from ..circuits.units import closest, did_you_mean
 from . import executors
-from .data import Dataset, load_task
+from .data import load_task
+from .dataset import Dataset
 from .points import Point, checked, grid
 
 if TYPE_CHECKING:

@@ -466,10 +466,10 @@ def test_an_audit_file_that_cannot_be_read_is_refused(
 def test_what_needs_samples_says_how_to_do_without(
     run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ohmostat.learning import data
+    from ohmostat.learning import data, dataset
 
     def gone(*_: object) -> None:
-        raise data.DataError("mnist", "not found", "its files", "Give --data-dir.")
+        raise dataset.DataError("mnist", "not found", "its files", "Give --data-dir.")
 
     monkeypatch.setattr(data, "load_task", gone)
     words = ["report", str(run_file), "--out", str(tmp_path / "r.html")]
