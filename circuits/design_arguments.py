@@ -33,7 +33,7 @@ def design_of(arguments: Any) -> Design:
 
 def changes_of(arguments: Any) -> dict[str, object]:
     """What ``--set`` asks for, by key. Raises DesignError."""
-    from .specs import DesignError
+    from .sections import DesignError
 
     changes: dict[str, object] = {}
     for change in arguments.changes:
@@ -46,7 +46,8 @@ def changes_of(arguments: Any) -> dict[str, object]:
 
 def _checked(key: str, value: object) -> object:
     """``value``, unless it is a bare number where a file would want a unit."""
-    from .specs import KEYS, DesignError
+    from .sections import DesignError
+    from .specs import KEYS
 
     unit = getattr(KEYS.get(key), "unit", "")
     bare = getattr(KEYS.get(key), "bare", False)

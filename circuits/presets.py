@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .specs import KEYS, PRESETS, DesignError, refuse
+from .sections import DesignError, refuse
+from .specs import KEYS, PRESETS
 from .units import Number, Range, closest, did_you_mean, parse_quantity, show
 
 if TYPE_CHECKING:

@@ -134,7 +134,7 @@ def subject(trainer: Trainer, samples: int, wires: tuple[float, float] | None = 
 
 def _stencil(design: Design) -> Stencil:
     """The design's estimator, if it nudges chips that settle: only those can be taken apart."""
-    from ..circuits.specs import refuse
+    from ..circuits.sections import refuse
     from .catalogue import make_estimator
     from .estimators import Stencil
 

@@ -12,7 +12,8 @@ import pytest
 from ohmostat.circuits.archive import load_chip
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.design import Design
-from ohmostat.circuits.specs import CornerSpec, DesignError
+from ohmostat.circuits.sections import DesignError
+from ohmostat.circuits.specs import CornerSpec
 from ohmostat.cli import main
 from ohmostat.learning import corners
 from ohmostat.learning.corners import CornerResult

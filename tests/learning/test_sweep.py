@@ -13,7 +13,7 @@ import pytest
 
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError
-from ohmostat.circuits.specs import DesignError
+from ohmostat.circuits.sections import DesignError
 from ohmostat.learning.figures import sweep_figure, sweep_panel
 from ohmostat.learning.points import Span, grid, latin_hypercube, one_at_a_time, parse_levels, parse_span
 from ohmostat.learning.sweep import ARMS, RunKey, Sweep, SweepError, run_sweep
