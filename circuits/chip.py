@@ -70,7 +70,8 @@ class Chip:
         self.periphery = periphery or Periphery.drawn(
             self.blocks.slices, mismatch, circuit.design, seed, self.dtype
         )
-        self.programmer = Programmer(circuit.design.programming, circuit.design.device, mismatch, seed)
+        design = circuit.design
+        self.programmer = Programmer(design.programming, design.device, mismatch, seed, circuit.copies)
         self.input_weight = np.zeros((circuit.sizes[0], circuit.inputs), self.dtype)
         self.bias = np.zeros(self.blocks.size, self.dtype)
         self._twin: Chip | None = None

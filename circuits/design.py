@@ -165,17 +165,24 @@ class Design:
                 'a conductance that is the same both ways leaves nothing to restore; write "off", or "trim"'
             )
             refuse("homeostat.mode", self.homeostat.mode, f"{fault} for its amplifiers", beside)
+        if self.converters.reading_bits:
+            fault = "its nodes go beyond the rails that readings are converted between; write 0"
+            refuse("converters.reading_bits", self.converters.reading_bits, fault, beside)
+        if self.resistive.copies == "twin" and self.homeostat.mode == "trim":
+            fault = "each of the two has its own amplifiers, and one alone is probed"
+            refuse("homeostat.mode", "trim", f'{fault}; write "off"', "resistive.copies")
+        if self.resistive.outputs == "paired" and self.learning.cost != "squared-error":
+            remedy = 'write learning.cost = "squared-error", or outputs = "single"'
+            refuse(
+                "resistive.outputs",
+                "paired",
+                f"a readout takes all nodes as they are; {remedy}",
+                "learning.cost",
+            )
         if self.resistive.copies == "twin" and self.learning.rule != "contrastive":
             fault = "what two networks differ by is no response; compare their powers"
             refuse(
                 "resistive.copies", "twin", f'{fault}: write learning.rule = "contrastive"', "learning.rule"
-            )
-        if self.resistive.outputs == "paired" and self.chip.layers[-1] % 2:
-            refuse(
-                "chip.layers",
-                self.chip.layers,
-                "paired outputs come by twos; make the last even",
-                "resistive.outputs",
             )
 
     @property

@@ -57,7 +57,15 @@ def _checked(key: str, value: object) -> object:
 
 
 def _literal(text: str) -> object:
-    """A number where it is one, a list of integers where it has commas, else the text itself."""
-    if "," in text:
-        return [_literal(part) for part in text.strip("[]").split(",")]
-    return literal(text)
+    """A number where it is one, a list (of lists) where it has commas, else the text itself."""
+    if "," not in text:
+        return literal(text)
+    inside = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    depth, parts = 0, [""]
+    for letter in inside:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [_literal(part.strip()) for part in parts]

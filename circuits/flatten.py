@@ -188,7 +188,13 @@ def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
 
 
 def _nudge(net: Netlist, chip: Chip, nudge: SquaredErrorNudge) -> None:
-    last = len(chip.circuit.sizes) - 1
+    last, outputs = len(chip.circuit.sizes) - 1, chip.circuit.sizes[-1]
+    if len(nudge.targets) != outputs:
+        raise ValueError(
+            f"the nudge has {len(nudge.targets)} targets; give one for each of {outputs} outputs [V]"
+        )
+    if chip.circuit.resistive and chip.circuit.design.resistive.outputs == "paired":
+        raise ValueError("paired outputs are nudged by twos, which is not flattened; flatten the free chip")
     slope = nudge.beta / chip.circuit.design.neuron.swing**2
     for i, target in enumerate(nudge.targets):
         net.voltage_source(f"Vy_{i}", f"y_{i}", "0", float(target))

@@ -29,14 +29,16 @@ COUNTED = ("writes", "pulses", "reads")
 
 
 class Programmer:
-    """Programs the devices of one chip.
+    """Programs the devices of one chip, or of ``copies`` networks side by side with the same commands.
 
     Attributes: ``writes``, how often it was asked to change an array (the address of its next draw);
     ``pulses`` and ``reads`` of single devices (an ideal write counts as one pulse a pair).
     """
 
-    def __init__(self, spec: ProgrammingSpec, device: DeviceSpec, mismatch: MismatchSpec, seed: int) -> None:
-        self.spec, self.device, self.seed = spec, device, seed
+    def __init__(
+        self, spec: ProgrammingSpec, device: DeviceSpec, mismatch: MismatchSpec, seed: int, copies: int = 1
+    ) -> None:
+        self.spec, self.device, self.seed, self.copies = spec, device, seed, copies
         self.writes = self.pulses = self.reads = 0
         self._limits = device.g_min, device.g_max
         self._bias_sd, self._bias = mismatch.programming_bias, dict[str, Array]()
@@ -176,7 +178,9 @@ class Programmer:
         if self.spec.rounding == "nearest":
             nearest: Array = np.rint(numbers)
             return nearest
-        stochastic: Array = np.floor(numbers + rng.random(numbers.shape, np.float32))
+        one = len(numbers) // self.copies, *numbers.shape[1:]  # networks side by side take the same commands
+        drawn = np.concatenate([rng.random(one, np.float32)] * self.copies)
+        stochastic: Array = np.floor(numbers + drawn)
         return stochastic
 
     def _generator(self, name: str) -> np.random.Generator:

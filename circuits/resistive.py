@@ -20,6 +20,8 @@ import numpy as np
 from ..simulator.blocks import Array, BlockCircuit
 from ..simulator.clamps import NO_CURVE, Clamps, curve_through
 from ..simulator.semiconductors import thermal_voltage
+from ..simulator.temperature import diode_saturation
+from .specs import ROOM
 
 if TYPE_CHECKING:
     from .chip import Chip
@@ -36,15 +38,14 @@ def clamps(design: Design, blocks: BlockCircuit) -> Clamps:
             half = (len(place) + 1) // 2
             up[where] = spec.hidden == "pair" or (spec.hidden == "alternating" and place < half)
             down[where] = spec.hidden == "pair" or (spec.hidden == "alternating" and place >= half)
-    low, high = np.full(blocks.size, -spec.barrier), np.full(blocks.size, spec.barrier)
-    if spec.hidden == "alternating" and spec.barrier < 0:  # the two never meet at one node
-        low, high = np.where(up, low, -np.inf), np.where(down, high, np.inf)
-    if spec.diode == "ideal":
-        low, high = np.where(up, low, -np.inf), np.where(down, high, np.inf)
-    size = spec.saturation if spec.diode == "shockley" else 1.0
+    none = np.inf if spec.diode == "ideal" else abs(spec.barrier)  # a barrier without a diode
+    low, high = np.where(up, -spec.barrier, -none), np.where(down, spec.barrier, none)
+    size, hot = 1.0, design.corner.temperature
+    if spec.diode == "shockley":  # of silicon, as SPICE has it
+        size = float(diode_saturation(spec.saturation, spec.ideality, 1.11, 3.0, hot, ROOM))
     return Clamps(
         spec.diode, low, high, size * up, size * down,
-        thermal=spec.ideality * float(thermal_voltage(design.corner.temperature)),
+        thermal=spec.ideality * float(thermal_voltage(hot)),
         curve=curve_through(*zip(*spec.curve, strict=True)) if spec.diode == "measured" else NO_CURVE,
     )  # fmt: skip
 

@@ -85,7 +85,8 @@ class ResistiveSpec(Spec):
         "ideal", "shockley", "measured")
     barrier: float = number(0.0, "V", Range(-100.0, 100.0),
         "of the sources behind the diodes: +barrier for those that hold a node down, -barrier for those up")
-    saturation: float = number(1e-9, "A", Range(0.0, 1.0, open_low=True), "shockley: saturation current")
+    saturation: float = number(1e-9, "A", Range(0.0, 1.0, open_low=True),
+        "shockley: saturation current at 300 K")
     ideality: float = number(1.0, "", Range(0.5, 10.0), "shockley: over the thermal voltage")
     curve: tuple[tuple[float, float], ...] = key((), Curve("measured: points of one diode"))
     gain: float = number(1.0, "", positive(1e3),

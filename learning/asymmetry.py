@@ -28,10 +28,16 @@ class Symmetry:
 
 
 def symmetry(free: Equilibrium, sample: int = 0) -> Symmetry:
-    """Symmetry of J̃ at one sample, before and after the best diagonal D (J̃D symmetric)."""
-    jacobian = free.port_jacobian(sample).astype(np.float64)
-    rates = best_rates(jacobian, free.circuit.output)
-    return Symmetry(_measure(jacobian), _measure(jacobian * rates), rates)
+    """Symmetry of J̃ at one sample, before and after the best diagonal D (J̃D symmetric).
+
+    Nodes that an ideal diode holds do not move, and take no part: their rate is 1.
+    """
+    moving = free.slopes()[sample] > np.finfo(free.ports.dtype).eps if free.circuit.clamps else slice(None)
+    jacobian = free.port_jacobian(sample).astype(np.float64)[moving][:, moving]
+    output, rates = np.zeros(free.circuit.size, bool), np.ones(free.circuit.size)
+    output[free.circuit.output] = True
+    rates[moving] = best_rates(jacobian, output[moving])
+    return Symmetry(_measure(jacobian), _measure(jacobian * rates[moving]), rates)
 
 
 def _measure(matrix: Array) -> float:
@@ -40,7 +46,7 @@ def _measure(matrix: Array) -> float:
     return float(s / (s + np.linalg.norm(matrix - matrix.T)))
 
 
-def best_rates(jacobian: Array, output: slice) -> Array:
+def best_rates(jacobian: Array, output: slice | Array) -> Array:
     """The positive diagonal D, 1 on the outputs, that makes ``J̃D`` most nearly symmetric.
 
     Least squares of ``log(J̃_ij d_j) - log(J̃_ji d_i)`` over the pairs of equal sign, each weighted by

@@ -122,11 +122,17 @@ def _fabricated(arguments: Any, console: Console) -> Trainer:
 def subject(trainer: Trainer, samples: int, wires: tuple[float, float] | None = None) -> Subject:
     """A trainer's chip on its first test samples, with ``wires`` [Ohm a cell] (default: the design's).
 
-    Raises DesignError where the design's estimator cannot be audited.
+    Raises DesignError where the design's estimator, or its twin networks, cannot be audited.
     """
+    from ..circuits.sections import refuse
     from ..circuits.wiring import Wiring
     from .audit import Subject
 
+    if trainer.chip.circuit.copies > 1:
+        fault = (
+            "the audit takes the gradient of one network apart, and twins learn from the difference of two"
+        )
+        refuse("resistive.copies", "twin", f'{fault}; see "measured" in the run\'s history')
     wiring: Wiring | None = Wiring(*wires) if wires else None
     x, labels = (part[:samples] for part in (trainer.data.test_x, trainer.data.test_y))
     return Subject.of(trainer.chip, trainer.inputs(x), trainer.cost(labels), _stencil(trainer.design), wiring)

@@ -79,8 +79,9 @@ class ContrastiveEP(LearningRule):
             differential = common = np.zeros((1, 1), nudged.ports.dtype)
             states = (other, nudged, np.outer(rates, share).ravel()), (chip, free, -rates.sum() * share)
             for owner, state, weights in states:
+                believed = weights != 0  # what is not may be infinite
                 drive = drive_voltages(owner, bank, np.resize(inputs, (len(weights), inputs.shape[1])), state)
-                v = state.voltages[:, nodes]
+                drive, v, weights = drive[believed], state.voltages[believed, nodes], weights[believed]
                 differential = differential - (v.T * weights) @ drive
                 common = common + 0.5 * ((weights @ v**2)[:, None] + weights @ drive**2)
             d, c = (part.real.astype(chip.dtype) for part in (differential, common))

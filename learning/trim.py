@@ -31,6 +31,8 @@ from ..simulator.blocks import Array
 from .homeostat import Running
 from .probes import Prober, Spent
 
+FAINT = 1e-3  # of what the busiest amplifier drives
+
 
 @dataclass
 class DriverTrim:
@@ -85,9 +87,10 @@ class DriverTrim:
 def gain_ratio(forward: Array, backward: Array) -> Array:
     """``a_f / a_b`` (n,) of bidirectional amplifiers, behind measured couplings ``a_f[j] g_ij`` (n_post, n)
     and ``a_b[j] g_ij`` (n, n_post) [S], which are all of one sign: by their sums, whose noise averages out.
+    An amplifier that drives next to nothing, whose gains no probe can tell from noise, is left as it is.
     """
     up, down = forward.sum(axis=0, dtype=np.float64), backward.sum(axis=1, dtype=np.float64)
-    sure = (up > 0) & (down > 0)
+    sure = np.minimum(up, down) > FAINT * max(up.max(), down.max())
     ratio: Array = np.divide(up, down, out=np.ones_like(up), where=sure)
     return ratio
 

@@ -5,10 +5,10 @@ barrier ``low``; with the characteristic ``D`` of a diode the node loses
 
     i(v) = D(v - high) - D(low - v)                            [A]
 
-    ideal       no current below 0 V, no voltage above it: ``low <= v <= high`` shockley    D(u) = Is (exp(u /
-    (n Vt)) - 1) measured    D(u) is a monotone cubic through measured points (PCHIP; Fritsch and Carlson
-    1980), and straight
-                beyond the last of them
+    ideal       no current below 0 V, no voltage above it: ``low <= v <= high``
+    shockley    D(u) = Is (exp(u / (n Vt)) - 1)
+    measured    D(u) is a monotone cubic through measured points (PCHIP; Fritsch and Carlson 1980), and
+                straight beyond the last of them
 
 One that a node does not have has the saturation current 0 (``measured``: counts 0 times; ``ideal``: its
 barrier is at infinity). Where the drive of a node would take it to u without its diodes, it settles at
@@ -131,7 +131,12 @@ def curve_through(volts: ArrayLike, amperes: ArrayLike) -> Array:
         )
     if not u[0] <= 0 <= u[-1]:
         raise ValueError(f"points from {u[0]:g} V to {u[-1]:g} V: 0 V must lie within them")
-    smooth = PchipInterpolator(u, i)
+    with np.errstate(all="ignore"):
+        smooth = PchipInterpolator(u, i)
+    if not np.isfinite(smooth.c).all():
+        raise ValueError(
+            "some points lie so close to each other that no curve joins them; leave out every other"
+        )
     if abs(at_rest := float(smooth(0.0))) > 1e-6 * np.abs(i).max():
         raise ValueError(f"{at_rest:g} A at 0 V: a diode that no voltage drives must conduct nothing")
     ends = smooth.derivative()(u[[0, -1]])

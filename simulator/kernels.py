@@ -29,7 +29,7 @@ ALIGNED = 16  # columns of a strip, or a multiple of it: whole vectors of a kern
 parallel = compiled(parallel=True)
 FAST = {"contract", "reassoc", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
 SOON, FEW = 16, 3  # sweeps in which most samples settle, and how many are kept till then: they fit the cache
-MOST_STEPS = 60  # of Newton's method at one node
+MOST_STEPS = 100  # of Newton's method at one node
 SMALLEST = 1e-34  # squared residual below which single precision has lost it
 
 
@@ -73,31 +73,75 @@ def activate(nodes, injected, rows, first, last, law, resistance, limits, parame
 
 
 @compiled()
-def _shockley(u, resistance, low, high, below, above, thermal, enough):
-    """The voltage of a node that would be at ``u`` without its diodes: see :mod:`.clamps`.
+def _diode_above(u, resistance, barrier, size, thermal, enough):
+    """Where a node that would be at ``u`` settles with one diode, of saturation current ``size``, above it.
 
-    Newton's method on ``s - u + resistance i(s) = 0``, from beyond the solution, towards which it then falls
-    without ever passing it: there the exponential is convex.
+    Newton's method on ``s - u + resistance i(s) = 0`` from beyond the solution, towards which it falls
+    without passing it: the function is convex. (Beyond is no further than the barrier, or than the current
+    that leaks back can lift the node, and where u is past the barrier than the logarithm of all of its
+    current.)
     """
-    s = u
-    beyond = u.real - high
-    if above > 0 and beyond > 0:
-        s = s - beyond + min(beyond, thermal * math.log1p(beyond / (resistance * above)))
-    beyond = low - u.real
-    if below > 0 and beyond > 0:
-        s = s + beyond - min(beyond, thermal * math.log1p(beyond / (resistance * below)))
+    beyond = u - barrier
+    if beyond > 0:
+        s = barrier + min(beyond, thermal * math.log1p(beyond / (resistance * size)))
+    else:
+        s = min(u + resistance * size, barrier)
+    for _ in range(MOST_STEPS):
+        out = size * math.exp((s - barrier) / thermal)
+        step = (s - u + resistance * (out - size)) / (1 + resistance * out / thermal)
+        s -= step
+        if abs(step) <= enough * (abs(s) + thermal):
+            return s
+    return s * math.nan
+
+
+@compiled()
+def _shockley(u, resistance, low, high, below, above, thermal, enough):
+    """The real voltage of a node that would be at ``u`` without its diodes; NaN where none is found.
+
+    With both, it lies between where either alone would leave it, or its barrier: see :mod:`.clamps`.
+    """
+    if above == 0 and below == 0:
+        return u
+    if below == 0:
+        return _diode_above(u, resistance, high, above, thermal, enough)
+    if above == 0:
+        return -_diode_above(-u, resistance, -low, below, thermal, enough)
+    b = max(_diode_above(u, resistance, high, above, thermal, enough), low)
+    a = min(-_diode_above(-u, resistance, -low, below, thermal, enough), high)
+    s, stride = min(max(u, a), b), b - a
+    for _ in range(MOST_STEPS):
+        out, into = above * math.exp((s - high) / thermal), below * math.exp((low - s) / thermal)
+        excess = s - u + resistance * ((out - into) - (above - below))
+        if excess > 0:
+            b = s
+        else:
+            a = s
+        following = s - excess / (1 + resistance * (out + into) / thermal)
+        if not a <= following <= b or 2 * abs(following - s) > stride:  # Newton's steps do not shrink: halve
+            following = a + (b - a) / 2
+        stride = abs(following - s)
+        s = following
+        if stride <= enough * (abs(s) + thermal):
+            return s
+    return s * math.nan
+
+
+@compiled()
+def _continued(u, s, resistance, low, high, below, above, thermal, enough):
+    """The complex voltage of a node that would be at ``u``, by Newton's method from the real one, ``s``."""
     for _ in range(MOST_STEPS):
         out, into = s * 0, s * 0
         if above > 0:
             out = above * np.exp((s - high) / thermal)
         if below > 0:
             into = below * np.exp((low - s) / thermal)
-        excess = s - u + resistance * ((out - above) - (into - below))
+        excess = s - u + resistance * ((out - into) - (above - below))
         step = excess / (1 + resistance * (out + into) / thermal)
         s = s - step
         if abs(step) <= enough * (abs(s) + thermal):
-            break
-    return s
+            return s
+    return s * math.nan
 
 
 @compiled()
@@ -120,7 +164,7 @@ def _measured(u, resistance, low, high, below, above, curve, enough):
     """As :func:`_shockley`, of a measured curve: Newton's method within a bracket that bisection closes."""
     start = above * _along(curve, u - high)[0] - below * _along(curve, low - u)[0]
     a, b = min(u, u - resistance * start), max(u, u - resistance * start)
-    s = u
+    s, stride = u, b - a
     for _ in range(MOST_STEPS):
         out, steep = _along(curve, s - high)
         into, steeper = _along(curve, low - s)
@@ -129,15 +173,33 @@ def _measured(u, resistance, low, high, below, above, curve, enough):
             b = s
         else:
             a = s
-        step = excess / (1 + resistance * (above * steep + below * steeper))
-        following = s - step
-        if not a <= following <= b:
+        following = s - excess / (1 + resistance * (above * steep + below * steeper))
+        if not a <= following <= b or 2 * abs(following - s) > stride:
             following = a + (b - a) / 2
-        moved = abs(following - s)
+        stride = abs(following - s)
         s = following
-        if moved <= enough * abs(s):
-            break
-    return s
+        if stride <= enough * abs(s):
+            return s
+    return s * math.nan
+
+
+def _settled(u, *diodes):  # pragma: no cover - replaced by the overload below
+    """:func:`_shockley`, of a real or a complex ``u``."""
+    raise NotImplementedError
+
+
+@overload(_settled)
+def _settled_overload(u, resistance, low, high, below, above, thermal, enough):
+    if not isinstance(u, types.Complex):
+        return lambda u, resistance, low, high, below, above, thermal, enough: _shockley(
+            u, resistance, low, high, below, above, thermal, enough
+        )
+
+    def settled(u, resistance, low, high, below, above, thermal, enough):
+        s = _shockley(u.real, resistance, low, high, below, above, thermal, enough)
+        return _continued(u, u * 0 + s, resistance, low, high, below, above, thermal, enough)
+
+    return settled
 
 
 @compiled()
@@ -155,7 +217,7 @@ def _hold(nodes, injected, rows, first, last, law, resistance, limits, parameter
             low, high, below, above = parameters[0, i], parameters[1, i], parameters[2, i], parameters[3, i]
             nodes[a, i] = u
             if law == SHOCKLEY:
-                nodes[a, i] = _shockley(u, r[i].real, low, high, below, above, thermal, enough)
+                nodes[a, i] = _settled(u, r[i].real, low, high, below, above, thermal, enough)
             elif law == MEASURED:
                 nodes[a, i] = _measured(u.real, r[i].real, low, high, below, above, curve, enough)
             elif u.real < low:

@@ -41,7 +41,9 @@ def values(kind: Kind) -> st.SearchStrategy[Any]:
         convolved = st.sampled_from(["1x1x2", "1x2x5 stride 2", "2x2x3 pad 1 pool 2"])
         return plain | st.tuples(st.just(1), convolved, convolved, st.integers(1, kind.largest)).map(list)
     if isinstance(kind, Curve):
-        return st.lists(st.tuples(st.floats(0.01, 100.0), st.floats(0.0, 1.0)), max_size=6)
+        return st.lists(
+            st.tuples(st.floats(0.01, 100.0).map(lambda v: round(v, 3)), st.floats(0.0, 1.0)), max_size=6
+        )
     assert isinstance(kind, Text)
     return st.text(min_size=1, max_size=80).filter(lambda s: s.isprintable() and s.strip())
 
@@ -54,12 +56,14 @@ def designs(draw: st.DrawFn) -> Design:
     new["chip.layers"][0] = shape.inputs
     if new["chip.family"] == "resistive":
         new |= {"chip.columns": "passive", "homeostat.mode": draw(st.sampled_from(["off", "trim"]))}
-        new["learning.rule"] = "contrastive" if new["resistive.copies"] == "twin" else new["learning.rule"]
+        new["converters.reading_bits"] = 0
+        if new["resistive.copies"] == "twin":
+            new |= {"learning.rule": "contrastive", "homeostat.mode": "off"}
+        if new["resistive.outputs"] == "paired":
+            new["learning.cost"] = "squared-error"
     paired = new["chip.family"] == "resistive" and new["resistive.outputs"] == "paired"
     if new["learning.cost"] == "squared-error":
         new["chip.layers"][-1] = shape.classes * (2 if paired else 1)
-    elif paired:
-        new["chip.layers"][-1] = 2 * min(new["chip.layers"][-1], 8_000)
     if new["resistive.hidden"] == "pair":
         new["resistive.barrier"] = abs(new["resistive.barrier"]) or 1.0
     points = sorted(dict(new["resistive.curve"]).items())

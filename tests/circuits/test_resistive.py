@@ -14,6 +14,8 @@ from ohmostat.circuits.design import Design, DesignError
 from ohmostat.circuits.specs import CornerSpec, MismatchSpec
 from ohmostat.circuits.tester import export_csv, take_measured, write_list
 from ohmostat.learning.training import initialise
+from ohmostat.simulator.netlist import Netlist
+from ohmostat.simulator.operating_point import operating_point
 
 BASE = {
     "task.data": "digits", "chip.layers": [64, 7, 6, 10], "learning.dtype": "float64",
@@ -96,6 +98,48 @@ def test_at_another_temperature_diodes_open_elsewhere_and_copies_agree() -> None
     assert (hot.relax(inputs()).outputs != chip.relax(inputs()).outputs).all()
 
 
+def test_a_network_without_diodes_needs_none_of_their_keys() -> None:
+    chip = chip_of(resistive__hidden="none", resistive__barrier="-0.5V")
+    assert chip.blocks.clamps is not None
+    assert (chip.blocks.clamps.above == 0).all() and (chip.blocks.clamps.below == 0).all()
+    assert chip.relax(inputs()).settled.all()
+
+
+@pytest.mark.parametrize(
+    "programming",
+    [
+        {"programming.levels": 1024},
+        {"programming.mode": "pulses", "programming.pulse": 0.0002},
+        {"programming.mode": "sign", "programming.pulse": 0.0002},
+    ],
+)
+def test_twins_take_the_same_commands_however_they_are_rounded(programming: dict[str, object]) -> None:
+    keys = {k.replace(".", "__"): v for k, v in (TWIN | programming).items()}
+    design = chip_of(**keys, device__g_max="100uS").circuit.design.replace("mismatch", MismatchSpec())
+    chip = Circuit(design).fabricate(seed=0)
+    initialise(chip, 0, 1.0, 0.0)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        shapes = {a.name: (a.planes, a.rows, a.columns) for a in chip.circuit.arrays}
+        chip.program({name: 1e-7 * rng.standard_normal(shape) for name, shape in shapes.items()})
+    for devices in chip.devices.values():
+        first, second = np.split(devices.actual, 2)
+        assert (first == second).all() and len(np.unique(first)) > 3
+
+
+def test_the_saturation_current_rises_with_temperature_as_spices_does() -> None:
+    """Against the netlist engine's own diode, of the same card at another temperature."""
+    hot = chip_of(corner__temperature="350K").blocks.clamps
+    net = Netlist("diode", temperature=350.0)
+    net.voltage_source("V", "a", "0", 0.3)
+    net.diode("D", "a", "0", is_=1e-9, n=1.0, tnom=300.0, gmin=0.0)
+    amperes = -operating_point(net).current("V")
+    assert hot is not None
+    above = hot.above.argmax()
+    v = np.zeros(len(hot.above)) + hot.high[above] + 0.3
+    assert hot.current(v)[0][above] == pytest.approx(amperes, rel=1e-9)
+
+
 def test_devices_are_programmed_one_by_one_within_their_limits_and_stuck_ones_stay() -> None:
     chip = chip_of(device__g_max="2uS")
     devices = chip.devices["forward1"]
@@ -126,9 +170,11 @@ def test_devices_are_programmed_one_by_one_within_their_limits_and_stuck_ones_st
         ({"resistive.gain": "4V"}, "resistive.gain"),
         ({"resistive.outputs": "paired"}, "a pair of outputs for each of the 10 classes"),
         (
-            {"resistive.outputs": "paired", "learning.cost": "cross-entropy", "chip.layers": [784, 9, 9]},
-            "by twos",
+            {"resistive.outputs": "paired", "learning.cost": "cross-entropy"},
+            "resistive.outputs = .*a readout takes all nodes as they are",
         ),
+        ({"converters.reading_bits": 8}, "converters.reading_bits = 8: its nodes go beyond the rails"),
+        (TWIN | {"homeostat.mode": "trim"}, "each of the two has its own amplifiers"),
         ({"mismatch.driver_gain": 0.1}, "no shared read drivers"),
         ({"wires.row": "1Ohm"}, "wires.row"),
     ],

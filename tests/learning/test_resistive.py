@@ -199,6 +199,34 @@ def test_one_hidden_layer_needs_only_a_rate_per_node_and_two_need_more() -> None
     assert after[64, 7, 6, 10] < 0.995
 
 
+def test_asymmetry_shows_beside_nodes_that_ideal_diodes_hold() -> None:
+    """The measure is that of the nodes which move."""
+    free = make(mismatch__amplifier_gain=0.5, resistive__diode="ideal")[2]
+    moving = free.slopes()[0] > 0.5
+    assert 0 < moving.sum() < len(moving)
+    jacobian = free.port_jacobian()[np.ix_(moving, moving)]
+    s, a = np.linalg.norm(jacobian + jacobian.T), np.linalg.norm(jacobian - jacobian.T)
+    found = asymmetry.symmetry(free)
+    assert found.measure == pytest.approx(s / (s + a)) and found.measure < 0.97
+    assert (found.rates[~moving] == 1).all()
+
+
+def test_samples_that_run_away_under_a_nudge_leave_the_contrast_of_powers_finite() -> None:
+    chip, x, free, cost = make()
+    found = ContrastiveEP(centered(beta_in_watts(chip.circuit.design, 50.0))).update(chip, x, free, cost)
+    assert not found.valid.all()
+    assert all(np.isfinite(g.devices()).all() for g in found.gradients.values())
+
+
+def test_a_gain_that_no_probe_can_tell_from_noise_is_left() -> None:
+    g, noise = (
+        np.random.default_rng(0).random((50, 3)),
+        1e-3 * np.random.default_rng(1).standard_normal((50, 3)),
+    )
+    g[:, 2] = 0
+    assert gain_ratio(1.5 * g + noise, (g - noise).T)[2] == 1.0
+
+
 def test_gain_ratio_is_exact_whatever_the_conductances_and_leaves_dead_nodes_alone() -> None:
     g, (ahead, back) = np.random.default_rng(0).random((5, 3)), np.random.default_rng(1).random((2, 3)) + 0.5
     g[:, 2] = 0

@@ -71,6 +71,35 @@ def test_a_node_settles_where_its_diodes_and_its_load_agree(kind: str, volts: fl
         assert found.ports[0, i] == pytest.approx(want, rel=1e-9, abs=1e-14)
 
 
+@given(
+    volts=st.floats(-60, 60), resistance=st.floats(2, 15), saturation=st.floats(-18, 0),
+    has=st.sampled_from([(1, 0), (0, 1), (1, 1)]), gap=st.floats(0, 3),
+    dtype=st.sampled_from(["float64", "float32"]),
+)  # fmt: skip
+@settings(deadline=None, max_examples=300)
+def test_no_saturation_current_and_no_load_misleads_a_diode(
+    volts: float, resistance: float, saturation: float, has: tuple[int, int], gap: float, dtype: str
+) -> None:
+    """Loads from 10 mS to 1e-15 S, saturation currents from 1e-18 A to 1 A, against a bracketing solver."""
+    circuit = BlockCircuit((1,), [], np.dtype(dtype), low=0.0, high=1.0)
+    load, size = 10.0**-resistance, 10.0**saturation
+    circuit.load[:] = load
+    one = np.ones(1)
+    circuit.clamps = Clamps(
+        "shockley", -gap * one, gap * one, has[1] * size * one, has[0] * size * one, 0.026
+    )
+    found = relaxation.relax(circuit, np.full((1, 1), volts * load, dtype), max_sweeps=3)
+
+    def excess(s: float) -> float:
+        out = has[0] * np.exp(min((s - gap) / 0.026, 600))
+        into = has[1] * np.exp(min((-gap - s) / 0.026, 600))
+        return float(s - volts + size / load * ((out - into) - (has[0] - has[1])))
+
+    want = brentq(excess, -70, 70, xtol=1e-15)
+    assert found.settled.all()
+    assert found.ports[0, 0] == pytest.approx(want, rel=1e-9 if dtype == "float64" else 1e-4, abs=1e-7)
+
+
 def test_ideal_diodes_hold_a_node_at_their_barriers() -> None:
     circuit = BlockCircuit((4,), [], low=0.0, high=1.0)
     circuit.clamps = clamps("ideal")
@@ -180,6 +209,7 @@ def test_a_measured_curve_goes_through_its_points_and_never_falls() -> None:
         ([0.0, 1.0, 2.0], [0.0, 2.0, 1.0], "must not fall"),
         ([0.5, 1.0], [0.0, 1.0], "0 V must lie within"),
         ([-1.0, 0.0, 1.0], [1.0, 1.5, 2.0], "at 0 V"),
+        ([0.0, 5e-324, 1.0], [0.0, 1.0, 2.0], "so close to each other"),
     ],
 )
 def test_a_curve_that_is_no_diode_is_refused(volts: list[float], amperes: list[float], message: str) -> None:
