@@ -1,28 +1,35 @@
 """What README and docs show: their Python runs, and whole pages with commands print what they show.
 
-A page with a ``console`` block is a session: its blocks run in order, in one folder and one namespace. In one
-a block, a line that starts with ``$ ohmostat`` is a command, and the lines up to the next one are what it
-prints; a ``text`` block is what the Python block before it prints. Numbers agree to 5 % or to one in the last
-digit that is shown, ``…`` stands for anything, and a block with a ``title`` is the file of that name.
+A page with a ``console``, ``text`` or ``diff`` block is a session: its blocks run in order, in one folder and
+namespace. In a ``console`` block, a line that starts with ``$ ohmostat`` is a command, and the lines up to the
+next one are what it prints; a ``text`` block is what the Python block before it prints. Numbers agree to 5 %
+or to one in the last digit that is shown, and ``…`` stands for anything. A block with a ``title`` is the file
+of that name; a ``diff`` changes the module of that name, in a copy of the package that the page then runs with.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+import ohmostat
 from ohmostat.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 NUMBER = re.compile(r"(?<![\w.])([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")
+FENCE = re.compile(r'^```(\w*)(?: title="(.+?)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
 
 class Block(NamedTuple):
@@ -36,25 +43,23 @@ class Block(NamedTuple):
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text("utf-8")
-    fences = re.finditer(r'^```(\w*)(?: title="(.+?)")?\n(.*?)^```$', text, re.DOTALL | re.MULTILINE)
-    return [Block(f[1], f[2] or "", f[3], text.count("\n", 0, f.start(3)) + 1) for f in fences]
+    return [Block(f[1], f[2] or "", f[3], text.count("\n", 0, f.start(3)) + 1) for f in FENCE.finditer(text)]
 
 
-SESSIONS = [page for page in PAGES if any(block.language == "console" for block in blocks(page))]
-LONE = [
-    pytest.param(page, block, id=f"{page.name}-{block.line}")
-    for page in PAGES
-    if page not in SESSIONS
-    for block in blocks(page)
-    if block.language == "python"
-]
+def of(language: str, pages: list[Path]) -> list[tuple[Path, Block]]:
+    return [(page, block) for page in pages for block in blocks(page) if block.language == language]
 
 
 def by_name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize(("page", "block"), LONE)
+CHANGING = [page for page in PAGES if of("diff", [page])]
+SESSIONS = [page for page in PAGES if of("console", [page]) or of("text", [page]) or page in CHANGING]
+LONE = of("python", [page for page in PAGES if page not in SESSIONS])
+
+
+@pytest.mark.parametrize(("page", "block"), LONE, ids=[f"{page.name}-{block.line}" for page, block in LONE])
 def test_python_block_runs(page: Path, block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_python(page, block, {"__name__": "__documentation__"})
@@ -65,19 +70,21 @@ def test_session_prints_what_the_page_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    printed, names = "", {"__name__": "__documentation__"}
-    for block in blocks(page):
-        if block.title:
-            Path(block.title).write_text(block.text, "utf-8")
-        elif block.language == "python":
-            printed = run_python(page, block, names)
-        elif block.language == "text":
-            agree(printed, block.text, page, block.line)
-        elif block.language == "console":
-            for line, command, shown in commands(block):
-                printed = run_command(command)
-                if shown.strip():
-                    agree(printed, shown, page, line)
+    if "ngspice" in "".join(block.text for _, block in of("console", [page])):
+        from .simulator.compare import require_ngspice
+
+        require_ngspice()
+    if page not in CHANGING:
+        session(page)
+        return
+    copy = copied_package(tmp_path)
+    for _, block in of("diff", [page]):
+        change(copy / block.title, block)
+    command = [sys.executable, __file__, str(page)]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(copy.parent)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
@@ -102,29 +109,46 @@ def test_links_to_files_exist(page: Path) -> None:
 )
 def test_agreement(printed: str, shown: str, same: bool) -> None:
     if same:
-        agree(printed, shown, ROOT / "page.md", 1)
+        agree(printed, shown, "here")
     else:
         with pytest.raises(AssertionError):
-            agree(printed, shown, ROOT / "page.md", 1)
+            agree(printed, shown, "here")
+
+
+# -- a session -----------------------------------------------------------------------------------------
+
+
+def session(page: Path) -> None:
+    """Run a page in the present folder."""
+    printed, names = "", {"__name__": "__documentation__"}
+    for block in blocks(page):
+        where = f"{by_name(page)}:{block.line}"
+        if block.language == "python":
+            printed = run_python(page, block, names)
+        elif block.language == "text":
+            agree(printed, block.text, where)
+        elif block.language == "console":
+            for command, shown in commands(block.text):
+                printed = run_command(command)
+                if shown.strip():
+                    agree(printed, shown, f"{where}, {command}")
+        elif block.title and block.language != "diff":
+            Path(block.title).write_text(block.text, "utf-8")
 
 
 def run_python(page: Path, block: Block, names: dict[str, object]) -> str:
-    code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+    code = compile("\n" * (block.line - 1) + block.text, str(page), "exec", dont_inherit=True)
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(code, names)
     return out.getvalue()
 
 
-def commands(block: Block) -> list[tuple[int, str, str]]:
-    """Line, command and output of each command of a console block."""
-    parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
-    assert not parts[0], f"line {block.line}: a console block starts with a command"
-    found, line = [], block.line
-    for part in parts[1:]:
-        command, _, shown = re.sub(r"\\\n *", "", part).partition("\n")
-        found.append((line, command, shown))
-        line += part.count("\n")
-    return found
+def commands(text: str) -> list[tuple[str, str]]:
+    """Each command of a console block, and what it is said to print."""
+    before, *parts = re.split(r"^\$ ", text, flags=re.MULTILINE)
+    assert not before, f"a console block starts with a command, not with {before}"
+    split = [re.sub(r"\\\n *", "", part).partition("\n") for part in parts]
+    return [(command, shown) for command, _, shown in split]
 
 
 def run_command(command: str) -> str:
@@ -138,7 +162,10 @@ def run_command(command: str) -> str:
     return screen.getvalue()
 
 
-def agree(printed: str, shown: str, page: Path, line: int) -> None:
+# -- what is shown, and what is printed ----------------------------------------------------------------
+
+
+def agree(printed: str, shown: str, where: str) -> None:
     """Assert that words are the same and numbers close."""
     pattern, numbers = "", []
     for k, part in enumerate(NUMBER.split(tidy(shown))):
@@ -148,9 +175,9 @@ def agree(printed: str, shown: str, page: Path, line: int) -> None:
         else:
             pattern += re.escape(part).replace("…", ".*?")
     found = re.fullmatch(pattern, tidy(printed), re.DOTALL)
-    where = f"{by_name(page)}:{line} shows\n{shown}\nand this is printed:\n{printed}"
-    assert found, where
-    assert [float(number) for number in found.groups()] == numbers, where
+    message = f"{where} shows\n{shown}\nand this is printed:\n{printed}"
+    assert found, message
+    assert [float(number) for number in found.groups()] == numbers, message
 
 
 def last_digit(number: str) -> float:
@@ -164,3 +191,32 @@ def last_digit(number: str) -> float:
 def tidy(text: str) -> str:
     """Without the spaces that line up columns."""
     return re.sub(r"[ \t]+", " ", re.sub(r"[ \t]+$", "", text.strip(), flags=re.MULTILINE))
+
+
+# -- a changed package ---------------------------------------------------------------------------------
+
+
+def copied_package(folder: Path) -> Path:
+    """A copy of the package that is tested, with what numba has compiled of it."""
+    source, copy = Path(ohmostat.__file__).parent, folder / "changed" / "ohmostat"
+    copy.mkdir(parents=True)
+    for path in source.glob("*.py"):
+        shutil.copy2(path, copy)
+    for name in ("simulator", "circuits", "learning"):
+        shutil.copytree(source / name, copy / name)
+    return copy
+
+
+def change(module: Path, block: Block) -> None:
+    """Apply a diff: the lines of each hunk, without those that it adds, stand in the module just once."""
+    text = module.read_text("utf-8")
+    for hunk in re.split(r"^@@.*\n", block.text, flags=re.MULTILINE):
+        lines = hunk.splitlines(keepends=True)
+        old, new = ("".join(line[1:] for line in lines if line[0] != other) for other in "+-")
+        assert text.count(old) == 1, f"{block.title}: the diff does not fit at\n{old}"
+        text = text.replace(old, new)
+    module.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    session(Path(sys.argv[1]))
