@@ -23,7 +23,8 @@ import numpy as np
 from scipy import stats
 
 from ohmostat.circuits.design import Design
-from ohmostat.learning.data import Dataset, load
+from ohmostat.learning.data import load
+from ohmostat.learning.dataset import Dataset
 from ohmostat.learning.sweep import ARMS, COMPARED, Sweep, run_sweep
 from ohmostat.learning.sweep_result import read_sweep
 from ohmostat.learning.training import Trainer

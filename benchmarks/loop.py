@@ -27,7 +27,8 @@ import numpy as np
 
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.design import Design
-from ohmostat.learning.data import Dataset, load
+from ohmostat.learning.data import load
+from ohmostat.learning.dataset import Dataset
 from ohmostat.learning.homeostat import Homeostat, Running, WeightDecay
 from ohmostat.learning.training import Epoch, Trainer
 from ohmostat.simulator.blocks import Array

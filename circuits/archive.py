@@ -243,9 +243,10 @@ def _device_entries(chip: Chip, array: CrossbarArray) -> _Tree:
     banks = [bank for bank in chip.circuit.banks if bank.array == array.name]
     post, pre, (g_min, g_max) = banks[0].post, banks[0].pre, chip.limits
     path = f"devices/{array.name}"
+    rows, columns = chip.circuit.layouts[array.name].words(ports_in_words(post), ports_in_words(pre))
     group: dict[str, _Value] = {
         "axes": ["plane", "row", "column"], "planes": [f"g{name}" for name in array.plane_names],
-        "rows": ports_in_words(post), "row_layer": post, "columns": ports_in_words(pre), "column_layer": pre,
+        "rows": rows, "row_layer": post, "columns": columns, "column_layer": pre,
         "banks": [bank.name for bank in banks], "tile_rows": array.rows, "tile_columns": array.columns,
         "g_min": g_min, "g_max": g_max, "limits_units": "S",
     }  # fmt: skip

@@ -260,6 +260,15 @@ class Chip:
         weight = self._weights[array]
         return weight if self.conduction == 1 else weight * self.dtype.type(self.conduction)
 
+    def planes(self, bank: Bank) -> Array:
+        """What conducts between the ports and the nodes of a bank [S] (2, n_post, n_pre), g+ first."""
+        planes = self.circuit.layouts[bank.array].unfold(self.conducting(bank.array))
+        return planes.transpose(0, 2, 1) if bank.transposed else planes
+
+    def block(self, array: str) -> Array:
+        """:meth:`weight` as a block between layers (nodes, ports) [S], in the direction in which it lies."""
+        return self.circuit.layouts[array].unfold(self.weight(array))
+
     def write(self, weights: Mapping[str, Array]) -> None:
         """Write arrays from scratch to differential targets [S]: one device carries the weight, the
         other rests at ``g_min``. The actual conductances then differ by each device's deviation; stuck ones
@@ -332,7 +341,7 @@ class Chip:
         self._refresh_loads()
 
     def _refresh_blocks(self, array: str) -> None:
-        weight = self.weight(array)
+        weight = self.block(array)
         for bank in self._banks[array]:
             if bank.pre == INPUT:
                 self.input_weight = weight
@@ -358,7 +367,7 @@ class Chip:
 
     def fan_in_load(self, bank: Bank) -> Array:
         """Total conductance ``Σ_j (g+ + g-)`` [S] (n_post,) of the devices that feed each node."""
-        total: Array = self.conducting(bank.array).sum(axis=(0, 1 if bank.transposed else 2))
+        total: Array = self.planes(bank).sum(axis=(0, 2))
         return total
 
     @property
@@ -485,7 +494,7 @@ class Chip:
             if bank.returned:
                 continue
             per_node[blocks.slices[bank.post]] += kappa**2 * self.fan_in_load(bank)
-            fan_out = self.conducting(bank.array).sum(axis=(0, 2 if bank.transposed else 1))
+            fan_out = self.planes(bank).sum(axis=(0, 1))
             if bank.pre == INPUT:
                 fixed += x**2 @ fan_out
             elif bank.pre == BIAS:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from .convolution import convolutions, images
+from .data_shapes import DATA
 from .design import Design
+from .layout import ConvolutionLayout, Layout, TurnedLayout
 from .specs import MismatchSpec
 
 if TYPE_CHECKING:
@@ -79,12 +82,12 @@ class Circuit:
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Neurons in each layer, without the inputs."""
-        return tuple(self.design.chip.layers[1:])
+        return self.design.sizes[1:]
 
     @property
     def inputs(self) -> int:
         """Number of input ports."""
-        return self.design.chip.layers[0]
+        return self.design.sizes[0]
 
     @property
     def kappa(self) -> float:
@@ -101,14 +104,28 @@ class Circuit:
     @cached_property
     def arrays(self) -> tuple[CrossbarArray, ...]:
         """The physical arrays, in the order of their first bank."""
-        widths = {INPUT: self.inputs, BIAS: 1, **dict(enumerate(self.sizes))}
+        pre = {bank.array: bank.pre for bank in self.banks if not bank.transposed}
         return tuple(
-            CrossbarArray(
-                bank.array, self.sizes[bank.post], widths[bank.pre], self._planes(bank), self.copies
-            )
-            for bank in self.banks
-            if not bank.transposed
+            CrossbarArray(name, *layout.shape, self._planes(pre[name]), self.copies)
+            for name, layout in self.layouts.items()
         )
+
+    @cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """How the devices of each array, by its name, make the block that ports see."""
+        return {bank.array: self._layout(bank) for bank in self.banks if not bank.transposed}
+
+    def _layout(self, bank: Bank) -> Layout:
+        """That of an array that ``bank`` reads as it lies."""
+        chip, layer = self.design.chip, max(bank.post, bank.pre)  # the layer that it leads into, or back from
+        layers = convolutions(chip.layers)
+        if layer >= len(layers):
+            widths = {INPUT: self.inputs, BIAS: 1, **dict(enumerate(self.sizes))}
+            return Layout((self.sizes[bank.post], widths[bank.pre]))
+        image = images(chip.layers, DATA[self.design.task.data].image)[layer]
+        replicated = chip.sharing == "replicated"
+        forward = ConvolutionLayout.of(layers[layer], image, replicated, bank.pre == BIAS)
+        return forward if bank.post == layer else TurnedLayout.of(forward)
 
     @property
     def copies(self) -> int:
@@ -117,9 +134,9 @@ class Circuit:
         """
         return 2 if self.resistive and self.design.resistive.copies == "twin" else 1
 
-    def _planes(self, bank: Bank) -> int:
+    def _planes(self, pre: int) -> int:
         """Devices that make a weight: one where nodes drive it, which come at one sign only."""
-        return 1 if self.resistive and bank.pre >= 0 else 2
+        return 1 if self.resistive and pre >= 0 else 2
 
     @property
     def resistive(self) -> bool:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
+from .convolution import convolutions, sizes
+from .data_shapes import DATA
 from .specs import (
-    DATA,
     HEAD,
     KEYS,
     SCHEMA,
@@ -41,7 +42,7 @@ from .specs import (
     kinds,
     refuse,
 )
-from .units import closest, did_you_mean, show
+from .units import Layers, closest, did_you_mean, show
 
 MAX_BYTES = 65_536
 _SHIPPED = Path(__file__).parent / "designs"
@@ -84,6 +85,7 @@ class Design:
             if not isinstance(getattr(self, name), spec):
                 raise DesignError(f"{name}: must be a {spec.__name__}; see Design.from_dict", name)
         self._check_task()
+        self._check_convolutions()
         self._check_family()
         if self.device.preset != "none":
             from .presets import check_measured
@@ -108,6 +110,31 @@ class Design:
                 fault = f"{data} has {present} of them"
                 remedy = 'ask for fewer, or write "all"'
                 refuse(f"task.{name}", wanted, f"{fault}; {remedy}", "task.data")
+
+    def _check_convolutions(self) -> None:
+        layers = self.chip.layers
+        if not convolutions(layers):
+            return
+        try:
+            largest = max(self.sizes)
+        except ValueError as error:
+            refuse("chip.layers", layers, error, "task.data")
+        if largest > Layers.largest:
+            fault = f"makes a layer of {largest} neurons, and {Layers.largest} are the most"
+            refuse("chip.layers", layers, f"{fault}; take a longer stride, or fewer channels", "task.data")
+        if self.chip.columns == "passive" and self.chip.sharing != "replicated":
+            fault = "one crossbar for all positions cannot load the nodes of each"
+            remedy = 'write chip.sharing = "replicated", or, for a crossbar, chip.columns = "virtual-ground"'
+            refuse("chip.columns", "passive", f"{fault}; {remedy}", "chip.sharing")
+        if self.chip.columns == "passive" and any(layer.pool > 1 for layer in convolutions(layers)):
+            fault = "currents of several positions are averaged by amplifiers, which passive columns have not"
+            refuse(
+                "chip.layers", layers, f"{fault}; leave pool out, and take a longer stride", "chip.columns"
+            )
+        if self.wires.resistive:
+            fault = "what a convolution's crossbars do along a resistive wire is not modelled"
+            name = "wires.row" if self.wires.row else "wires.column"
+            refuse(name, getattr(self.wires, name[6:]), f"{fault}; set it to 0", "chip.layers")
 
     def _check_family(self) -> None:
         family = self.chip.family
@@ -154,6 +181,11 @@ class Design:
                 "paired outputs come by twos; make the last even",
                 "resistive.outputs",
             )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Ports in every layer, the inputs first."""
+        return sizes(self.chip.layers, DATA[self.task.data].image)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Design:

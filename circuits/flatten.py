@@ -153,9 +153,7 @@ def _bidirectional(net: Netlist, chip: Chip, forward: Bank, backward: Bank) -> N
 
 def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
     """One read direction of an array: its drivers, then its devices."""
-    actual = chip.conducting(bank.array).astype(np.float64)
-    if bank.transposed:
-        actual = actual.transpose(0, 2, 1)
+    actual = chip.planes(bank).astype(np.float64)
     tag = bank.name.replace(".", "_")
     passive = chip.circuit.kappa > 0
     for j in range(actual.shape[2]):
@@ -177,6 +175,8 @@ def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
             net.vcvs(f"En_{tag}_{j}", inverse, "0", drive, "0", -1.0)
         for i in range(actual.shape[1]):
             plus, minus, v = float(actual[0, i, j]), float(actual[-1, i, j]), node(bank.post, i)
+            if not (plus or minus):  # no devices there, or open ones
+                continue
             if not paired:
                 net.resistor(f"R_{tag}_{i}_{j}", drive, v, conductance=plus)
             elif passive:

@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
+from .data_shapes import DATA
 from .units import Choice, Curve, Integer, Kind, Layers, Number, Range, Text, positive
 
 
@@ -38,22 +39,6 @@ class DesignError(ValueError):
         place = ":".join(str(part) for part in (self.source, self.line) if part is not None)
         return f"{place}: {self.problem}" if place else self.problem
 
-
-class DataShape(NamedTuple):
-    """What a chip must fit: inputs, classes, and samples there are (None: left to the loader)."""
-
-    inputs: int
-    classes: int
-    train: int | None = None
-    test: int | None = None
-
-
-DATA = {
-    "fashion-6k": DataShape(784, 10, 6_000, 1_000),
-    "digits": DataShape(64, 10),
-    "mnist": DataShape(784, 10, 60_000, 10_000),
-    "fashion-mnist": DataShape(784, 10, 60_000, 10_000),
-}
 
 #: Devices whose values were measured: the files of :mod:`.presets`.
 PRESETS = tuple(sorted(path.stem for path in (Path(__file__).parent / "presets").glob("*.toml")))
@@ -136,7 +121,10 @@ class ChipSpec(Spec):
     family: str = _choice("twin: two crossbars; shared: one, read both ways; loop: outputs feed layer 1; "
         "resistive: single conductances, diodes at the nodes",
         "twin", "shared", "loop", "resistive")
-    layers: tuple[int, ...] = key((784, 256, 256, 10), Layers("neurons of each, inputs first"))
+    layers: tuple[int | str, ...] = key((784, 256, 256, 10),
+        Layers("neurons of each, inputs first; or a convolution: docs/convolution.md"))
+    sharing: str = _choice("of a convolution's weights: one crossbar read at every position, or one each",
+        "time-multiplexed", "replicated")
     columns: str = _choice("passive: every conductance also loads its column",
         "virtual-ground", "passive")
 
@@ -504,8 +492,8 @@ class TaskSpec(Spec):
     """What is learned."""
 
     data: str = _choice("the first two ship with the package", *DATA)
-    train: int | None = integer(None, 1, 1_000_000, "training samples")
-    test: int | None = integer(None, 1, 1_000_000, "test samples")
+    train: int | None = integer(None, 1, 2_000_000, "training samples")
+    test: int | None = integer(None, 1, 2_000_000, "test samples")
     seed: int = integer(0, 0, 2**63 - 1, "of every random draw but a chip's own")
 # fmt: on
 

@@ -13,10 +13,12 @@ import json
 import math
 import numbers
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NoReturn
+
+from .convolution import Convolution
 
 #: Units that a design may use, with their names.
 UNITS = {
@@ -255,28 +257,37 @@ class Choice(Kind):
 
 @dataclass(frozen=True)
 class Layers(Kind):
-    """Layer sizes, input first, held as a tuple."""
+    """Layer sizes, input first, held as a tuple; convolutional layers, which follow the inputs, as text."""
 
     help: str
     fewest: int = 3
     most: int = 16
     largest: int = 16_384
 
-    def check(self, value: Any) -> tuple[int, ...]:
+    def check(self, value: Any) -> tuple[int | str, ...]:
         if not isinstance(value, list | tuple):
             self._refuse(f"is {_type(value)}, and a list of layer sizes is needed")
         if not self.fewest <= len(value) <= self.most:
             self._refuse(f"has {len(value)} layers")
-        size = Integer("", 1, self.largest)
-        for place, entry in enumerate(value, start=1):
-            try:
-                size.check(entry)
-            except ValueError as error:
-                raise ValueError(f"layer {place} ({show(entry)}) {error}") from None
-        return tuple(int(entry) for entry in value)
+        return tuple(self._layer(value, place) for place in range(len(value)))
+
+    def _layer(self, layers: Sequence[Any], place: int) -> int | str:
+        entry = layers[place]
+        try:
+            if not isinstance(entry, str):
+                Integer("", 1, self.largest).check(entry)
+                return int(entry)
+            if place in (0, len(layers) - 1):
+                raise ValueError("is text; the first and the last layer are plain sizes")
+            if place > 1 and not isinstance(layers[place - 1], str):
+                raise ValueError("comes after a plain layer, which is no image; put it before that one")
+            return str(Convolution.parse(entry))
+        except ValueError as error:
+            raise ValueError(f"layer {place + 1} ({show(entry)}) {error}") from None
 
     def allowed(self) -> str:
-        return f"{self.fewest} to {self.most} sizes, each 1 to {self.largest}"
+        sizes = f"{self.fewest} to {self.most} sizes, each 1 to {self.largest}"
+        return f'{sizes}; after the first also convolutions, such as "5x5x8 stride 2"'
 
 
 @dataclass(frozen=True)

@@ -77,21 +77,21 @@ def objective(chip: Chip) -> tuple[float, dict[str, Array]]:
     differential conductance; on the `shared` family it is ``2 w_ij (a_f[j] - a_b[i])²``: pure shrinkage; so
     it is wherever a coupling has no partner (`loop`), ``2 w_ij``.
     """
-    total = 0.0
+    total, layouts = 0.0, chip.circuit.layouts
     slopes: dict[str, Array] = {}
     paired = {bank.name for pair in chip.circuit.feedback_pairs for bank in pair}
     for bank in chip.circuit.banks:
         if bank.pre >= 0 and bank.name not in paired:
             weight = chip.blocks.weight(bank.post, bank.pre).astype(np.float64)
             total += float(np.sum(weight**2))
-            slopes[bank.array] = 2 * weight
+            slopes[bank.array] = layouts[bank.array].fold(2 * weight)
     for forward, backward in chip.circuit.feedback_pairs:
         wf = chip.blocks.weight(forward.post, forward.pre).astype(np.float64)
         skew = wf - chip.blocks.weight(backward.post, backward.pre).T
         total += float(np.sum(skew**2))
         for bank, slope in ((forward, 2 * skew), (backward, -2 * skew.T)):
             part = slope * chip.drivers[bank.name] if bank.driven else slope
-            part = part.T if bank.transposed else part
+            part = layouts[bank.array].fold(part.T if bank.transposed else part)
             slopes[bank.array] = slopes.get(bank.array, 0.0) + part
     return total, slopes
 
@@ -135,7 +135,7 @@ def diagnosis(chip: Chip) -> dict[str, Skew]:
 
 
 def reach(chip: Chip, array: str) -> tuple[Array, Array]:
-    """Least and largest actual weight [S] (rows, columns) that one command could give each pair.
+    """Least and largest actual weight [S] (nodes, ports) that one command could give each pair, where it is.
 
     A device moves by its step gain, as far as its target can go, within its own limits; one of a pair rests.
     """
@@ -146,7 +146,8 @@ def reach(chip: Chip, array: str) -> tuple[Array, Array]:
         np.clip(actual + step * (g - target), a.deviation * g_min, a.deviation * g_max)
         for g in (g_min, g_max)
     )
-    return chip.conduction * (low[0] - high[1]), chip.conduction * (high[0] - low[1])
+    unfold = chip.circuit.layouts[array].unfold
+    return unfold(chip.conduction * (low[0] - high[1])), unfold(chip.conduction * (high[0] - low[1]))
 
 
 def alignment(measured: Gradients, true: Gradients) -> dict[str, float]:

@@ -70,8 +70,7 @@ def column_currents(chip: Chip, inputs: Array, state: Equilibrium) -> tuple[Arra
     for bank in chip.circuit.banks:
         nodes, volts = chip.blocks.slices[bank.post], drive_voltages(chip, bank, inputs, state)
         for total, plane, loaded in ((excitation, 0, -kappa), (inhibition, 1, kappa)):
-            devices = chip.conducting(bank.array)[plane]
-            devices = devices.T if bank.transposed else devices
+            devices = chip.planes(bank)[plane]
             load = loaded * devices.sum(axis=1)
             total[:, nodes] += volts @ devices.T + load * state.voltages[:, nodes]
     return excitation, inhibition

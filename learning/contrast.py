@@ -61,6 +61,7 @@ class ContrastiveEP(LearningRule):
         found = dict(contracted(chip, inputs, free, response).gradients)
         for forward, backward in chip.circuit.feedback_pairs:
             contrast = self._contrast(free, response, forward.post, forward.pre)
+            contrast = chip.circuit.layouts[forward.array].fold(contrast)
             found[forward.array] = replace(found[forward.array], differential=contrast)
             if backward.array != forward.array:
                 found[backward.array] = replace(found[backward.array], differential=contrast.T)
@@ -75,7 +76,7 @@ class ContrastiveEP(LearningRule):
         share, found = response.valid / len(free.ports), {}
         for bank in (bank for bank in chip.circuit.banks if not bank.returned):
             nodes, array = chip.blocks.slices[bank.post], chip.devices[bank.array]
-            differential = common = np.zeros(array.target.shape[1:], nudged.ports.dtype)
+            differential = common = np.zeros((1, 1), nudged.ports.dtype)
             states = (other, nudged, np.outer(rates, share).ravel()), (chip, free, -rates.sum() * share)
             for owner, state, weights in states:
                 drive = drive_voltages(owner, bank, np.resize(inputs, (len(weights), inputs.shape[1])), state)
@@ -83,7 +84,8 @@ class ContrastiveEP(LearningRule):
                 differential = differential - (v.T * weights) @ drive
                 common = common + 0.5 * ((weights @ v**2)[:, None] + weights @ drive**2)
             d, c = (part.real.astype(chip.dtype) for part in (differential, common))
-            found[bank.array] = PairGradient(d, c, len(array.target) // chip.circuit.copies)
+            whole = PairGradient(d, c, len(array.target) // chip.circuit.copies)
+            found[bank.array] = whole.folded(chip.circuit.layouts[bank.array])
         return found
 
     def _contrast(self, free: Equilibrium, response: Response, post: int, pre: int) -> Array:

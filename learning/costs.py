@@ -61,7 +61,7 @@ def costs(
     design, x = chip.circuit.design, inputs[:SAMPLES]
     free = chip.relax(x, method="transient", certify=0)
     settled = _phase(free.time, free.energy)
-    nudged, converted = Phase(), _readings(design) + _conversions(design, "nudge", design.chip.layers[-1])
+    nudged, converted = Phase(), _readings(design) + _conversions(design, "nudge", design.sizes[-1])
     if seconds:  # conversions fall within it
         power = float(np.mean(chip.dissipation(x)(free.voltages, free.ports, np.arange(len(x)))))
         nudged = Phase(seconds, power * seconds + converted.energy * nudges)
@@ -69,8 +69,8 @@ def costs(
         beta = np.full(len(x), beta_in_watts(design, design.learning.beta), x.dtype)
         pushed = chip.relax(x, Nudge(cost, beta, len(x)), start=free, method="transient", certify=0)
         nudged = (_phase(pushed.time, pushed.energy) + converted) * nudges
-    driven = settled + _conversions(design, "input", design.chip.layers[0])
-    inference = driven + _conversions(design, "reading", design.chip.layers[-1])
+    driven = settled + _conversions(design, "input", design.sizes[0])
+    inference = driven + _conversions(design, "reading", design.sizes[-1])
     training = driven + _readings(design) + nudged
     return Costs(inference, training, _writing(design, pulses, reads))
 
@@ -82,7 +82,7 @@ def _phase(time: Array | None, energy: Array | None) -> Phase:
 
 def _readings(design: Design) -> Phase:
     """Every port read once."""
-    return _conversions(design, "reading", sum(design.chip.layers[1:]))
+    return _conversions(design, "reading", sum(design.sizes[1:]))
 
 
 def _conversions(design: Design, kind: str, count: int) -> Phase:

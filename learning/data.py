@@ -1,4 +1,5 @@
-"""Data sets of small gray images: two embedded, two read from IDX files or downloaded.
+"""Data sets by name: small gray images, two sets embedded, two from IDX files or downloaded; and the colour
+images of :mod:`.colour`.
 
 =============  =====================================================  =====  ========  ======
 name           what                                                   shape  training  test
@@ -9,7 +10,7 @@ fashion-mnist  clothes; Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747  28×28    
 mnist          handwritten digits; LeCun, Cortes, Burges 1998         28×28    60,000  10,000
 =============  =====================================================  =====  ========  ======
 
-All four are the same four IDX files (the embedded ones gzipped, in ``datasets/``, each with a data
+These four are the same four IDX files (the embedded ones gzipped, in ``datasets/``, each with a data
 card and its licence), read by the same code. The embedded images are lossless: pixels are the
 original integers. Files are known by the checksum of their *content*, whatever compressed them.
 """
@@ -17,15 +18,17 @@ original integers. Files are known by the checksum of their *content*, whatever 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from . import colour
+from .dataset import DataError, Dataset
+from .idx import REPLACE, decompressed, parse_idx
 
 if TYPE_CHECKING:
     from ..circuits.specs import TaskSpec
@@ -39,78 +42,6 @@ FILES: Final = (
 ENVIRONMENT: Final = "OHMOSTAT_DATA"
 EMBEDDED = Path(__file__).with_name("datasets")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
-MAX_BYTES: Final = 2**28  # decompressed; the largest known file has 47 MB
-
-_IDX_UBYTE = 0x08
-_KIND = {1: "labels", 3: "images"}
-_REPLACE = "Replace the file by an undamaged copy."
-
-
-class DataError(ValueError):
-    """A data set that is missing, damaged or not what its name says.
-
-    ``DataError(where, found, expected, remedy)``; all four are in the message.
-    """
-
-    def __str__(self) -> str:
-        where, found, expected, remedy = self.args
-        return f"{where}: found {found}; expected {expected}. {remedy}"
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Images and labels, in a fixed order.
-
-    ``train_x`` (n, d), ``test_x`` (m, d): float32 in [0, 1], 0 background, pixels row by row from
-    the top left, d the product of ``shape``. ``train_y`` (n,), ``test_y`` (m,): int64, 0 to
-    ``classes`` - 1.
-    ``source`` says where the files were and whether their content is the published one.
-    """
-
-    name: str
-    train_x: npt.NDArray[np.float32]
-    train_y: npt.NDArray[np.int64]
-    test_x: npt.NDArray[np.float32]
-    test_y: npt.NDArray[np.int64]
-    classes: int
-    shape: tuple[int, ...]
-    source: str
-
-    def digest(self) -> str:
-        """SHA-256 of images and labels, which tells data of the same name apart."""
-        digest = hashlib.sha256()
-        for array in (self.train_x, self.train_y, self.test_x, self.test_y):
-            digest.update(f"{array.shape} {array.dtype.str}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
-
-    def subset(self, train: int | None = None, test: int | None = None) -> Dataset:
-        """The first ``train`` training and the first ``test`` test samples (None: all), as views.
-
-        ValueError if there are fewer.
-        """
-        n = _count("train", train, len(self.train_y))
-        m = _count("test", test, len(self.test_y))
-        if (n, m) == (len(self.train_y), len(self.test_y)):
-            return self
-        return replace(
-            self,
-            train_x=self.train_x[:n],
-            train_y=self.train_y[:n],
-            test_x=self.test_x[:m],
-            test_y=self.test_y[:m],
-            source=f"{self.source}; first {n} training and {m} test samples",
-        )
-
-
-def _count(name: str, wanted: int | None, available: int) -> int:
-    if wanted is None:
-        return available
-    if not 1 <= wanted <= available:
-        raise ValueError(
-            f"{name} = {wanted} samples: must be 1 to {available}. Ask for fewer, or load a larger data set."
-        )
-    return wanted
 
 
 @dataclass(frozen=True)
@@ -186,7 +117,7 @@ _SPECS: dict[str, _Spec] = {
         ),
     ),
 }
-NAMES: Final[tuple[str, ...]] = tuple(_SPECS)
+NAMES: Final[tuple[str, ...]] = (*_SPECS, *colour.SETS)
 _KNOWN = {
     digest: (name, file)
     for name, spec in _SPECS.items()
@@ -199,15 +130,17 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
 
     The others are looked for in ``data_dir``, in the folder that OHMOSTAT_DATA names (in each first
     in the subfolder called ``name``), in ``/usr/share/datasets/fashion-mnist`` (fashion-mnist only)
-    and in the user's cache; the first place that has any of the four files counts. Found nowhere,
-    they are downloaded into the cache and checked by checksum. Files may be gzipped, and may hold
-    fewer samples than the published ones.
+    and in the user's cache; the first place that has any of the set's files counts. Found nowhere,
+    they are downloaded into the cache and checked by checksum (colour images never are). Files may be
+    gzipped (not those of colour images), and may hold fewer samples than the published ones.
 
     DataError: unknown name, no such ``data_dir``, a set that is not found, incomplete, damaged or
     mislabelled.
     """
-    if name not in _SPECS:
+    if name not in NAMES:
         raise DataError("data set", repr(name), f"one of {', '.join(NAMES)}", "Correct the name.")
+    if name in colour.SETS:
+        return colour.read_set(name, [*_places(name, data_dir), _cache(name)])
     embedded = _SPECS[name].md5 is None
     return _read_set(name, _complete(EMBEDDED / name) if embedded else _locate(name, data_dir))
 
@@ -238,7 +171,7 @@ def _places(name: str, data_dir: str | Path | None) -> list[Path]:
             raise DataError(
                 f"data_dir = {os.fspath(data_dir)}",
                 "no such folder",
-                f"a folder with the IDX files of {name}, or with a subfolder {name}",
+                f"a folder with the files of {name}, or with a subfolder {name}",
                 "Correct the path, or leave it out.",
             )
     if os.environ.get(ENVIRONMENT):
@@ -292,7 +225,7 @@ def _download(name: str, folder: Path, searched: list[Path]) -> None:
 
 
 def _not_found(name: str, searched: list[Path], problems: list[str]) -> DataError:
-    embedded = ", ".join(n for n in NAMES if _SPECS[n].md5 is None)
+    embedded = ", ".join(n for n in _SPECS if _SPECS[n].md5 is None)
     return DataError(
         f"data set {name}",
         f"no file in {', '.join(map(str, searched))}; download failed: {'; '.join(problems)}",
@@ -307,8 +240,8 @@ def _read_set(name: str, paths: tuple[Path, ...]) -> Dataset:
     spec = _SPECS[name]
     arrays, published = [], True
     for file, path in zip(FILES, paths, strict=True):
-        content = _decompressed(path)
-        arrays.append(_parse_idx(path, content, ndim=3 if "images" in file else 1))
+        content = decompressed(path)
+        arrays.append(parse_idx(path, content, ndim=3 if "images" in file else 1))
         published &= _is_published(name, file, path, content)
     train_x, train_y, test_x, test_y = arrays
     _check_images(train_x, spec, paths[0])
@@ -344,64 +277,6 @@ def _scaled(images: npt.NDArray[np.uint8], white: int) -> npt.NDArray[np.float32
     return x
 
 
-def read_idx(path: str | Path, ndim: int) -> npt.NDArray[np.uint8]:
-    """The array of unsigned bytes with ``ndim`` dimensions (1: labels, 3: images) in an IDX file.
-
-    IDX: two zero bytes, the type (8: unsigned byte), the number of dimensions, each dimension as a
-    big-endian 32-bit integer, the data. Gzip is recognised by its first bytes. DataError if the
-    file is unreadable, damaged, of another kind, or longer or shorter than its header says.
-    """
-    path = Path(path)
-    return _parse_idx(path, _decompressed(path), ndim)
-
-
-def _decompressed(path: Path) -> bytes:
-    import gzip
-
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            stream = gzip.GzipFile(fileobj=file) if zipped else file
-            content = stream.read(MAX_BYTES + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        found = f"damaged gzip data ({error})"
-        raise DataError(str(path), found, "a whole gzip file", _REPLACE) from error
-    except OSError as error:
-        found, remedy = str(error.strerror or error), "Check the path and its permissions."
-        raise DataError(str(path), found, "a readable file", remedy) from error
-    if len(content) > MAX_BYTES:
-        raise DataError(str(path), f"over {MAX_BYTES} bytes", "a smaller IDX file", _REPLACE)
-    return content
-
-
-def _parse_idx(path: Path, content: bytes, ndim: int) -> npt.NDArray[np.uint8]:
-    magic, start = bytes((0, 0, _IDX_UBYTE, ndim)), 4 + 4 * ndim
-    if content[:4] != magic:
-        found, expected = _kind(content[:4]), _kind(magic)
-        raise DataError(str(path), found, expected, "Put the right file there.")
-    if len(content) < start:
-        found, expected = f"{len(content)} bytes", f"a header of {start} bytes"
-        raise DataError(str(path), found, expected, _REPLACE)
-    dims = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
-    shape, size = " × ".join(map(str, dims)), start + math.prod(dims)
-    if size == start:
-        raise DataError(str(path), f"dimensions {shape}", "at least one sample", _REPLACE)
-    if len(content) != size:
-        cause = "truncated" if len(content) < size else "bytes left over"
-        found, expected = f"{len(content)} bytes ({cause})", f"{size} bytes for dimensions {shape}"
-        raise DataError(str(path), found, expected, _REPLACE)
-    return np.frombuffer(content, np.uint8, offset=start).reshape(dims)
-
-
-def _kind(magic: bytes) -> str:
-    """What a file that begins with ``magic`` is."""
-    kind = "no IDX file of unsigned bytes"
-    if len(magic) == 4 and magic[:3] == bytes((0, 0, _IDX_UBYTE)):
-        kind = f"an IDX file of {_KIND.get(magic[3], f'{magic[3]}-dimensional data')}"
-    return f"{kind} (first bytes {magic.hex(' ') or 'missing'})"
-
-
 def _is_published(name: str, file: str, path: Path, content: bytes) -> bool:
     """Whether this is the published ``file`` of ``name``; DataError if it is a known other one."""
     known = _KNOWN.get(hashlib.sha256(content).hexdigest())
@@ -417,7 +292,7 @@ def _check_images(images: npt.NDArray[np.uint8], spec: _Spec, path: Path) -> Non
         raise DataError(str(path), found, expected, "Check that this is the right data set.")
     if images.max() > spec.white:
         found, expected = f"a pixel of {images.max()}", f"values of 0 to {spec.white}"
-        raise DataError(str(path), found, expected, _REPLACE)
+        raise DataError(str(path), found, expected, REPLACE)
 
 
 def _check_labels(labels: npt.NDArray[np.uint8], images: int, spec: _Spec, path: Path) -> None:
@@ -427,4 +302,4 @@ def _check_labels(labels: npt.NDArray[np.uint8], images: int, spec: _Spec, path:
     wrong = np.flatnonzero(labels >= spec.classes)
     if wrong.size:
         found = f"label {labels[wrong[0]]} at index {wrong[0]} ({wrong.size} such in all)"
-        raise DataError(str(path), found, f"0 to {spec.classes - 1}", _REPLACE)
+        raise DataError(str(path), found, f"0 to {spec.classes - 1}", REPLACE)

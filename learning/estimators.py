@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..circuits.edge_equilibrium import EdgeEquilibrium
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.periphery import IDEAL, Periphery
 from ..simulator import relaxation
@@ -30,7 +31,9 @@ MOST_COMMON = 0.5
 MOST_LAST = 1 / 3
 
 Phase = Equilibrium | NetlistPhase
-"""Settled states of a batch, on either engine, that can be nudged."""
+"""Settled states of a batch, on either engine, that can be nudged, also in time."""
+Settled = Phase | EdgeEquilibrium
+"""Settled states of a batch that can be nudged."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Response:
 
     epsilon: Array
     valid: Array
-    nudged: Phase | None = None
+    nudged: Settled | None = None
     measured: bool = False
 
 
@@ -106,7 +109,7 @@ class Stencil:
         readings = np.append(self.weights, sum(self.weights).real)
         return float(np.linalg.norm(readings) / abs(self.beta))
 
-    def response(self, free: Phase, cost: Cost, certify: int | None = None) -> Response:
+    def response(self, free: Settled, cost: Cost, certify: int | None = None) -> Response:
         """Measure ``ds*/dβ`` of the free equilibria by relaxing their circuit under every nudge.
 
         A sample is left out where a phase did not settle or failed its certificate, or, if ``judged``, where
@@ -143,12 +146,12 @@ class Stencil:
         return [part for part in parts if len(part[0])]
 
 
-def periphery(free: Phase) -> Periphery:
-    """What nudges and reads the circuit; a netlist's sources and meters are ideal."""
+def periphery(free: Settled) -> Periphery:
+    """What nudges and reads the circuit; only a crossbar chip's sources and meters are not ideal."""
     return free.periphery if isinstance(free, Equilibrium) else IDEAL
 
 
-def read_outputs(free: Phase) -> Array:
+def read_outputs(free: Settled) -> Array:
     """Its outputs (batch, n_out) [V] as the circuit's amplifiers read them."""
     if not isinstance(free, Equilibrium) or free.periphery.reads_truly:
         return free.outputs
@@ -156,7 +159,7 @@ def read_outputs(free: Phase) -> Array:
     return read
 
 
-def offset_shifts(free: Phase, cost: Cost) -> Array | float:
+def offset_shifts(free: Settled, cost: Cost) -> Array | float:
     """How far the ports move [V] (batch, N) when the nudge sources are on, and nothing is asked of them."""
     chip, samples = periphery(free), len(free.ports)
     if not np.any(chip.nudge_offset):
@@ -192,7 +195,7 @@ def is_smooth(nodes: Array, shifts: Array, terms: int) -> Array:
     return smooth
 
 
-def _joined(states: Sequence[Phase]) -> Phase:
+def _joined(states: Sequence[Settled]) -> Settled:
     """States under several nudges, as those of one batch."""
     first, *others = states
     if not others:
@@ -264,26 +267,26 @@ class Exact:
     relaxations: int = 2
     seconds: float = 0.0
 
-    def response(self, free: Phase, cost: Cost, certify: int | None = None) -> Response:
+    def response(self, free: Settled, cost: Cost, certify: int | None = None) -> Response:
         return exact_response(free, cost)
 
 
-def exact_response(free: Phase, cost: Cost) -> Response:
+def exact_response(free: Settled, cost: Cost) -> Response:
     """``ε`` at β = 0 exactly, from ``J̃ ε = ∂L/∂s`` (physics, section 3: Gradients)."""
     return _solved(free, cost, transposed=False)
 
 
-def adjoint_response(free: Phase, cost: Cost) -> Response:
+def adjoint_response(free: Settled, cost: Cost) -> Response:
     """``δ = -λ`` from ``J̃ᵀ δ = ∂L/∂s``: what ``ε`` would have to be for the true gradient."""
     return _solved(free, cost, transposed=True)
 
 
-def _solved(free: Phase, cost: Cost, *, transposed: bool) -> Response:
+def _solved(free: Settled, cost: Cost, *, transposed: bool) -> Response:
     gradient = cost.gradient(free.outputs, np.arange(len(free.ports)))
-    if isinstance(free, NetlistPhase):
-        epsilon = free.solve(gradient, transposed=transposed)
-    else:
+    if isinstance(free, Equilibrium):
         epsilon = _solved_blocks(free, gradient, transposed=transposed)
+    else:
+        epsilon = free.solve(gradient, transposed=transposed)
     epsilon[~free.sound] = 0
     return Response(epsilon, free.sound)
 

@@ -106,9 +106,10 @@ class Homeostat:
         steps, pace = self.prober.steps(chip, self.probes), running.pace if running else 1.0
         skews, wanted = _skew(chip, couplings), dict[str, Array]()
         for forward, backward in chip.circuit.feedback_pairs:
-            skew, ends = skews[forward.name], (forward.post, forward.pre)
+            layout, ends = chip.circuit.layouts[forward.array], (forward.post, forward.pre)
+            skew = layout.mean(skews[forward.name])  # of each pair of devices
             drive = tuple(chip.blocks.layer(running.ports, k) for k in ends) if running else None
-            gain = self.gain.choose(Move(forward.name, skew, steps, pace, drive))
+            gain = self.gain.choose(Move(forward.name, layout.unfold(skew), steps, pace, drive))
             step = skew * chip.dtype.type(-gain)
             for bank, change in ((forward, step), (backward, -step.T)):
                 change = change.T if bank.transposed else change

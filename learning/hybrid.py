@@ -26,7 +26,7 @@ def input_gradient(chip: Chip, epsilon: Array) -> Array:
     gradient = np.zeros((len(epsilon), chip.circuit.inputs), epsilon.dtype)
     for bank in chip.circuit.banks:
         if bank.pre == INPUT:
-            gradient -= epsilon[:, chip.blocks.slices[bank.post]] @ chip.weight(bank.array)
+            gradient -= epsilon[:, chip.blocks.slices[bank.post]] @ chip.block(bank.array)
     return gradient
 
 

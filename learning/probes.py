@@ -133,7 +133,7 @@ class Prober:
     def _weight(self, chip: Chip, bank: Bank) -> Array:
         if self.inputs:
             return chip.blocks.weight(bank.post, bank.pre)
-        weight = chip.weight(bank.array)
+        weight = chip.block(bank.array)
         return weight.T if bank.transposed else weight
 
     def couplings(
@@ -203,7 +203,7 @@ class Prober:
         reading = READING * chip.neuron.tau
         driven = np.zeros(chip.blocks.size)
         for bank in _synapses(chip):
-            fan_out = chip.conducting(bank.array).sum(axis=(0, 2 if bank.transposed else 1))
+            fan_out = chip.planes(bank).sum(axis=(0, 1))
             amplified = self.inputs and bank.driven and not bank.returned
             gains = chip.drivers[bank.name] ** 2 if amplified else 1.0
             driven[chip.blocks.slices[bank.pre]] += fan_out * gains

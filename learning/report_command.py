@@ -95,7 +95,8 @@ def _run(arguments: Any, version: str, bar: Bar) -> tuple[str, str, list[Section
 
 def _trainer(stored: Run, arguments: Any) -> Trainer:
     """The chip with the samples of its task, which waveforms and audit need."""
-    from .data import DataError, load_task
+    from .data import load_task
+    from .dataset import DataError
     from .training import Trainer
 
     if arguments.audit and stored.readout is None:

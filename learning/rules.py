@@ -16,9 +16,10 @@ import numpy as np
 from ..circuits.chip import Chip
 from ..circuits.circuit import BIAS, INPUT, Bank, Circuit
 from ..circuits.equilibrium import Equilibrium
+from ..circuits.layout import Layout
 from ..circuits.specs import refuse
 from ..simulator.blocks import Array
-from .estimators import Estimator, Phase, Response, adjoint_response
+from .estimators import Estimator, Response, Settled, adjoint_response
 from .nudges import Cost
 
 
@@ -45,6 +46,15 @@ class PairGradient:
             return self.differential
         return self.differential + np.where(target[0] >= target[1], self.common, -self.common)
 
+    def folded(self, layout: Layout) -> PairGradient:
+        """That of the devices which make a block, from that of the block's entries (nodes, ports)."""
+        if layout.dense:
+            return self
+        common = self.common
+        if isinstance(common, np.ndarray):
+            common = layout.fold(np.broadcast_to(common, self.differential.shape))
+        return replace(self, differential=layout.fold(self.differential), common=common)
+
     def transposed(self) -> PairGradient:
         """That of the array turned round, (columns, rows)."""
         common = self.common.T if isinstance(self.common, np.ndarray) else self.common
@@ -63,7 +73,7 @@ class Update:
 
     gradients: Gradients
     valid: Array
-    nudged: Phase | None = None
+    nudged: Settled | None = None
     measurements: int = 0
 
 
@@ -169,7 +179,8 @@ def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, des
         loaded = descent[:, nodes] * free.voltages[:, nodes]
         common = -(loaded.sum(axis=0) * np.asarray(load, descent.dtype))[:, None]
     gradient = PairGradient(differential, common)
-    return gradient.transposed() if bank.transposed else gradient
+    gradient = gradient.transposed() if bank.transposed else gradient
+    return gradient.folded(chip.circuit.layouts[bank.array])
 
 
 def drive_voltages(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium) -> Array:

@@ -24,7 +24,8 @@ from ..circuits.design import Design
 from ..circuits.files import ArchiveError, atomic_write
 from ..circuits.specs import TaskSpec
 from . import executors
-from .data import Dataset, load_task
+from .data import load_task
+from .dataset import Dataset
 from .points import Point, checked, grid
 
 ARMS: dict[str, dict[str, object]] = {

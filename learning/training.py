@@ -22,7 +22,7 @@ from ..simulator.blocks import Array
 from . import asymmetry
 from .catalogue import make_rule
 from .costs import SAMPLES, Costs, costs
-from .data import Dataset
+from .dataset import Dataset
 from .estimators import adjoint_response, exact_response, read_outputs
 from .homeostat import Controller, Homeostat, Running, WeightDecay
 from .nudges import CrossEntropy, SquaredError, differences
@@ -123,21 +123,22 @@ def initialise(
     """
     leak, pre = chip.circuit.design.neuron.leak, {b.array: b.pre for b in chip.circuit.banks[::-1]}
     weights = {}
-    for array in chip.circuit.arrays:
-        spread = {BIAS: 0.0, INPUT: input_scale}.get(pre[array.name], scale) / np.sqrt(array.columns)
-        rng = generator(seed, "weights", array.name)
+    layouts = chip.circuit.layouts
+    for name, layout in layouts.items():
+        spread = {BIAS: 0.0, INPUT: input_scale}.get(pre[name], scale) / np.sqrt(layout.fan_in)
+        rng = generator(seed, "weights", name)
         if chip.circuit.resistive:
-            fan_in = np.sqrt(array.planes)  # devices, of which an input has two
-            shape = (array.planes, array.rows, array.columns)
-            weights[array.name] = starting_conductances(rng, shape, spread * leak / fan_in)
+            planes = chip.devices[name].target.shape[0] // chip.circuit.copies
+            start = starting_conductances(rng, (planes, *layout.crossbar), spread * leak / np.sqrt(planes))
+            weights[name] = layout.repeated(start)
             continue
-        weights[array.name] = spread * leak * rng.standard_normal((array.rows, array.columns))
+        weights[name] = layout.repeated(spread * leak * rng.standard_normal(layout.crossbar))
     a = np.radians(angle)
     for forward, backward in chip.circuit.feedback_pairs:
         if not backward.transposed:  # a twin of its own, not the same array read the other way
             wf, wb = weights[forward.array], weights[backward.array]
             if feedback_spread == "forward":
-                wb *= np.sqrt(wb.shape[1] / wf.shape[1])
+                wb *= np.sqrt(layouts[backward.array].fan_in / layouts[forward.array].fan_in)
             weights[backward.array] = np.cos(a) * wf.T + np.sin(a) * wb
     chip.write(weights)
 
@@ -236,7 +237,7 @@ class Trainer:
         """A chip as it stands, and what its design asks for beside it; without a readout, a fresh one."""
         design, seed = chip.circuit.design, run_seed(chip)
         if readout is None:
-            shape = data.classes, design.chip.layers[-1]
+            shape = data.classes, design.sizes[-1]
             spread = design.learning.readout_scale / np.sqrt(shape[1])
             readout = spread * generator(seed, "readout").standard_normal(shape), np.zeros(shape[0])
         weight, bias = (part.astype(chip.dtype) for part in readout)
@@ -268,7 +269,7 @@ class Trainer:
         if self.design.learning.cost == "cross-entropy":
             return CrossEntropy(self.readout.weight, self.readout.bias, labels, neuron.swing)
         paired = self.chip.circuit.resistive and self.design.resistive.outputs == "paired"
-        classes = self.design.chip.layers[-1] // (2 if paired else 1)
+        classes = self.design.sizes[-1] // (2 if paired else 1)
         targets = np.full((len(labels), classes), neuron.low, self.chip.dtype)
         targets[np.arange(len(labels)), labels] = neuron.high
         return SquaredError(targets, neuron.swing, differences(classes, self.chip.dtype) if paired else None)
@@ -296,6 +297,7 @@ class Trainer:
             slope = gradient.devices()
             if not chip.circuit.resistive:
                 slope = gradient.along_pair(chip.devices[name].target)
+            slope = chip.circuit.layouts[name].tied(slope)
             change = self.optimizer.step(name, slope, leak)
             changes[name] = changes[name] + change if name in changes else change
         if isinstance(cost, CrossEntropy):

@@ -67,7 +67,9 @@ class DriverTrim:
                 ratio = gain_ratio(couplings[forward.name], couplings[backward.name])
                 chip.trim({backward.name: ratio ** (1 / self.cycles)})
                 continue
-            ends = driver_gains(couplings[forward.name], couplings[backward.name])
+            layout = chip.circuit.layouts[forward.array]
+            where = layout.dense or layout.unfold(np.ones(layout.shape)) > 0
+            ends = driver_gains(couplings[forward.name], couplings[backward.name], where)
             names = (forward.name, backward.name)
             chip.trim({name: gains ** (-1 / self.cycles) for name, gains in zip(names, ends, strict=True)})
         return {}
@@ -90,20 +92,30 @@ def gain_ratio(forward: Array, backward: Array) -> Array:
     return ratio
 
 
-def driver_gains(forward: Array, backward: Array) -> tuple[Array, Array]:
+def driver_gains(forward: Array, backward: Array, where: Array | bool = True) -> tuple[Array, Array]:
     """Gains ``a_f`` (n_pre,) and ``a_b`` (n_post,), their geometric mean 1, behind measured couplings [S].
 
     ``forward`` (n_post, n_pre) and ``backward`` (n_pre, n_post) are ``G_ij = g_ij a_f[j]`` and
     ``G_ji = g_ij a_b[i]``. With ``x = (1/a_f, 1/a_b)``, ``Σ_ij (G_ij x_j - G_ji x_i)²`` vanishes where they
     are just that, and is least along the smallest eigenvector otherwise; equal noise on all couplings adds
     much the same to each diagonal element, and hardly turns it.
+
+    There are devices only ``where`` (n_post, n_pre) says so. Drivers that no chain of devices joins share no
+    level: each group has a mean of 1 by itself, and one that drives nothing keeps its gain.
     """
-    g, h = forward.astype(np.float64), backward.T.astype(np.float64)
+    from scipy.sparse import csgraph, csr_array  # deferred: a trim is rare
+
+    g, h = np.where(where, forward, 0).astype(np.float64), np.where(where, backward.T, 0).astype(np.float64)
     scale = max(np.abs(g).max(), np.abs(h).max()) or 1.0
     g, h = g / scale, h / scale
     mixed = -(g * h).T
     form = np.block([[np.diag((g**2).sum(axis=0)), mixed], [mixed.T, np.diag((h**2).sum(axis=1))]])
-    inverse = np.linalg.eigh(form)[1][:, 0]
-    gains = 1 / np.maximum(np.abs(inverse), np.finfo(np.float64).eps)
-    gains /= np.exp(np.log(gains).mean())
+    groups, group = csgraph.connected_components(csr_array(form), directed=False)
+    gains = np.ones(len(form))
+    for k in range(groups):
+        some = np.flatnonzero(group == k)
+        if len(some) > 1:
+            inverse = np.linalg.eigh(form[np.ix_(some, some)])[1][:, 0]
+            found = 1 / np.maximum(np.abs(inverse), np.finfo(np.float64).eps)
+            gains[some] = found / np.exp(np.log(found).mean())
     return gains[: g.shape[1]], gains[g.shape[1] :]

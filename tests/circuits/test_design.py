@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmostat.circuits import design as module
+from ohmostat.circuits.data_shapes import DATA
 from ohmostat.circuits.design import MAX_BYTES, Design, load_design, named_designs, template
-from ohmostat.circuits.specs import DATA, KEYS, ChipSpec, DesignError, DeviceSpec, MismatchSpec, NeuronSpec
+from ohmostat.circuits.specs import KEYS, ChipSpec, DesignError, DeviceSpec, MismatchSpec, NeuronSpec
 from ohmostat.circuits.units import Choice, Curve, Integer, Kind, Layers, Number, Text
 
 # -- valid designs ---------------------------------------------------------------------------------
@@ -35,7 +36,9 @@ def values(kind: Kind) -> st.SearchStrategy[Any]:
     if isinstance(kind, Choice):
         return st.sampled_from(kind.options)
     if isinstance(kind, Layers):
-        return st.lists(st.integers(1, kind.largest), min_size=kind.fewest, max_size=kind.most)
+        plain = st.lists(st.integers(1, kind.largest), min_size=kind.fewest, max_size=kind.most)
+        convolved = st.sampled_from(["1x1x2", "1x2x5 stride 2", "2x2x3 pad 1 pool 2"])
+        return plain | st.tuples(st.just(1), convolved, convolved, st.integers(1, kind.largest)).map(list)
     if isinstance(kind, Curve):
         return st.lists(st.tuples(st.floats(0.01, 100.0), st.floats(0.0, 1.0)), max_size=6)
     assert isinstance(kind, Text)
@@ -79,6 +82,12 @@ def designs(draw: st.DrawFn) -> Design:
     if new["programming.mode"] in ("pulses", "sign") or new["programming.levels"] == 1:
         new["programming.levels"] = 0
     new["device.preset"] = "none"  # whose values all lie where they were measured: test_presets.py
+    if isinstance(new["chip.layers"][1], str):
+        new["wires.row"] = new["wires.column"] = 0.0
+        if new["chip.family"] != "resistive":
+            new["chip.columns"] = "virtual-ground"
+        else:  # passive, and so without pools
+            new["chip.layers"][1:-1], new["chip.sharing"] = ["1x1x2", "2x2x3 pad 1"], "replicated"
     if new["chip.columns"] == "passive":
         new["wires.row"] = new["wires.column"] = 0.0
     of_family = {"twin": "learning.angle", "shared": "mismatch.driver_gain"}
@@ -113,7 +122,7 @@ def test_shipped_designs_load_and_explain_themselves(name: str) -> None:
 
 
 def test_the_shipped_designs_are_what_they_promise() -> None:
-    assert named_designs() == ("digits", "fashion", "fashion-6k", "shared")
+    assert named_designs() == ("digits", "fashion", "fashion-6k", "resistive", "shared")
     full, embedded = Design.named("fashion"), Design.named("fashion-6k")
     assert full.chip.layers == (784, 256, 256, 10) and full.task.data == "fashion-mnist"
     assert full.mismatch.conductance == 0.3 and full.homeostat.mode == "probe"

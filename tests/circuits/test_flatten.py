@@ -93,10 +93,13 @@ def test_a_flat_chip_takes_one_sample() -> None:
 
 @pytest.mark.parametrize("nudged", [False, True], ids=["free", "nudged"])
 @pytest.mark.parametrize("gain", [1.0, 4.0], ids=["unit gain", "amplified"])
-@pytest.mark.parametrize("diode", ["ideal", "shockley"])
+@pytest.mark.parametrize("diode", ["ideal", "shockley", "convolutional"])
 def test_three_engines_agree_on_a_resistive_network(diode: str, gain: float, nudged: bool) -> None:
     """To a millionth, diodes, mismatched bidirectional amplifiers and all; at 350 K."""
-    chip, x, free = resistive(diode, gain)
+    layers: list[int | str] = [64, 7, 6, 10]
+    if diode == "convolutional":
+        diode, layers = "shockley", [64, "3x3x2 stride 2", "2x2x3", 10]
+    chip, x, free = resistive(diode, gain, layers)
     state, flat_nudge = free, None
     if nudged:
         targets, beta = np.eye(10)[4], 0.01 * chip.circuit.design.neuron.leak
@@ -117,10 +120,13 @@ def test_three_engines_agree_on_a_resistive_network(diode: str, gain: float, nud
     assert np.abs(voltages(chip, spice) - state.voltages[0]).max() < MICROVOLT * scale
 
 
-def resistive(diode: str, gain: float) -> tuple[Chip, np.ndarray, Equilibrium]:
+def resistive(
+    diode: str, gain: float, layers: list[int | str] | None = None
+) -> tuple[Chip, np.ndarray, Equilibrium]:
     design = chip_of("twin", "passive", "logistic").circuit.design.replace(
         {
-            "chip.family": "resistive", "learning.angle": 0.0, "homeostat.mode": "off",
+            "chip.family": "resistive", "chip.layers": layers or [64, 7, 6, 10], "chip.sharing": "replicated",
+            "learning.angle": 0.0, "homeostat.mode": "off",
             "resistive.diode": diode, "resistive.gain": gain,
             "resistive.saturation": "10nA", "resistive.input_gain": 10.0,
             "resistive.barrier": "-0.3V" if diode == "shockley" else 0.0, "corner.temperature": "350K",

@@ -11,7 +11,8 @@ import pytest
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError
 from ohmostat.learning import checkpoint
-from ohmostat.learning.data import Dataset, load
+from ohmostat.learning.data import load
+from ohmostat.learning.dataset import Dataset
 from ohmostat.learning.training import Trainer
 
 

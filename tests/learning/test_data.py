@@ -20,7 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmostat.learning import data
-from ohmostat.learning.data import FILES, NAMES, DataError, Dataset, load, read_idx
+from ohmostat.learning import idx as idx_files
+from ohmostat.learning.data import FILES, NAMES, load
+from ohmostat.learning.dataset import DataError, Dataset
+from ohmostat.learning.idx import read_idx
 
 REAL = os.environ.get("OHMOSTAT_DATA")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "make_embedded_data.py"
@@ -258,7 +261,7 @@ def test_pixels_above_white_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_inflated_file_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb"
     path.write_bytes(gzip.compress(bytes(10**6)))
-    monkeypatch.setattr(data, "MAX_BYTES", 10**5)
+    monkeypatch.setattr(idx_files, "MAX_BYTES", 10**5)
     with pytest.raises(DataError, match="over 100000 bytes"):
         read_idx(path, 3)
 
@@ -439,7 +442,7 @@ def test_checksums_are_of_the_right_form_and_distinct() -> None:
     specs = data._SPECS.values()
     assert all(len(h) == 64 and int(h, 16) for s in specs for h in s.sha256)
     assert all(len(h) == 32 and int(h, 16) for s in specs for h in s.md5 or ())
-    assert len(data._KNOWN) == 4 * len(NAMES)
+    assert len(data._KNOWN) == 4 * len(data._SPECS)
     assert all(m.startswith("https://") and m.endswith("/") for s in specs for m in s.mirrors)
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.specs import KEYS
-from ohmostat.learning.data import Dataset, load
+from ohmostat.learning.data import load
+from ohmostat.learning.dataset import Dataset
 from ohmostat.learning.training import Trainer
 from ohmostat.simulator import relaxation
 from ohmostat.simulator.blocks import BlockCircuit

@@ -88,6 +88,7 @@ def assert_same(found: Gradients, true: Gradients, rel: float) -> None:
         {"resistive__hidden": "pair", "resistive__barrier": "0.2V"},
         {"resistive__hidden": "none", "resistive__outputs": "paired", "chip__layers": [64, 7, 6, 20]},
         {"mismatch__amplifier_gain": 0.3, "mismatch__amplifier_offset": "20mV"},
+        {"chip__layers": [64, "3x3x3 stride 2", "2x2x4", 10], "chip__sharing": "replicated"},
     ],
 )
 def test_the_adjoint_is_the_slope_of_the_loss_in_every_device(changes: dict[str, object]) -> None:
@@ -204,6 +205,17 @@ def test_gain_ratio_is_exact_whatever_the_conductances_and_leaves_dead_nodes_alo
     assert gain_ratio(g * ahead, (g * back).T) == pytest.approx([*(ahead / back)[:2], 1.0])
 
 
+def test_ep_is_exact_in_a_convolutional_network_too_and_by_powers_as_well() -> None:
+    chip, x, free, cost = make(
+        chip__layers=[64, "3x3x3 stride 2", "2x2x4", 10], chip__sharing="replicated"
+    )  # fmt: skip
+    jacobian = free.port_jacobian()
+    assert np.abs(jacobian - jacobian.T).max() <= 4e-16 * np.abs(jacobian).max()
+    true = Adjoint().update(chip, x, free, cost).gradients
+    for rule in (EquilibriumPropagation, ContrastiveEP):
+        assert_same(rule(chebyshev(small(chip), 8)).update(chip, x, free, cost).gradients, true, rel=1e-7)
+
+
 @pytest.mark.parametrize("outputs", ["single", "paired"])
 def test_the_power_in_a_device_under_two_nudges_is_its_gradient(outputs: str) -> None:
     """The contrast of squared voltages that a resistive machine learns by, as exact as its estimator."""
@@ -290,6 +302,8 @@ def test_rules_that_need_other_hardware_say_so(rule: str) -> None:
         {"learning.cost": "cross-entropy"},
         {"homeostat.mode": "trim", "resistive.gain": 1.5, "mismatch.amplifier_gain": 0.1},
         {"resistive.outputs": "paired", "chip.layers": [64, 20, 20]},
+        {"chip.layers": [64, "3x3x4 stride 2", 10], "chip.sharing": "replicated",
+         "learning.cost": "cross-entropy", "learning.epochs": 6, "resistive.input_gain": 10.0},
     ],
 )  # fmt: skip
 def test_digits_are_learned_in_place(changes: dict[str, object]) -> None:

@@ -15,7 +15,8 @@ from ohmostat.circuits.specs import DesignError
 from ohmostat.learning import training
 from ohmostat.learning.asymmetry import weight_angles
 from ohmostat.learning.catalogue import make_rule
-from ohmostat.learning.data import Dataset, load
+from ohmostat.learning.data import load
+from ohmostat.learning.dataset import Dataset
 from ohmostat.learning.estimators import adjoint_response
 from ohmostat.learning.homeostat import Homeostat, Running, WeightDecay
 from ohmostat.learning.nudges import CrossEntropy, SquaredError, beta_in_watts

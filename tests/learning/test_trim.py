@@ -101,6 +101,27 @@ def test_planted_gains_are_found(signs: float) -> None:
         np.testing.assert_allclose(found[1], ab / scale, rtol=1e-10)
 
 
+def test_groups_of_drivers_that_no_device_joins_are_found_apart_and_one_that_drives_nothing_is_left() -> None:
+    """As a convolution makes them: windows that do not meet, and pixels that no window reads."""
+    rng = np.random.default_rng(3)
+    where = np.zeros((5, 7), bool)
+    where[:2, :3] = where[2:, 3:6] = True
+    g, af, ab = (
+        rng.random((5, 7)) + 0.1,
+        np.exp(0.3 * rng.standard_normal(7)),
+        np.exp(0.3 * rng.standard_normal(5)),
+    )
+    noise = 1e-12 * rng.standard_normal((5, 7))  # also where there are no devices
+    found_f, found_b = driver_gains(
+        np.where(where, g * af, noise), np.where(where, g * ab[:, None], noise).T, where
+    )
+    assert found_f[6] == 1.0
+    for pre, post in ((slice(0, 3), slice(0, 2)), (slice(3, 6), slice(2, 5))):
+        ratio = np.concatenate([found_f[pre] / af[pre], found_b[post] / ab[post]])
+        assert ratio == pytest.approx(ratio[0], rel=1e-9)
+        assert np.log(np.concatenate([found_f[pre], found_b[post]])).mean() == pytest.approx(0, abs=1e-12)
+
+
 def test_a_driver_of_dead_devices_gets_a_finite_trim() -> None:
     g = np.random.default_rng(0).standard_normal((4, 5))
     g[:, 2] = 0
