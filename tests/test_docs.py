@@ -1,15 +1,16 @@
 """What README and docs show: their Python runs, and whole pages with commands print what they show.
 
 A page with a ``console``, ``text`` or ``diff`` block is a session: its blocks run in order, in one folder and
-namespace. In a ``console`` block, a line that starts with ``$ ohmostat`` is a command, and the lines up to the
-next one are what it prints; a ``text`` block is what the Python block before it prints. Numbers agree to 5 %
-or to one in the last digit that is shown, and ``…`` stands for anything. A block with a ``title`` is the file
-of that name; a ``diff`` changes the module of that name, in a copy of the package that the page then runs with.
+namespace. In a ``console`` block, a line that starts with ``$ ohmostat`` is a command, and the lines up to
+the next one are what it prints; a ``text`` block is what the Python block before it prints. Numbers agree to
+5 % or to one in the last digit that is shown, and ``…`` stands for anything. A block with a ``title`` is the
+file of that name; a ``diff`` changes the module of that name, in a copy of the package that the page runs with.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import io
 import os
 import re
@@ -91,6 +92,17 @@ def test_session_prints_what_the_page_shows(
 def test_links_to_files_exist(page: Path) -> None:
     for target in LINK.findall(page.read_text("utf-8")):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("layer", ["simulator", "circuits", "learning"])
+def test_every_module_has_its_place_in_the_architecture(layer: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = page.partition(f"### `{layer}/`")[2].partition("\n#")[0]
+    patterns = [name for row in table.splitlines() for name in re.findall("`(.+?)`", row.split(" | ")[0])]
+    modules = [path.stem for path in (ROOT / layer).glob("*.py") if path.stem != "__init__"]
+    places = {module: [p for p in patterns if fnmatch.fnmatch(module, p)] for module in modules}
+    assert [module for module, found in places.items() if not found] == []
+    assert set(patterns) == {pattern for found in places.values() for pattern in found}
 
 
 @pytest.mark.parametrize(
