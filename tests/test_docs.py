@@ -4,7 +4,7 @@ A page with a ``console``, ``text`` or ``diff`` block is a session: its blocks r
 namespace. In a ``console`` block, a line that starts with ``$ ohmostat`` is a command, and the lines up to
 the next one are what it prints; a ``text`` block is what the Python block before it prints. Numbers agree to
 5 % or to one in the last digit that is shown, and ``…`` stands for anything. A block with a ``title`` is the
-file of that name; a ``diff`` changes the module of that name, in a copy of the package that the page runs with.
+file of that name; a ``diff`` changes the module of that name, in a copy of the package that the page uses.
 """
 
 from __future__ import annotations
