@@ -18,11 +18,11 @@ A sweep for every angle, α = 90° and 0 first, each of four runs staged under O
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import study
 
 from ohmostat.circuits.design import Design
 from ohmostat.learning.figures import sweep_figure
@@ -98,17 +98,13 @@ def report(out: Path, figure: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
+    parser = study.parser(__doc__, FIGURE)
     parser.add_argument("--data-dir")
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--angles", type=float, nargs="+", default=ANGLES, help="default: all")
     parser.add_argument("--train", type=int, help="images, for a trial (default: all)")
     parser.add_argument("--spread", choices=("fan-in", "forward"), default="fan-in")
     parser.add_argument("--gain", type=float, help="a constant one of the homeostat's (default: automatic)")
-    parser.add_argument("--figure", type=Path, default=FIGURE)
-    parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if not arguments.report:

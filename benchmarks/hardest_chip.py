@@ -25,13 +25,13 @@ prints and draws what is there.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import study
 
 from ohmostat.circuits.design import Design
 from ohmostat.learning.sweep import Sweep, run_sweep
@@ -188,11 +188,11 @@ def _line(cell: Cell) -> str:
     return " ".join([*(f"{part:>10}" for part in place), *(f"{number:10.3f}" for number in numbers)])
 
 
-def draw(found: list[Cell], path: Path) -> None:
+def draw(plan: Plan, found: list[Cell], path: Path) -> None:
     """A map of α and σ for every task and depth: EP's loss as shade; in figures, its parts."""
     from matplotlib.figure import Figure
 
-    depths, worst = sorted({cell.depth for cell in found}), max(float(cell.lost.mean()) for cell in found)
+    depths, worst = plan.depths, max(float(cell.lost.mean()) for cell in found)
     figure = Figure(figsize=(3.3 * len(depths) + 0.8, 3.4 * len(TASKS)), layout="constrained")
     panels = figure.subplots(len(TASKS), len(depths), squeeze=False)
     for (row, task), (column, depth) in itertools.product(enumerate(TASKS), enumerate(depths)):
@@ -227,25 +227,5 @@ def _map(axes: object, here: list[Cell], worst: float) -> object:
     return axes.imshow(shade, cmap="Greys", vmin=0, vmax=worst, aspect="auto")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--small", action="store_true", help="a trial: two depths and σ, α = 90°, 200 images")
-    parser.add_argument("--figure", type=Path, default=FIGURE)
-    parser.add_argument("--report", action="store_true")
-    arguments = parser.parse_args()
-    plan = SMALL if arguments.small else Plan()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    if not arguments.report:
-        run(plan, arguments.out, arguments.workers)
-    found = gathered(plan, arguments.out)
-    if not found:
-        print("no task is finished at any depth yet")
-        return
-    print(report(found))
-    draw(found, arguments.figure)
-
-
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, FIGURE, Plan(), SMALL, run, gathered, report, draw)

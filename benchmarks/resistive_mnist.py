@@ -31,7 +31,7 @@ from ohmostat.learning.training import Trainer
 
 RECORD = Path(__file__).parent / "records" / "resistive-mnist.json"
 PUBLISHED = {"ideal-100": 3.46, "shockley-100": 2.98, "ideal-1024": 1.57}  # test error [%]
-KEPT = ("accuracy", "loss", "left_out", "unsettled_test", "seconds")
+KEPT = ("accuracy", "left_out", "unsettled_test", "seconds")
 NETWORK = {
     "chip.family": "resistive", "chip.columns": "passive", "chip.layers": [784, 100, 10],
     "task.data": "mnist", "homeostat.mode": "off", "mismatch.conductance": 0.0, "neuron.low": 0.0,

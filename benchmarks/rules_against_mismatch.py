@@ -20,7 +20,6 @@ draws what is there.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import study
 
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import atomic_write
@@ -197,23 +197,5 @@ def draw(plan: Plan, found: Found, path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--small", action="store_true", help="a trial: two σ, rates and chips, one epoch")
-    parser.add_argument("--figure", type=Path, default=FIGURE)
-    parser.add_argument("--report", action="store_true")
-    arguments = parser.parse_args()
-    plan = SMALL if arguments.small else Plan()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    if not arguments.report:
-        run(plan, arguments.out, arguments.workers)
-    found = gathered(plan, arguments.out)
-    print(report(found))
-    if found:
-        draw(plan, found, arguments.figure)
-
-
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, FIGURE, Plan(), SMALL, run, gathered, report, draw)

@@ -20,10 +20,11 @@ import numpy as np
 
 from .. import __version__
 from ..simulator.blocks import Array
-from .chip import Chip, DeviceArray
+from .chip import Chip
 from .circuit import BIAS, INPUT, Circuit, CrossbarArray
 from .design import Design
-from .files import ArchiveError, atomic_write
+from .device_array import DeviceArray
+from .files import ArchiveError, atomic_write, check_hdf5
 from .programming import COUNTED
 from .specs import MismatchSpec
 
@@ -102,16 +103,7 @@ def read_run(source: str | Path | h5py.Group) -> Run:
     if isinstance(source, h5py.Group):
         with _reading(f"{source.file.filename}:{source.name}"):
             return _load(source)
-    path = Path(source)
-    remedy = "give one that 'ohmostat train' wrote"
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise ArchiveError(f"{path}: is not a regular file; {remedy}")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise ArchiveError(f"{path}: cannot be opened ({error.strerror}); {remedy}") from None
-    if not h5py.is_hdf5(path):
-        raise ArchiveError(f"{path}: is not an HDF5 file; {remedy}")
+    path = check_hdf5(source, "give one that 'ohmostat train' wrote")
     with _reading(path), h5py.File(path, "r") as file:
         return _load(file)
 

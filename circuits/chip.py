@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,73 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 from ..simulator import device_kernels, kernels, ode
 from ..simulator.blocks import Array, BlockCircuit
 from . import mismatch as draws
-from .circuit import BIAS, INPUT, Bank, Circuit, CrossbarArray
+from .circuit import BIAS, INPUT, Bank, Circuit
+from .device_array import DeviceArray, differential
+from .dissipation import power_of
 from .equilibrium import Equilibrium, Nudge, certified, continued, settle
 from .periphery import Periphery
 from .programming import COUNTED, Programmer
 from .resistive import clamps
-from .specs import CornerSpec, DeviceSpec, MismatchSpec
+from .specs import CornerSpec, MismatchSpec
 
 if TYPE_CHECKING:
     from .design import Design
     from .fluctuation import Fluctuation
-
-
-@dataclass
-class DeviceArray:
-    """The devices of one array; every field has shape (planes, rows, columns), of pairs g+ first.
-
-    ``actual`` [S] is what conducts, at the nominal corner; ``target`` [S] is what the programmer believes it
-    wrote. A write of ``d`` moves the actual conductance by ``step * d`` (``step`` = ``deviation`` times the
-    device's programming gain), within ``deviation * [g_min, g_max]``. A device without a step is stuck where
-    it is.
-    """
-
-    target: Array
-    actual: Array
-    deviation: Array
-    step: Array
-
-    def __post_init__(self) -> None:
-        self.lie_flat()
-
-    def lie_flat(self) -> None:
-        """Bring every field into the order, and to the place in memory, where programming is fast."""
-        for place, (name, field) in enumerate(vars(self).items()):
-            setattr(self, name, device_kernels.placed(field, place))
-
-    @classmethod
-    def fabricate(
-        cls, array: CrossbarArray, device: DeviceSpec, mismatch: MismatchSpec, seed: int, dtype: np.dtype
-    ) -> DeviceArray:
-        """Those of chip ``seed``, resting at ``g_min``. Both of a pair lie at one place, for what depends on
-        it; stuck ones have no step, and open ones no conductance.
-        """
-        name, shape, place = array.name, array.shape, array.shape[1:]
-        deviation = draws.conductance_gain(
-            seed, f"{name}/conductance", shape, mismatch.conductance_sd, mismatch.distribution
-        )
-        deviation *= draws.gradient(seed, f"{name}/gradient", place, mismatch.gradient)
-        if mismatch.correlated:
-            shared = draws.correlated_normals(seed, f"{name}/correlated", place, mismatch.correlation_length)
-            deviation *= np.exp(mismatch.correlated * shared)
-        step = deviation * draws.conductance_gain(seed, f"{name}/programming", shape, mismatch.programming)
-        opened, closed = draws.stuck(seed, f"{name}/stuck", shape, mismatch.stuck_open, mismatch.stuck_closed)
-        deviation[opened] = step[opened | closed] = 0
-        rest = np.full(shape, device.g_min)
-        actual = deviation * np.where(closed, device.g_max, rest)
-        return cls(*(field.astype(dtype) for field in (rest, actual, deviation, step)))
-
-    @property
-    def weight(self) -> Array:
-        """Differential conductance ``g+ - g-`` [S] (rows, columns)."""
-        return differential(self.actual)
-
-
-def differential(planes: Array) -> Array:
-    """``g+ - g-`` of pairs, ``g`` of single devices: (rows, columns) of (planes, rows, columns)."""
-    difference: Array = planes[0] - planes[1] if len(planes) > 1 else planes[0]
-    return difference
 
 
 INSULATION = 1e-15
@@ -478,47 +422,9 @@ class Chip:
         )  # fmt: skip
 
     def dissipation(self, inputs: ArrayLike) -> Callable[[Array, Array, Array], NDArray[np.float64]]:
-        """Power [W] that devices and leaks turn into heat, as a function of (v, s, rows).
-
-        A device between driver and column dissipates ``g (±a s_j - κ v_i)²``; summed over a pair,
-        ``(g+ + g-)(a² s² + κ² v²) - 2 κ (g+ - g-) a s v``. So does one of a resistive network, once for both
-        its banks; diodes, and the sources behind them, take their current at their node's voltage.
-        Amplifiers' own consumption is not included.
-        """
-        kappa, blocks = self.circuit.kappa, self.blocks
+        """Power [W] that turns into heat, as a function of (v, s, rows): :func:`.dissipation.power_of`."""
         self._checked_inputs(inputs)
-        x = np.atleast_2d(np.asarray(inputs, np.float64))
-        fixed = np.zeros(len(x))
-        per_port, per_node = np.zeros(blocks.size), np.full(blocks.size, self.leak)
-        for bank in self.circuit.banks:
-            if bank.returned:
-                continue
-            per_node[blocks.slices[bank.post]] += kappa**2 * self.fan_in_load(bank)
-            fan_out = self.planes(bank).sum(axis=(0, 1))
-            if bank.pre == INPUT:
-                fixed += x**2 @ fan_out
-            elif bank.pre == BIAS:
-                fixed += self.bias_voltage**2 * fan_out.sum()
-            else:
-                per_port[blocks.slices[bank.pre]] += fan_out * self.drivers.get(bank.name, 1.0) ** 2
-        injected = self.injected(x) if kappa else None  # without loads, devices see no node's voltage
-        back = [(bank.post, bank.pre) for bank in self.circuit.banks if bank.returned]
-
-        def power(v: Array, s: Array, rows: Array) -> NDArray[np.float64]:
-            heat = fixed[rows] + s**2 @ per_port + v**2 @ per_node
-            if injected is not None:
-                current = blocks.drive(s) + injected[rows]
-                heat -= 2 * kappa * np.sum(v * current, axis=1)
-                for post, pre in back:  # counted with the bank that brought it here
-                    drawn = blocks.layer(s, pre) @ blocks.weight(post, pre).T
-                    heat += 2 * kappa * np.sum(blocks.layer(v, post) * drawn, axis=1)
-                if blocks.clamps:
-                    left = current - blocks.load * v
-                    heat += np.sum(v * (left - blocks.diodes.balance(v, left)), axis=1)
-            result: NDArray[np.float64] = heat
-            return result
-
-        return power
+        return power_of(self, np.atleast_2d(np.asarray(inputs, np.float64)))
 
 
 def _finite(array: Array) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, overload
 
 from .convolution import convolutions, sizes
 from .data_shapes import DATA
+from .sections import DesignError, check_fields, key, kinds, refuse
 from .specs import (
     HEAD,
     KEYS,
@@ -25,7 +26,6 @@ from .specs import (
     ChipSpec,
     ConvertersSpec,
     CornerSpec,
-    DesignError,
     DeviceSpec,
     DriftSpec,
     HomeostatSpec,
@@ -37,10 +37,6 @@ from .specs import (
     ResistiveSpec,
     TaskSpec,
     WiresSpec,
-    check_fields,
-    key,
-    kinds,
-    refuse,
 )
 from .units import Layers, closest, did_you_mean, show
 

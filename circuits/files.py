@@ -13,6 +13,22 @@ class ArchiveError(ValueError):
     """A file that cannot be read or written as an archive; names the file, the problem and a remedy."""
 
 
+def check_hdf5(path: str | Path, remedy: str) -> Path:
+    """``path``, if it is there and begins as an HDF5 file does; else ArchiveError, ending in ``remedy``."""
+    import h5py
+
+    path = Path(path)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise ArchiveError(f"{path}: is not a regular file; {remedy}")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ArchiveError(f"{path}: cannot be opened ({error.strerror}); {remedy}") from None
+    if not h5py.is_hdf5(path):
+        raise ArchiveError(f"{path}: is not an HDF5 file; {remedy}")
+    return path
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary name in the same folder; what is written there takes the place of ``path`` in one step.

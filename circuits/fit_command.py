@@ -6,9 +6,12 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import check_writable
+from ..simulator.arguments import check_outputs, picture
+
+if TYPE_CHECKING:
+    from ..simulator.console import Console, Values
 
 ABOUT = "fit the programming model to measured conductance curves, with errors"
 EXAMPLE = "ohmostat fit measured.csv --out device.toml --plot fit.png"
@@ -23,29 +26,28 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--out", metavar="DEVICE.toml", type=Path, help="write the keys of a design, with errors"
     )
-    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw curves, residuals and steps")
+    parser.add_argument("--plot", metavar="FILE.png", type=picture, help="draw curves, residuals and steps")
 
 
-def run(arguments: Any) -> None:
+def run(arguments: Any, console: Console) -> Values:
     """Fit the file, show what was found, and write it where asked.
 
     Raises :class:`~ohmostat.circuits.measurements.MeasurementError`, which names file and line.
     """
     from .files import atomic_write
     from .fit import fit
-    from .fit_report import figure, table, to_toml
+    from .fit_report import figure, plain, table, to_toml
     from .measurements import read_curves
 
-    for path in (arguments.out, arguments.plot):
-        if path is not None:
-            check_writable(path)
+    check_outputs(arguments.out, arguments.plot, keep=[arguments.file])
     curves = read_curves(arguments.file)
     found = fit(curves)
-    print(table(found))
+    console.show(table(found))
     if arguments.out:
         with atomic_write(arguments.out) as part:
             part.write_text(to_toml(found, arguments.file.name), encoding="utf-8")
-        print(f"wrote {arguments.out}")
+        console.wrote(arguments.out)
     if arguments.plot:
         figure(found, curves, arguments.plot, arguments.file.name)
-        print(f"wrote {arguments.plot}")
+        console.wrote(arguments.plot)
+    return plain(found)

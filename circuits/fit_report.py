@@ -55,6 +55,16 @@ def _written(key: str, estimate: Estimate) -> tuple[str, str]:
     return format_quantity(value, unit), format_quantity(error, unit)
 
 
+def plain(fit: Fit) -> dict[str, object]:
+    """Values and standard errors by key [SI], None where one device tells no spread; how well they fit."""
+    return {
+        "values": {key: None if of is None else of._asdict() for key, of in fit.values.items()},
+        "devices": len(fit.devices), "r_squared": fit.r_squared, "residual": fit.residual,
+        "pattern": {WAYS[sign][0]: [part._asdict() for part in parts] for sign, parts in fit.pattern.items()},
+        "remarks": fit.remarks,
+    }  # fmt: skip
+
+
 def to_toml(fit: Fit, source: str) -> str:
     """``[device]``, ``[programming]`` and ``[mismatch]`` as a design reads them."""
     count, steps = len(fit.devices), sum(len(d.steps.size) for d in fit.devices)

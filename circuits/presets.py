@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .specs import KEYS, PRESETS, DesignError, refuse
+from .sections import DesignError, refuse
+from .specs import KEYS, PRESETS
 from .units import Number, Range, closest, did_you_mean, parse_quantity, show
 
 if TYPE_CHECKING:
@@ -105,10 +106,15 @@ def check_measured(design: Design) -> None:
         refuse(key, value, f"{fault}; {remedy}", "device.preset")
 
 
+def abouts() -> dict[str, str]:
+    """What each preset is, by its name."""
+    return {name: preset(name).about for name in PRESETS}
+
+
 def listing() -> str:
-    """The presets, one a line with what each is: of use in a terminal."""
+    """The same, one a line: of use in a terminal."""
     width = max(len(name) for name in PRESETS)
-    return "\n".join(f"  {name:<{width}}  {preset(name).about}" for name in PRESETS)
+    return "\n".join(f"  {name:<{width}}  {about}" for name, about in abouts().items())
 
 
 def with_preset(design: Design, name: str) -> Design:

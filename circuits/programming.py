@@ -23,7 +23,7 @@ from . import mismatch as draws
 from .specs import DeviceSpec, MismatchSpec, ProgrammingSpec
 
 if TYPE_CHECKING:
-    from .chip import DeviceArray
+    from .device_array import DeviceArray
 
 COUNTED = ("writes", "pulses", "reads")
 

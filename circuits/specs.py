@@ -8,99 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 from .data_shapes import DATA
-from .units import Choice, Curve, Integer, Kind, Layers, Number, Range, Text, positive
-
-
-class DesignError(ValueError):
-    """A design that cannot be; ``key`` (dotted), ``source`` and ``line`` locate it.
-
-    ``beside`` names the other key of a contradiction, which may be the only one that a file writes.
-    """
-
-    def __init__(
-        self,
-        problem: str,
-        key: str | None = None,
-        source: str | None = None,
-        line: int | None = None,
-        beside: str | None = None,
-    ) -> None:
-        super().__init__(problem, key, source, line, beside)  # all of it, so that it can be pickled
-        self.problem, self.key, self.source, self.line = problem, key, source, line
-        self.beside = beside
-
-    def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.source, self.line) if part is not None)
-        return f"{place}: {self.problem}" if place else self.problem
-
+from .sections import Spec, choice, integer, key, kinds, number, refuse
+from .units import Curve, Integer, Kind, Layers, Number, Range, Text, positive
 
 #: Devices whose values were measured: the files of :mod:`.presets`.
 PRESETS = tuple(sorted(path.stem for path in (Path(__file__).parent / "presets").glob("*.toml")))
-
-# -- the sections ----------------------------------------------------------------------------------
-
-
-def key(default: Any, kind: Kind) -> Any:
-    """A field of a design or a section: its default, and what it may hold."""
-    return field(default=default, metadata={"kind": kind})
-
-
-def _number(default: float, unit: str, allowed: Range, help: str) -> Any:
-    return key(default, Number(help, allowed, unit))
-
-
-def integer(default: int | None, low: int, high: int, help: str) -> Any:
-    """A key that holds an integer; a default of None reads and writes as "all"."""
-    return key(default, Integer(help, low, high, everything=default is None))
-
-
-def _choice(help: str, *options: str) -> Any:
-    """The first option is the default."""
-    return key(options[0], Choice(help, options))
-
-
-def kinds(spec: type[Any]) -> Iterator[tuple[str, Kind]]:
-    """Name and kind of every key of a section."""
-    return ((f.name, f.metadata["kind"]) for f in dataclasses.fields(spec) if "kind" in f.metadata)
-
-
-def check_fields(spec: Any, prefix: str) -> None:
-    """Check and normalise every key of a section, whose dotted names start with ``prefix``."""
-    for name, kind in kinds(type(spec)):
-        value = getattr(spec, name)
-        try:
-            object.__setattr__(spec, name, kind.check(value))  # frozen; normalised once, here
-        except ValueError as error:
-            refuse(prefix + name, value, error)
-
-
-def refuse(key: str, value: object, problem: object, beside: str | None = None) -> NoReturn:
-    """Raise the DesignError of a key's value; ``beside`` is the other key of a contradiction."""
-    text = f"{key} = {KEYS[key].display(value)}: {problem}"
-    raise DesignError(text, key, beside=beside) from None
-
-
-class Spec:
-    """A section: each field is checked and normalised by its kind, then against the others."""
-
-    @classmethod
-    def section(cls) -> str:
-        """The section's name in a file: ``ChipSpec`` is ``[chip]``."""
-        return cls.__name__.removesuffix("Spec").lower()
-
-    def __post_init__(self) -> None:
-        check_fields(self, f"{self.section()}.")
-        self._check_together()
-
-    def _check_together(self) -> None:
-        """Refuse what every key alone would allow."""
-
 
 _VOLTAGE = Range(-100.0, 100.0)
 _CURRENT = Range(0.0, 1.0)
@@ -118,14 +34,14 @@ ROOM = 300.0
 class ChipSpec(Spec):
     """The family of the chip and the sizes of its layers."""
 
-    family: str = _choice("twin: two crossbars; shared: one, read both ways; loop: outputs feed layer 1; "
+    family: str = choice("twin: two crossbars; shared: one, read both ways; loop: outputs feed layer 1; "
         "resistive: single conductances, diodes at the nodes",
         "twin", "shared", "loop", "resistive")
     layers: tuple[int | str, ...] = key((784, 256, 256, 10),
         Layers("neurons of each, inputs first; or a convolution: docs/convolution.md"))
-    sharing: str = _choice("of a convolution's weights: one crossbar read at every position, or one each",
+    sharing: str = choice("of a convolution's weights: one crossbar read at every position, or one each",
         "time-multiplexed", "replicated")
-    columns: str = _choice("passive: every conductance also loads its column",
+    columns: str = choice("passive: every conductance also loads its column",
         "virtual-ground", "passive")
 
 
@@ -133,14 +49,14 @@ class ChipSpec(Spec):
 class NeuronSpec(Spec):
     """The amplifier of every neuron, and the node that it reads."""
 
-    law: str = _choice("transfer curve from rail to rail", "logistic", "tanh", "softplus")
-    low: float = _number(0.0, "V", _VOLTAGE, "output at the lower rail")
-    high: float = _number(1.0, "V", _VOLTAGE, "output at the upper rail")
-    gain: float = _number(1.0, "", positive(1e3), "peak slope in V/V; high ones can oscillate")
-    offset: float = _number(0.5, "V", _VOLTAGE, "input at the peak slope, or at softplus's knee")
-    knee: float = _number(0.05, "V", positive(10.0), "softplus only: width of its rounded knees")
-    capacitance: float = _number(1e-12, "F", positive(1e-3), "of a node, for its pace")
-    leak: float = _number(1e-5, "S", positive(1.0),
+    law: str = choice("transfer curve from rail to rail", "logistic", "tanh", "softplus")
+    low: float = number(0.0, "V", _VOLTAGE, "output at the lower rail")
+    high: float = number(1.0, "V", _VOLTAGE, "output at the upper rail")
+    gain: float = number(1.0, "", positive(1e3), "peak slope in V/V; high ones can oscillate")
+    offset: float = number(0.5, "V", _VOLTAGE, "input at the peak slope, or at softplus's knee")
+    knee: float = number(0.05, "V", positive(10.0), "softplus only: width of its rounded knees")
+    capacitance: float = number(1e-12, "F", positive(1e-3), "of a node, for its pace")
+    leak: float = number(1e-5, "S", positive(1.0),
         "of a node to ground: what counts as a weight of 1")
 
     def _check_together(self) -> None:
@@ -163,20 +79,20 @@ class NeuronSpec(Spec):
 class ResistiveSpec(Spec):
     """What holds and amplifies the nodes of a resistive network: docs/resistive.md."""
 
-    hidden: str = _choice("diodes of a hidden node: alternating: half the nodes stay above the barrier, half "
+    hidden: str = choice("diodes of a hidden node: alternating: half the nodes stay above the barrier, half "
         "below it; pair: all between two; none", "alternating", "pair", "none")
-    diode: str = _choice("characteristic: ideal clamps; shockley; measured: through the points of curve",
+    diode: str = choice("characteristic: ideal clamps; shockley; measured: through the points of curve",
         "ideal", "shockley", "measured")
-    barrier: float = _number(0.0, "V", Range(-100.0, 100.0),
+    barrier: float = number(0.0, "V", Range(-100.0, 100.0),
         "of the sources behind the diodes: +barrier for those that hold a node down, -barrier for those up")
-    saturation: float = _number(1e-9, "A", Range(0.0, 1.0, open_low=True), "shockley: saturation current")
-    ideality: float = _number(1.0, "", Range(0.5, 10.0), "shockley: over the thermal voltage")
+    saturation: float = number(1e-9, "A", Range(0.0, 1.0, open_low=True), "shockley: saturation current")
+    ideality: float = number(1.0, "", Range(0.5, 10.0), "shockley: over the thermal voltage")
     curve: tuple[tuple[float, float], ...] = key((), Curve("measured: points of one diode"))
-    gain: float = _number(1.0, "", positive(1e3),
+    gain: float = number(1.0, "", positive(1e3),
         "of hidden nodes' bidirectional amplifiers: of voltages forward, of currents back; 1: none needed")
-    input_gain: float = _number(1.0, "", positive(1e5), "of the inputs, which come at both signs")
-    outputs: str = _choice("paired: an output is the difference of two nodes", "single", "paired")
-    copies: str = _choice("time-multiplexed: one network settles free, then nudged; twin: two side by side, "
+    input_gain: float = number(1.0, "", positive(1e5), "of the inputs, which come at both signs")
+    outputs: str = choice("paired: an output is the difference of two nodes", "single", "paired")
+    copies: str = choice("time-multiplexed: one network settles free, then nudged; twin: two side by side, "
         "programmed alike, of which the second is nudged", "time-multiplexed", "twin")
 
     def _check_together(self) -> None:
@@ -196,11 +112,11 @@ class ResistiveSpec(Spec):
 class DeviceSpec(Spec):
     """The limits of every programmable conductance."""
 
-    preset: str = _choice("measured values for the keys that this file leaves out: docs/devices.md",
+    preset: str = choice("measured values for the keys that this file leaves out: docs/devices.md",
         "none", *PRESETS)
-    g_min: float = _number(1e-8, "S", Range(0.0, 1.0),
+    g_min: float = number(1e-8, "S", Range(0.0, 1.0),
         "where a device that carries no weight rests")
-    g_max: float = _number(2e-5, "S", positive(1.0), "over the leak, the largest weight")
+    g_max: float = number(2e-5, "S", positive(1.0), "over the leak, the largest weight")
 
     def _check_together(self) -> None:
         if self.g_max <= self.g_min:
@@ -213,24 +129,24 @@ class DeviceSpec(Spec):
 class ProgrammingSpec(Spec):
     """How a change of conductance is written to the devices: docs/programming.md."""
 
-    mode: str = _choice("ideal: any change; pulses: as many as it takes, unread; sign: one; "
+    mode: str = choice("ideal: any change; pulses: as many as it takes, unread; sign: one; "
         "write-verify: pulse and read until it fits", "ideal", "pulses", "sign", "write-verify")
-    rounding: str = _choice("of a change to whole pulses or levels", "stochastic", "nearest")
+    rounding: str = choice("of a change to whole pulses or levels", "stochastic", "nearest")
     levels: int = integer(0, 0, 65_536, "ideal and write-verify: evenly spaced conductances; 0: any")
-    pulse: float = _number(0.002, "", Range(0.0, 0.5, open_low=True),
+    pulse: float = number(0.002, "", Range(0.0, 0.5, open_low=True),
         "share of g_max - g_min by which a pulse moves a device in mid-range")
-    nonlinearity: float = _number(0.0, "", Range(0.0, 2.0),
+    nonlinearity: float = number(0.0, "", Range(0.0, 2.0),
         "soft bounds: how much of that step is lost from one limit to the other; 2: all at the limit")
-    asymmetry: float = _number(0.0, "", Range(-0.95, 0.95),
+    asymmetry: float = number(0.0, "", Range(-0.95, 0.95),
         "what a pulse up moves more, and a pulse down less, relative")
-    cycle: float = _number(0.0, "", _SIGMA, "cycle to cycle: sd of a pulse's step, relative")
-    tolerance: float = _number(0.01, "", Range(0.0, 0.5, open_low=True),
+    cycle: float = number(0.0, "", _SIGMA, "cycle to cycle: sd of a pulse's step, relative")
+    tolerance: float = number(0.01, "", Range(0.0, 0.5, open_low=True),
         "write-verify: of the conductance read, share of g_max - g_min")
-    read_noise: float = _number(0.0, "", _SHARE, "write-verify: rms of that reading, as the same share")
+    read_noise: float = number(0.0, "", _SHARE, "write-verify: rms of that reading, as the same share")
     most_pulses: int = integer(100, 1, 100_000, "write-verify: after so many a device is left as it is")
 
-    pulse_time: float = _number(1e-7, "s", Range(0.0, 1.0), "of a pulse, its own set-up included")
-    pulse_energy: float = _number(1e-12, "J", Range(0.0, 1.0), "of a pulse")
+    pulse_time: float = number(1e-7, "s", Range(0.0, 1.0), "of a pulse, its own set-up included")
+    pulse_energy: float = number(1e-12, "J", Range(0.0, 1.0), "of a pulse")
     parallel: int = integer(256, 1, 1_000_000, "devices that are pulsed at a time")
 
     def _check_together(self) -> None:
@@ -246,8 +162,8 @@ class ProgrammingSpec(Spec):
 class WiresSpec(Spec):
     """Resistance of the arrays' wires, with virtual-ground columns: docs/physics.md, section 7."""
 
-    row: float = _number(0.0, "Ohm", Range(0.0, 1e6), "of a cell's segment of the wire from its driver")
-    column: float = _number(0.0, "Ohm", Range(0.0, 1e6), "of its segment of the wire to its node")
+    row: float = number(0.0, "Ohm", Range(0.0, 1e6), "of a cell's segment of the wire from its driver")
+    column: float = number(0.0, "Ohm", Range(0.0, 1e6), "of its segment of the wire to its node")
     tile: int = integer(64, 1, 4096,
         "cells to a side: larger arrays are made of tiles with drivers and amplifiers of their own")
 
@@ -263,48 +179,48 @@ class ConvertersSpec(Spec):
 
     input_bits: int = integer(0, 0, 24, "of the inputs, from ground to the upper rail; 0: analog")
     nudge_bits: int = integer(0, 0, 24, "of nudges, made from outputs as read and held; 0: analog")
-    nudge_range: float = _number(16.0, "", positive(1e6),
+    nudge_range: float = number(16.0, "", positive(1e6),
         "largest nudge either way, over beta * leak * swing: what a cost of slope 1 makes")
     reading_bits: int = integer(0, 0, 24, "of readings of ports, from rail to rail; 0: analog")
-    merit: float = _number(5e-14, "J", Range(0.0, 1e-6), "energy of a conversion, over 2^bits (Walden)")
-    time: float = _number(1e-7, "s", Range(0.0, 1.0), "of a conversion")
+    merit: float = number(5e-14, "J", Range(0.0, 1e-6), "energy of a conversion, over 2^bits (Walden)")
+    time: float = number(1e-7, "s", Range(0.0, 1.0), "of a conversion")
 
 
 @dataclass(frozen=True)
 class MismatchSpec(Spec):
     """The spread of a chip's parts, drawn once for each chip from its seed."""
 
-    conductance: float = _number(0.0, "", _SIGMA,
+    conductance: float = number(0.0, "", _SIGMA,
         "of a device: sd of ln g (lognormal) or relative sd")
-    distribution: str = _choice("of the devices' conductances", "lognormal", "gaussian")
-    gradient: float = _number(0.0, "", _SHARE,
+    distribution: str = choice("of the devices' conductances", "lognormal", "gaussian")
+    gradient: float = number(0.0, "", _SHARE,
         "of conductance: relative sd of the change from one edge of an array to the other")
-    correlated: float = _number(0.0, "", _SIGMA, "of conductance: sd of what neighbours share of ln g")
-    correlation_length: float = _number(16.0, "", Range(0.5, 1e6), "of that part, in devices")
-    stuck_open: float = _number(0.0, "", _SHARE, "share of devices that conduct nothing")
-    stuck_closed: float = _number(0.0, "", _SHARE, "share of devices that stay at their g_max")
-    programming: float = _number(0.0, "", _SIGMA, "sd of ln of a device's programming-step gain")
-    programming_bias: float = _number(0.0, "", _SHARE,
+    correlated: float = number(0.0, "", _SIGMA, "of conductance: sd of what neighbours share of ln g")
+    correlation_length: float = number(16.0, "", Range(0.5, 1e6), "of that part, in devices")
+    stuck_open: float = number(0.0, "", _SHARE, "share of devices that conduct nothing")
+    stuck_closed: float = number(0.0, "", _SHARE, "share of devices that stay at their g_max")
+    programming: float = number(0.0, "", _SIGMA, "sd of ln of a device's programming-step gain")
+    programming_bias: float = number(0.0, "", _SHARE,
         "sd over devices of programming.asymmetry")
-    amplifier_gain: float = _number(0.0, "", _SHARE, "relative sd of a neuron's gain")
-    amplifier_offset: float = _number(0.0, "V", Range(0.0, 10.0), "sd of a neuron's offset")
-    capacitance: float = _number(0.0, "", _SHARE, "relative sd of a node's capacitance")
-    driver_gain: float = _number(0.0, "", _SHARE,
+    amplifier_gain: float = number(0.0, "", _SHARE, "relative sd of a neuron's gain")
+    amplifier_offset: float = number(0.0, "V", Range(0.0, 10.0), "sd of a neuron's offset")
+    capacitance: float = number(0.0, "", _SHARE, "relative sd of a node's capacitance")
+    driver_gain: float = number(0.0, "", _SHARE,
         "shared family only: relative sd of a read driver's gain")
-    vt_coefficient: float = _number(0.0, "Vm", Range(0.0, 1e-6),
+    vt_coefficient: float = number(0.0, "Vm", Range(0.0, 1e-6),
         "Pelgrom: a transistor's sd of threshold, times sqrt(width length); 3.5nVm is 3.5 mV um")
-    beta_coefficient: float = _number(0.0, "m", Range(0.0, 1e-5),
+    beta_coefficient: float = number(0.0, "m", Range(0.0, 1e-5),
         "Pelgrom: its relative sd of gain factor, times sqrt(width length); 10nm is 1 % um")
-    amplifier_width: float = _number(1e-6, "m", positive(1e-2), "of a neuron's input transistor")
-    amplifier_length: float = _number(1e-6, "m", positive(1e-2), "of a neuron's input transistor")
-    device_width: float = _number(1e-6, "m", positive(1e-2), "of a device that is a transistor")
-    device_length: float = _number(1e-6, "m", positive(1e-2), "of a device that is a transistor")
-    device_overdrive: float = _number(0.0, "V", Range(0.0, 100.0),
+    amplifier_width: float = number(1e-6, "m", positive(1e-2), "of a neuron's input transistor")
+    amplifier_length: float = number(1e-6, "m", positive(1e-2), "of a neuron's input transistor")
+    device_width: float = number(1e-6, "m", positive(1e-2), "of a device that is a transistor")
+    device_length: float = number(1e-6, "m", positive(1e-2), "of a device that is a transistor")
+    device_overdrive: float = number(0.0, "V", Range(0.0, 100.0),
         "of its gate, above the threshold; 0: devices are no transistors")
-    nudge_gain: float = _number(0.0, "", _SHARE, "relative sd of a nudge source's gain")
-    nudge_offset: float = _number(0.0, "A", _CURRENT, "sd of a nudge source's offset while it is on")
-    sense_gain: float = _number(0.0, "", _SHARE, "relative sd of a port's sense amplifier's gain")
-    sense_offset: float = _number(0.0, "V", Range(0.0, 10.0), "sd of a sense amplifier's offset")
+    nudge_gain: float = number(0.0, "", _SHARE, "relative sd of a nudge source's gain")
+    nudge_offset: float = number(0.0, "A", _CURRENT, "sd of a nudge source's offset while it is on")
+    sense_gain: float = number(0.0, "", _SHARE, "relative sd of a port's sense amplifier's gain")
+    sense_offset: float = number(0.0, "V", Range(0.0, 10.0), "sd of a sense amplifier's offset")
 
     def _check_together(self) -> None:
         if self.stuck_open + self.stuck_closed > 1:
@@ -341,16 +257,16 @@ class MismatchSpec(Spec):
 class CornerSpec(Spec):
     """Where the chip is operated: process, supply and temperature (docs/physics.md)."""
 
-    process: str = _choice("of the transistors' gain factor", "typical", "slow", "fast")
-    process_spread: float = _number(0.1, "", Range(0.0, 0.9),
+    process: str = choice("of the transistors' gain factor", "typical", "slow", "fast")
+    process_spread: float = number(0.1, "", Range(0.0, 0.9),
         "what a slow process takes from that factor, and a fast one adds, relative: an assumption")
-    voltage: float = _number(1.0, "", Range(0.5, 1.5),
+    voltage: float = number(1.0, "", Range(0.5, 1.5),
         "supply, relative to nominal: moves both rails about ground")
-    temperature: float = _number(ROOM, "K", Range(200.0, 500.0), "of the whole chip")
-    device_tempco: float = _number(0.0, "/K", _TEMPCO,
+    temperature: float = number(ROOM, "K", Range(200.0, 500.0), "of the whole chip")
+    device_tempco: float = number(0.0, "/K", _TEMPCO,
         "relative change of a device's conductance, from 300 K on")
-    leak_tempco: float = _number(0.0, "/K", _TEMPCO, "the same of the leaks")
-    inversion: str = _choice("of the amplifiers' transistors; weak: gain goes as 300 K / temperature",
+    leak_tempco: float = number(0.0, "/K", _TEMPCO, "the same of the leaks")
+    inversion: str = choice("of the amplifiers' transistors; weak: gain goes as 300 K / temperature",
         "strong", "weak")
 
     @property
@@ -377,9 +293,9 @@ class CornerSpec(Spec):
 class DriftSpec(Spec):
     """What time does to conductances: ``g(t) = g0 (t / reference)^-exponent``."""
 
-    exponent: float = _number(0.0, "", Range(-0.5, 0.5), "mean over devices")
-    exponent_spread: float = _number(0.0, "", Range(0.0, 0.5), "sd over devices")
-    reference: float = _number(1.0, "s", positive(1e9),
+    exponent: float = number(0.0, "", Range(-0.5, 0.5), "mean over devices")
+    exponent_spread: float = number(0.0, "", Range(0.0, 0.5), "sd over devices")
+    reference: float = number(1.0, "s", positive(1e9),
         "time after a write at which a device has the conductance that was written")
 
 
@@ -387,15 +303,15 @@ class DriftSpec(Spec):
 class NoiseSpec(Spec):
     """Noise of devices, from one training step to the next, and of readings (docs/physics.md)."""
 
-    flicker: float = _number(0.0, "", _SHARE,
+    flicker: float = number(0.0, "", _SHARE,
         "A of a device's spectrum A g^2 / f, over its conductance's square")
-    f_low: float = _number(1.0, "Hz", positive(1e12), "flicker: from here on, slower is drift")
-    f_high: float = _number(1e6, "Hz", positive(1e12), "flicker: to here; faster averages out")
-    telegraph_share: float = _number(0.0, "", _SHARE, "share of devices with a trap")
-    telegraph_amplitude: float = _number(0.1, "", Range(0.0, 2.0),
+    f_low: float = number(1.0, "Hz", positive(1e12), "flicker: from here on, slower is drift")
+    f_high: float = number(1e6, "Hz", positive(1e12), "flicker: to here; faster averages out")
+    telegraph_share: float = number(0.0, "", _SHARE, "share of devices with a trap")
+    telegraph_amplitude: float = number(0.1, "", Range(0.0, 2.0),
         "relative step of conductance between full and empty")
-    telegraph_rate: float = _number(0.01, "", _SHARE, "probability to switch from one step to the next")
-    bandwidth: float = _number(0.0, "Hz", Range(0.0, 1e12), "of a reading, for thermal noise; 0: none")
+    telegraph_rate: float = number(0.01, "", _SHARE, "probability to switch from one step to the next")
+    bandwidth: float = number(0.0, "Hz", Range(0.0, 1e12), "of a reading, for thermal noise; 0: none")
 
     def _check_together(self) -> None:
         if self.f_high <= self.f_low:
@@ -417,43 +333,43 @@ class NoiseSpec(Spec):
 class LearningSpec(Spec):
     """The rule, its nudge, and the optimiser that programs the devices."""
 
-    rule: str = _choice("ep: what a chip measures; adjoint: the exact gradient; docs/rules.md",
+    rule: str = choice("ep: what a chip measures; adjoint: the exact gradient; docs/rules.md",
         "ep", "adjoint", "contrastive", "coupled", "aep", "aep-measured", "kolen-pollack",
         "product-feedback", "dual-propagation", "balance")
-    estimator: str = _choice("of the response to a nudge",
+    estimator: str = choice("of the response to a nudge",
         "centered", "one-sided", "negative", "cauchy", "chebyshev", "exact", "lock-in", "continuous")
     nudges: int = integer(4, 2, 64, "cauchy; chebyshev and lock-in, by even numbers: how many")
-    period: float = _number(50.0, "", positive(1e6),
+    period: float = number(50.0, "", positive(1e6),
         "lock-in and continuous only: of the nudge, in units of capacitance / leak")
-    beta: float = _number(0.005, "", positive(100.0), "nudge, in units of leak * swing^2")
-    jumps: str = _choice("of a sample whose response is not smooth: docs/estimators.md",
+    beta: float = number(0.005, "", positive(100.0), "nudge, in units of leak * swing^2")
+    jumps: str = choice("of a sample whose response is not smooth: docs/estimators.md",
         "leave-out", "take")
-    cost: str = _choice("cross-entropy has a digital readout, so any number of outputs",
+    cost: str = choice("cross-entropy has a digital readout, so any number of outputs",
         "cross-entropy", "squared-error")
-    optimizer: str = _choice("how the conductances follow the gradient", "sgd", "adam")
-    rate: float = _number(0.005, "", positive(10.0), "learning rate")
-    schedule: str = _choice("of the rate: constant, or falling to 0 over the epochs as a cosine",
+    optimizer: str = choice("how the conductances follow the gradient", "sgd", "adam")
+    rate: float = number(0.005, "", positive(10.0), "learning rate")
+    schedule: str = choice("of the rate: constant, or falling to 0 over the epochs as a cosine",
         "cosine", "constant")
-    momentum: float = _number(0.9, "", Range(0.0, 1.0, open_high=True),
+    momentum: float = number(0.9, "", Range(0.0, 1.0, open_high=True),
         "sgd only: share kept each step")
     batch: int = integer(50, 1, 10_000, "samples a step")
     epochs: int = integer(4, 1, 100_000, "passes over the training data")
     angle: float = key(0.0,
         Number("twin family only: at the start, between forward and feedback weights",
             Range(0.0, 90.0), "deg", bare=True))
-    feedback_spread: str = _choice("angle above 0: spread of what turns the feedback, docs/physics.md",
+    feedback_spread: str = choice("angle above 0: spread of what turns the feedback, docs/physics.md",
         "forward", "fan-in")
-    init_scale: float = _number(0.3, "", positive(100.0),
+    init_scale: float = number(0.3, "", positive(100.0),
         "starting weights between neurons, over 1/sqrt(fan-in)")
-    input_scale: float = _number(1.5, "", positive(100.0),
+    input_scale: float = number(1.5, "", positive(100.0),
         "starting weights from the inputs, over 1/sqrt(fan-in)")
-    readout_scale: float = _number(8.0, "", positive(1000.0),
+    readout_scale: float = number(8.0, "", positive(1000.0),
         "cross-entropy: starting readout, over 1/sqrt(outputs)")
-    read_noise: float = _number(0.0, "V", Range(0.0, 10.0), "rms of a port's sense amplifier, per reading")
+    read_noise: float = number(0.0, "V", Range(0.0, 10.0), "rms of a port's sense amplifier, per reading")
     threads: int = integer(1, 1, 64, "that share a step; how many decides how sums are rounded")
-    tolerance: float = _number(1e-5, "", positive(0.1),
+    tolerance: float = number(1e-5, "", positive(0.1),
         "settled when within this share of full swing")
-    dtype: str = _choice("float32 is faster, float64 settles finer", "float32", "float64")
+    dtype: str = choice("float32 is faster, float64 settles finer", "float32", "float64")
 
     def _check_together(self) -> None:
         if self.estimator in ("chebyshev", "lock-in") and self.nudges % 2:
@@ -469,29 +385,29 @@ class LearningSpec(Spec):
 class HomeostatSpec(Spec):
     """The controller that keeps forward and feedback weights alike."""
 
-    mode: str = _choice("probe: twin devices; trim: shared drivers; decay: a control",
+    mode: str = choice("probe: twin devices; trim: shared drivers; decay: a control",
         "probe", "trim", "off", "decay")
-    schedule: str = _choice("of the gain: as measured, or fixed, by the rate, by 1/n",
+    schedule: str = choice("of the gain: as measured, or fixed, by the rate, by 1/n",
         "auto", "constant", "rate", "falling")
-    gain: float = _number(0.25, "", _SHARE,
+    gain: float = number(0.25, "", _SHARE,
         "not auto: share of the asymmetry by which a step moves either side; 0.5 removes all")
     probes: int = integer(256, 1, 100_000, "measurements a step")
-    scheme: str = _choice("random probes are noisy; the others are exact once complete",
+    scheme: str = choice("random probes are noisy; the others are exact once complete",
         "hadamard", "one-port", "random")
-    slots: str = _choice("of probes: on running samples, held, or on a chip at rest",
+    slots: str = choice("of probes: on running samples, held, or on a chip at rest",
         "superposed", "dedicated")
-    amplitude: float = _number(0.01, "V", positive(10.0), "of a probe; more of it drowns the noise")
-    noise: float = _number(0.0, "A", _CURRENT, "rms of a sense amplifier")
-    resolution: float = _number(0.0, "A", _CURRENT, "one step of the converter; 0 is ideal")
+    amplitude: float = number(0.01, "V", positive(10.0), "of a probe; more of it drowns the noise")
+    noise: float = number(0.0, "A", _CURRENT, "rms of a sense amplifier")
+    resolution: float = number(0.0, "A", _CURRENT, "one step of the converter; 0 is ideal")
     every: int = integer(1, 1, 100_000, "applied at every n-th batch")
-    decay: float = _number(1e-4, "", _SHARE, "mode decay: share of the weights that a step takes")
+    decay: float = number(1e-4, "", _SHARE, "mode decay: share of the weights that a step takes")
 
 
 @dataclass(frozen=True)
 class TaskSpec(Spec):
     """What is learned."""
 
-    data: str = _choice("the first two ship with the package", *DATA)
+    data: str = choice("the first two ship with the package", *DATA)
     train: int | None = integer(None, 1, 2_000_000, "training samples")
     test: int | None = integer(None, 1, 2_000_000, "test samples")
     seed: int = integer(0, 0, 2**63 - 1, "of every random draw but a chip's own")

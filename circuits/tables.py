@@ -87,7 +87,9 @@ def _rows(
                     raise MeasurementError(f"{place}: {fault}; give one value for each column")
                 yield Row(place, line, {name: fields[column] for name, column in places.items()})
     except OSError as error:
-        raise MeasurementError(f"{source}: cannot be read ({error.strerror or error})") from None
+        raise MeasurementError(
+            f"{source}: cannot be read ({error.strerror or error}); give a CSV file"
+        ) from None
     except UnicodeDecodeError:
         raise MeasurementError(f"{source}: is not UTF-8; save it as CSV in UTF-8") from None
 

@@ -6,17 +6,19 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import Bar, check_writable
+from ..circuits.design_arguments import design_of
+from ..simulator.arguments import check_outputs, natural, picture, positive
+from .chip_arguments import add_chip_arguments, named_run, trained
 
 if TYPE_CHECKING:
+    from ..circuits.archive import Run
     from ..circuits.design import Design
     from ..circuits.wiring import Wiring
+    from ..simulator.console import Console, Values
     from .audit import Subject
     from .estimators import Stencil
     from .training import Trainer
@@ -27,20 +29,21 @@ EXAMPLE = "ohmostat audit fashion-6k --set mismatch.conductance=0.5 --epochs 1 -
 
 
 def add_arguments(parser: Any) -> None:
-    """Arguments of the command, beside those of a design, for :func:`run`."""
-    parser.add_argument("--chip", type=int, metavar="SEED", help="the chip's seed (default: task.seed)")
+    """Arguments of the command, for :func:`run`."""
+    add_chip_arguments(parser)
     parser.add_argument(
-        "--epochs", type=int, default=0, metavar="N",
+        "--epochs", type=natural, default=0, metavar="N",
         help="first train it for N of the design's epochs (default 0: as it starts)",
     )  # fmt: skip
-    parser.add_argument("--samples", type=int, default=200, metavar="N", help="test samples (default 200)")
+    parser.add_argument(
+        "--samples", type=positive, default=200, metavar="N", help="test samples (default 200)"
+    )
     parser.add_argument(
         "--wires", type=_ohms, metavar="OHM[,OHM]",
         help="resistance of each cell's segment of row and column wire (default: the design's)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="AUDIT.h5", help="write tables and vectors to HDF5")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the shares of the error")
-    parser.add_argument("--json", action="store_true", help="print the tables as JSON, at full precision")
+    parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw the shares of the error")
 
 
 def _ohms(text: str) -> tuple[float, float]:
@@ -56,55 +59,53 @@ def _ohms(text: str) -> tuple[float, float]:
     return row, column
 
 
-def run(arguments: Any, read_design: Callable[[Any], Design], bar: Bar) -> None:
-    """Audit a design's chip, or the one of a run, and show what was found; ``read_design`` makes the former
-    from the arguments, ``bar`` shows progress. Raises ValueError for what cannot be audited or written,
-    before any work.
+def run(arguments: Any, console: Console) -> Values:
+    """Audit a design's chip, or the one of a run, and show what was found. Raises ValueError for what cannot
+    be audited or written, before any work.
     """
     from threadpoolctl import threadpool_limits
 
-    for path in (arguments.out, arguments.plot):
-        if path is not None:
-            check_writable(path)
-    if arguments.samples < 1:
-        raise ValueError(f"--samples {arguments.samples}: give at least 1 sample")
+    stored = named_run(arguments)
+    keep = [] if stored is None else [Path(arguments.design)]
+    check_outputs(arguments.out, arguments.plot, keep=keep)
     with threadpool_limits(1, user_api="blas"):
-        trainer = _trainer(arguments, read_design, bar)
-        _audit(arguments, trainer, bar)
+        trainer = _fabricated(arguments, console) if stored is None else _as_stored(arguments, stored)
+        return _audit(arguments, trainer, console)
 
 
-def _audit(arguments: Any, trainer: Trainer, bar: Bar) -> None:
+def _audit(arguments: Any, trainer: Trainer, console: Console) -> Values:
     from .audit import audit, combinations, spot_check
     from .audit_report import plain, table, write
     from .figures import audit_figure
 
     audited = subject(trainer, arguments.samples, arguments.wires)
-    with bar(len(combinations(audited.present)), "gradient", arguments.quiet) as shown:
+    with console.bar(len(combinations(audited.present)), "gradient") as shown:
         found = audit(audited, shown.update)
     checked = spot_check(audited, found)
     design, title = trainer.design, _title(arguments, trainer, audited)
-    if arguments.json:
-        print(json.dumps({"title": title, **plain(found, checked)}, indent=1))
-    else:
-        print(f"{title}\n\n{table(found, checked)}")
+    console.show(f"{title}\n\n{table(found, checked)}")
     if arguments.out:
         write(arguments.out, found, checked, title, design.to_toml(), trainer.chip.seed)
     if arguments.plot:
         audit_figure(found, arguments.plot, title)
-    for path in (arguments.out, arguments.plot):
-        if path and not arguments.json:
-            print(f"wrote {path}")
+    console.wrote(arguments.out, arguments.plot)
+    return {"title": title, **plain(found, checked)}
 
 
-def _trainer(arguments: Any, read_design: Callable[[Any], Design], bar: Bar) -> Trainer:
-    """The chip with its readout and data: trained as asked for, or as the run left it."""
+def _as_stored(arguments: Any, stored: Run) -> Trainer:
+    """The chip of a run, as that left it."""
+    if arguments.epochs:
+        raise ValueError("--epochs makes another chip; a RUN.h5 holds the one that was trained")
+    return trained(stored, arguments.data_dir)
+
+
+def _fabricated(arguments: Any, console: Console) -> Trainer:
+    """The chip of a design, trained as asked for."""
     from .data import load_task
     from .training import Trainer
 
-    if Path(arguments.design).suffix in (".h5", ".hdf5"):
-        return _trained(arguments)
-    design = read_design(arguments)
-    if not 0 <= arguments.epochs <= design.learning.epochs:
+    design = design_of(arguments)
+    if arguments.epochs > design.learning.epochs:
         raise ValueError(
             f"--epochs {arguments.epochs}: allowed: 0 to {design.learning.epochs}, the design's "
             "learning.epochs; raise that with --set"
@@ -113,25 +114,9 @@ def _trainer(arguments: Any, read_design: Callable[[Any], Design], bar: Bar) -> 
     trainer = Trainer.from_design(design, data, arguments.chip)
     _stencil(design)  # refused before training, not after it
     if arguments.epochs:
-        with bar(arguments.epochs * trainer.steps_per_epoch, "step", arguments.quiet) as shown:
+        with console.bar(arguments.epochs * trainer.steps_per_epoch, "step") as shown:
             trainer.fit(arguments.epochs, lambda epoch: shown.update() if epoch is None else None)
     return trainer
-
-
-def _trained(arguments: Any) -> Trainer:
-    from ..circuits.archive import read_run
-    from .data import load_task
-    from .training import Trainer
-
-    if arguments.changes or arguments.chip is not None or arguments.epochs:
-        raise ValueError(
-            "--set, --chip and --epochs make another chip; a RUN.h5 holds the one that was trained"
-        )
-    stored = read_run(arguments.design)
-    if stored.readout is None:
-        remedy = "give one that 'ohmostat train' wrote"
-        raise ValueError(f"{arguments.design}: holds no readout, and so no cost to audit; {remedy}")
-    return Trainer.from_run(stored, load_task(stored.chip.circuit.design.task, arguments.data_dir))
 
 
 def subject(trainer: Trainer, samples: int, wires: tuple[float, float] | None = None) -> Subject:
@@ -149,7 +134,7 @@ def subject(trainer: Trainer, samples: int, wires: tuple[float, float] | None = 
 
 def _stencil(design: Design) -> Stencil:
     """The design's estimator, if it nudges chips that settle: only those can be taken apart."""
-    from ..circuits.specs import refuse
+    from ..circuits.sections import refuse
     from .catalogue import make_estimator
     from .estimators import Stencil
 

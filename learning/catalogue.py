@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..circuits.design import Design
-from ..circuits.specs import refuse
+from ..circuits.sections import refuse
 from .balance import BalanceErrors
 from .contrast import ContrastiveEP, CoupledLearning
 from .dual import DualPropagation

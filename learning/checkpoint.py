@@ -7,6 +7,7 @@ noise from the beginning again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -23,12 +24,16 @@ from .training import Epoch, Trainer
 SCHEMA = "ohmostat-checkpoint"
 
 
-def save(trainer: Trainer, path: str | Path) -> None:
-    """Write the run as it stands, whole or not at all. Raises ArchiveError where it cannot."""
+def save(trainer: Trainer, path: str | Path, start: str = "") -> None:
+    """Write the run as it stands, whole or not at all. Raises ArchiveError where it cannot.
+
+    ``start``: :func:`state_of` the run as it began, for one that began with a chip which is more than its
+    seed, being trained or measured already: only an equal beginning is then taken up.
+    """
     import h5py
 
     with atomic_write(path) as part, h5py.File(part, "w") as file:
-        file.attrs.update(schema=SCHEMA, identity=_identity(trainer), steps=trainer.steps)
+        file.attrs.update(schema=SCHEMA, identity=_identity(trainer), steps=trainer.steps, start=start)
         file.attrs.update({name: getattr(trainer.chip.programmer, name) for name in COUNTED})
         file.attrs["since_write"] = trainer.chip.since_write
         file["history"] = json.dumps([asdict(epoch) for epoch in trainer.history])
@@ -44,8 +49,8 @@ def save(trainer: Trainer, path: str | Path) -> None:
 def resume(trainer: Trainer, path: str | Path) -> bool:
     """Take up what :func:`save` put down; False where there is no such file.
 
-    ``trainer`` is new, of the same design, data and chip. Raises ArchiveError for a file that is none of
-    these.
+    ``trainer`` is new, of the same design, data and chip, and start. Raises ArchiveError for a file that is
+    none of these.
     """
     import h5py
 
@@ -53,7 +58,8 @@ def resume(trainer: Trainer, path: str | Path) -> bool:
         return False
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("identity") != _identity(trainer):
+            begun = file.attrs.get("start") or state_of(trainer)
+            if file.attrs.get("identity") != _identity(trainer) or begun != state_of(trainer):
                 raise ArchiveError(
                     f"{path}: is not a checkpoint of this design, chip and data; name another, or delete it"
                 )
@@ -61,6 +67,14 @@ def resume(trainer: Trainer, path: str | Path) -> bool:
     except (OSError, KeyError, TypeError) as error:
         raise ArchiveError(f"{path}: cannot be read as a checkpoint ({error}); delete it") from error
     return True
+
+
+def state_of(trainer: Trainer) -> str:
+    """A hash of all that a run changes in place, as it stands."""
+    digest = hashlib.sha256()
+    for name, array in _arrays(trainer):
+        digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _restore(trainer: Trainer, file: Any) -> None:

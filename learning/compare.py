@@ -22,6 +22,8 @@ from .quantities import GROUPS, amount, in_group, label
 from .sweep_result import COLUMNS, SweepResult
 
 Cells = NDArray[np.float64]
+Mean = tuple[float, float]
+"""Over chips, and its standard error: NaN where there is one chip alone."""
 ABOUT = (
     "Differences are from the first, chip by chip over the chips that two files share; "
     "± is one standard error, where there are several chips."
@@ -44,16 +46,20 @@ class Row(NamedTuple):
         place = in_words(self.arm, self.point)
         return label(self.quantity) + (f" ({place})" if place else "")
 
-    def cells(self) -> list[str]:
-        """For a table: every file's value, and the others' differences from the first, each mean ± standard
-        error where there are several chips.
-        """
+    def means(self) -> list[Mean]:
+        """Of every file."""
+        return [_mean(cells) for cells in self.values]
+
+    def differences(self) -> list[Mean]:
+        """Of every other file from the first."""
         base, *others = self.values
-        found = [_mean(self.quantity, cells) for cells in self.values]
-        for cells in others:
-            chips = min(len(base), len(cells))
-            found.append(_mean(self.quantity, cells[:chips] - base[:chips], sign=True))
-        return found
+        both = ((base[: len(cells)], cells[: len(base)]) for cells in others)
+        return [_mean(cells - first) for first, cells in both]
+
+    def cells(self) -> list[str]:
+        """For a table: :meth:`means`, then :meth:`differences`."""
+        found = [_amount(self.quantity, mean) for mean in self.means()]
+        return found + [_amount(self.quantity, mean, sign=True) for mean in self.differences()]
 
 
 @dataclass(frozen=True)
@@ -145,13 +151,31 @@ def distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{k}: {name}" for k, name in enumerate(names, 1))
 
 
-def _mean(quantity: str, cells: Cells, sign: bool = False) -> str:
-    mean = float(cells.mean())
+def _mean(cells: Cells) -> Mean:
+    chips = len(cells)
+    return float(cells.mean()), float(cells.std(ddof=1)) / math.sqrt(chips) if chips > 1 else math.nan
+
+
+def _amount(quantity: str, found: Mean, sign: bool = False) -> str:
+    mean, error = found
     text = ("+" if sign and mean > 0 else "") + amount(quantity, mean)
-    if len(cells) < 2:
-        return text
-    error = float(cells.std(ddof=1)) / math.sqrt(len(cells))
-    return f"{text} ± {amount(quantity, float(f'{error:.2g}'))}"
+    return text if math.isnan(error) else f"{text} ± {amount(quantity, float(f'{error:.2g}'))}"
+
+
+def plain(what: Comparison) -> dict[str, object]:
+    """For a program: the keys that differ, with every design's value as TOML, and every row's numbers."""
+    rows = [
+        {
+            "quantity": row.quantity, "arm": row.arm, "point": dict(row.point),
+            "means": row.means(), "differences": row.differences(),
+        }
+        for row in what.rows
+    ]  # fmt: skip
+    return {
+        "names": what.names,
+        "differing": {key: values for key, *values in what.differing()},
+        "rows": rows,
+    }
 
 
 def text_table(what: Comparison) -> str:

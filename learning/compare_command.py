@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..simulator.arguments import check_outputs
+
 if TYPE_CHECKING:
+    from ..simulator.console import Console, Values
     from .compare import Comparison
     from .report_charts import Chart
 
@@ -27,21 +30,21 @@ def add_arguments(parser: Any) -> None:
     )
 
 
-def run(arguments: Any) -> None:
-    """Print the comparison, and write its page where asked. Raises ValueError or SweepError for files that
+def run(arguments: Any, console: Console) -> Values:
+    """Show the comparison, and write its page where asked. Raises ValueError or SweepError for files that
     cannot be read, or not be compared.
     """
-    from .compare import text_table
-    from .report_file import check_output
+    from .compare import plain, text_table
 
     paths: list[Path] = arguments.files
-    if arguments.out is not None:
-        check_output(arguments.out, paths)
-    what, charts = (_runs if _kind(paths) == "run" else _sweeps)(paths)
-    print(text_table(what))
+    check_outputs(arguments.out, keep=paths)
+    kind = _kind(paths)
+    what, charts = (_runs if kind == "run" else _sweeps)(paths)
+    console.show(text_table(what))
     if arguments.out is not None:
         _write(arguments.out, what, charts)
-        print(f"wrote {arguments.out}")
+    console.wrote(arguments.out)
+    return {"kind": kind, **plain(what)}
 
 
 def _kind(paths: Sequence[Path]) -> str:

@@ -93,13 +93,21 @@ def table(found: Sequence[CornerResult]) -> str:
     return "\n".join([*lines, f"worst: {name(last.corner)}: accuracy {last.accuracy:.4f}"])
 
 
+def plain(one: CornerResult) -> dict[str, str | float]:
+    """A corner and what was found there, by name."""
+    c = one.corner
+    return {
+        "process": c.process, "supply": c.voltage, "temperature_K": c.temperature,
+        "accuracy": one.accuracy, "cosine": one.cosine, "unsettled": one.unsettled,
+    }  # fmt: skip
+
+
 def write_csv(found: Sequence[CornerResult], path: str | Path) -> None:
     """One line a corner, numbers at full precision."""
     import csv
 
+    rows = [plain(one) for one in found]
     with atomic_write(path) as part, part.open("w", encoding="ascii", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("process", "supply", "temperature_K", "accuracy", "cosine", "unsettled"))
-        for one in found:
-            c = one.corner
-            writer.writerow((c.process, c.voltage, c.temperature, one.accuracy, one.cosine, one.unsettled))
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

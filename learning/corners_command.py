@@ -5,14 +5,17 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import Bar, check_writable, numbers
+from ..circuits.design_arguments import add_changes, changes_of
+from ..simulator.arguments import check_outputs, numbers, picture
+from .chip_arguments import add_data_argument, trained
 
 if TYPE_CHECKING:
     from ..circuits.specs import CornerSpec
+    from ..simulator.console import Console, Values
     from .training import Trainer
 
 ABOUT = "test a trained chip at corners of process, supply and temperature"
@@ -22,10 +25,10 @@ EXAMPLE = "ohmostat corners run.h5 --set corner.device_tempco=-1m/K --out corner
 def add_arguments(parser: Any) -> None:
     """Arguments of the command, for :func:`run`."""
     parser.add_argument("run_file", metavar="RUN.h5", type=Path)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="what the design leaves open of its corner, such as corner.leak_tempco=2m/K (repeatable)",
-    )  # fmt: skip
+    add_changes(
+        parser, "what the design leaves open of its corner, such as corner.leak_tempco=2m/K (repeatable)"
+    )
+    add_data_argument(parser)
     parser.add_argument(
         "--process", type=lambda text: text.split(","), metavar="LIST", help="default: slow,typical,fast"
     )
@@ -34,27 +37,21 @@ def add_arguments(parser: Any) -> None:
         "--temperature", type=numbers, metavar="LIST", help="in kelvins (default: 233,300,398)"
     )
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table as CSV")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw accuracy over the corners")
+    parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw accuracy over the corners")
 
 
-def run(
-    arguments: Any,
-    read_changes: Callable[[Any], Mapping[str, object]],
-    bar: Bar,
-) -> None:
-    """Test the chip of a run at every corner and show what was found; ``read_changes`` makes keys and values
-    of ``--set``, ``bar`` shows progress. Raises ValueError for what cannot be tested or written, before any
-    work.
+def run(arguments: Any, console: Console) -> Values:
+    """Test the chip of a run at every corner and show what was found. Raises ValueError for what cannot be
+    tested or written, before any work.
     """
     from threadpoolctl import threadpool_limits
 
+    from ..circuits.archive import read_run
     from . import corners
 
-    for path in (arguments.out, arguments.plot):
-        if path is not None:
-            check_writable(path)
-    trainer = _trainer(arguments)
-    base = _base(trainer, read_changes(arguments))
+    check_outputs(arguments.out, arguments.plot, keep=[arguments.run_file])
+    trainer = trained(read_run(arguments.run_file), arguments.data_dir)
+    base = _base(trainer, changes_of(arguments))
     places = list(
         corners.grid(
             base,
@@ -63,31 +60,18 @@ def run(
             arguments.temperature or corners.TEMPERATURES,
         )
     )
-    with threadpool_limits(1, user_api="blas"), bar(len(places), "corner", arguments.quiet) as shown:
+    with threadpool_limits(1, user_api="blas"), console.bar(len(places), "corner") as shown:
         found = corners.examine(trainer, places, shown.update)
     title = _title(trainer, base)
-    print(f"{title}\n\n{corners.table(found)}")
+    console.show(f"{title}\n\n{corners.table(found)}")
     if arguments.out:
         corners.write_csv(found, arguments.out)
     if arguments.plot:
         from .figures import corners_figure
 
         corners_figure(found, arguments.plot, title)
-    for path in (arguments.out, arguments.plot):
-        if path:
-            print(f"wrote {path}")
-
-
-def _trainer(arguments: Any) -> Trainer:
-    from ..circuits.archive import read_run
-    from .data import load_task
-    from .training import Trainer
-
-    stored = read_run(arguments.run_file)
-    if stored.readout is None:
-        remedy = "give one that 'ohmostat train' wrote"
-        raise ValueError(f"{arguments.run_file}: holds no readout, and so nothing to test; {remedy}")
-    return Trainer.from_run(stored, load_task(stored.chip.circuit.design.task, arguments.data_dir))
+    console.wrote(arguments.out, arguments.plot)
+    return {"title": title, "corners": [corners.plain(one) for one in found]}
 
 
 def _base(trainer: Trainer, changes: Mapping[str, object]) -> CornerSpec:

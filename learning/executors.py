@@ -7,12 +7,16 @@ result comes back to the one process that writes.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 Place = AbstractContextManager[Executor]
 CONNECT = "10s"  # to wait for a scheduler
@@ -24,22 +28,32 @@ class ClusterError(RuntimeError):
 
 @contextmanager
 def processes(workers: int) -> Iterator[Executor]:
-    """So many processes of this machine; they end with it, however it ends."""
+    """So many processes of this machine; they end with it, however it ends, and at once where an error or an
+    interrupt ends it: what they are at is lost.
+    """
     import multiprocessing
 
     # Workers inherit this: one BLAS thread each, or two processes on two cores fight for four.
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _watch_parent, (os.getpid(),)) as pool:
-        yield pool
+    theirs, ours = context.Pipe(duplex=False)
+    with theirs, ours, ProcessPoolExecutor(workers, context, _end_with, (theirs,)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            ours.close()
+            raise
 
 
-def _watch_parent(parent: int) -> None:
-    """Worker start: end with the parent, even one that was killed (its workers would wait for ever)."""
+def _end_with(parent: Connection) -> None:
+    """Worker start: end when the other end of this pipe closes, which a killed parent's does as well (its
+    workers would wait for ever). A terminal's interrupt reaches all; what comes of it is the parent's to say.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+        with suppress(EOFError, OSError):
+            parent.recv_bytes()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

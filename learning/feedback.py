@@ -13,7 +13,7 @@ from typing import NoReturn
 from ..circuits.chip import Chip
 from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium
-from ..circuits.specs import refuse
+from ..circuits.sections import refuse
 from ..simulator.blocks import Array
 from .estimators import Estimator
 from .nudges import Cost

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from ..circuits.design import Design
 from ..circuits.mismatch import generator
-from ..circuits.specs import KEYS, DesignError
+from ..circuits.sections import DesignError
+from ..circuits.specs import KEYS
 from ..circuits.units import Choice, Layers, Number, closest, did_you_mean
 from ..simulator.arguments import literal
 

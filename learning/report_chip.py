@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..circuits.archive import ports_in_words
-from ..circuits.chip import Chip, differential
+from ..circuits.chip import Chip
+from ..circuits.device_array import differential
 from ..circuits.settling import Waves
 from .report_charts import Chart, Panel, Series, style
 

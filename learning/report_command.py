@@ -5,21 +5,21 @@ Modules that take time to import are imported where they are used, so that askin
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import Bar, positive
+from ..simulator.arguments import check_outputs, natural, positive
+from .chip_arguments import add_data_argument, trained, trainer_of
 
 if TYPE_CHECKING:
     from ..circuits.archive import Run
     from ..circuits.settling import Waves
+    from ..simulator.console import Console, Values
     from .report_page import Section
     from .training import Trainer
 
 ABOUT = "make one HTML page about a run, a sweep or an audit, which needs no network to be read"
-EXAMPLE = """ohmostat report run.h5 --audit --out run.html
-  ohmostat report sweep.h5 --require "accuracy >= 0.75" --target 0.9 --out sweep.html"""
+EXAMPLE = "ohmostat report run.h5 --audit --out run.html"
 OPTIONS = {  # what only one kind of file takes: option, its destination, and the value that asks for nothing
     "run": (("--audit", "audit", False), ("--waveforms", "waveforms", None)),
     "sweep": (("--require", "require", []), ("--target", "target", None)),
@@ -28,7 +28,7 @@ OPTIONS = {  # what only one kind of file takes: option, its destination, and th
 
 
 def add_arguments(parser: Any) -> None:
-    """Arguments of the command, beside those of any run, for :func:`run`."""
+    """Arguments of the command, for :func:`run`."""
     parser.add_argument(
         "file", metavar="FILE.h5", type=Path, help="a run, a sweep, or what 'audit --out' wrote"
     )
@@ -38,7 +38,7 @@ def add_arguments(parser: Any) -> None:
         "--samples", type=positive, default=200, metavar="N", help="of the audit (default 200)"
     )
     parser.add_argument(
-        "--waveforms", type=_count, metavar="N",
+        "--waveforms", type=natural, metavar="N",
         help="run: test samples that are watched as they settle (default 3); 0 needs no data",
     )  # fmt: skip
     parser.add_argument(
@@ -46,21 +46,18 @@ def add_arguments(parser: Any) -> None:
         help="sweep: show its yield at this specification, as 'ohmostat yield' (repeatable)",
     )  # fmt: skip
     parser.add_argument("--target", type=float, metavar="YIELD", help="sweep: default 0.95")
+    add_data_argument(parser)
 
 
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least 0")
-    return int(text)
-
-
-def run(arguments: Any, bar: Bar) -> None:
-    """Write the page. Raises ValueError or SweepError for what cannot be reported or written."""
+def run(arguments: Any, console: Console) -> Values:
+    """Write the page, and say what is on it. Raises ValueError or SweepError for what cannot be reported or
+    written.
+    """
     from ..circuits.files import atomic_write
-    from .report_file import check_output, identify
+    from .report_file import identify
     from .report_page import page
 
-    check_output(arguments.out, [arguments.file])
+    check_outputs(arguments.out, keep=[arguments.file])
     kind, version = identify(arguments.file)
     for other, options in OPTIONS.items():
         for option, name, nothing in options:
@@ -68,13 +65,18 @@ def run(arguments: Any, bar: Bar) -> None:
                 raise ValueError(
                     f"{option} is for a {other} file, which {arguments.file} is not; leave it out"
                 )
-    title, about, sections = {"run": _run, "sweep": _sweep, "audit": _audit}[kind](arguments, version, bar)
+    title, about, sections = {"run": _run, "sweep": _sweep, "audit": _audit}[kind](
+        arguments, version, console
+    )
     with atomic_write(arguments.out) as path:
         path.write_text(page(title, about, sections), encoding="utf-8")
-    print(f"wrote {arguments.out}")
+    size = arguments.out.stat().st_size
+    console.show(f"{about}: a page of {size / 1e3:.0f} kB")
+    console.wrote(arguments.out)
+    return {"kind": kind, "title": title, "about": about, "bytes": size}
 
 
-def _run(arguments: Any, version: str, bar: Bar) -> tuple[str, str, list[Section]]:
+def _run(arguments: Any, version: str, console: Console) -> tuple[str, str, list[Section]]:
     from threadpoolctl import threadpool_limits
 
     from ..circuits.archive import read_run
@@ -87,7 +89,7 @@ def _run(arguments: Any, version: str, bar: Bar) -> tuple[str, str, list[Section
         trainer = _trainer(stored, arguments)
         with threadpool_limits(1, user_api="blas"):
             waves = _waves(trainer, samples) if samples else None
-            tables = _audited(trainer, arguments, bar) if arguments.audit else None
+            tables = _audited(trainer, arguments, console) if arguments.audit else None
     layers = "-".join(map(str, design.chip.layers))
     about = f"Run of a {design.chip.family} chip {layers} on {design.task.data}, chip seed {stored.chip.seed}"
     return f"{design.name}, chip {stored.chip.seed}", about, run_sections(stored, version, waves, tables)
@@ -95,14 +97,10 @@ def _run(arguments: Any, version: str, bar: Bar) -> tuple[str, str, list[Section
 
 def _trainer(stored: Run, arguments: Any) -> Trainer:
     """The chip with the samples of its task, which waveforms and audit need."""
-    from .data import load_task
     from .dataset import DataError
-    from .training import Trainer
 
-    if arguments.audit and stored.readout is None:
-        raise ValueError(f"{arguments.file}: holds no readout, and so no cost to audit; leave --audit out")
     try:
-        return Trainer.from_run(stored, load_task(stored.chip.circuit.design.task, arguments.data_dir))
+        return (trained if arguments.audit else trainer_of)(stored, arguments.data_dir)
     except DataError as error:
         remedy = "or leave out what needs samples: --waveforms 0, and no --audit"
         raise ValueError(f"{error} {remedy.capitalize()}.") from error
@@ -114,18 +112,18 @@ def _waves(trainer: Trainer, samples: int) -> Waves:
     return waves(trainer.chip, trainer.inputs(trainer.data.test_x[:samples]))
 
 
-def _audited(trainer: Trainer, arguments: Any, bar: Bar) -> dict[str, Any]:
+def _audited(trainer: Trainer, arguments: Any, console: Console) -> dict[str, Any]:
     from .audit import audit, combinations, spot_check
     from .audit_command import subject
     from .audit_report import plain
 
     chosen = subject(trainer, arguments.samples)
-    with bar(len(combinations(chosen.present)), "gradient", arguments.quiet) as shown:
+    with console.bar(len(combinations(chosen.present)), "gradient") as shown:
         found = audit(chosen, shown.update)
     return plain(found, spot_check(chosen, found))
 
 
-def _sweep(arguments: Any, version: str, bar: Bar) -> tuple[str, str, list[Section]]:
+def _sweep(arguments: Any, version: str, console: Console) -> tuple[str, str, list[Section]]:
     from .quantities import UNITS
     from .report_sweep import sweep_sections
     from .sweep_result import read_sweep
@@ -143,7 +141,7 @@ def _sweep(arguments: Any, version: str, bar: Bar) -> tuple[str, str, list[Secti
     return f"{result.design.name}, swept", about, sections
 
 
-def _audit(arguments: Any, version: str, bar: Bar) -> tuple[str, str, list[Section]]:
+def _audit(arguments: Any, version: str, console: Console) -> tuple[str, str, list[Section]]:
     from . import audit_report
     from .report_audit import file_sections
 

@@ -1,13 +1,11 @@
-"""What a file that is to be reported holds, and where a report may go."""
+"""What a file that is to be reported holds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..circuits.files import ArchiveError
-from ..simulator.arguments import check_writable
+from ..circuits.files import ArchiveError, check_hdf5
 
 KINDS = {"ohmostat-run": "run", "ohmostat-sweep": "sweep", "ohmostat-audit": "audit"}
 REMEDY = "give what 'ohmostat train', 'sweep' or 'audit --out' wrote"
@@ -26,9 +24,7 @@ def identify(path: Path) -> Identity:
     """
     import h5py
 
-    if not path.is_file():  # opening a pipe would wait for ever
-        fault = "is not a regular file" if path.exists() else "there is no such file"
-        raise ArchiveError(f"{path}: {fault}; {REMEDY}")
+    check_hdf5(path, REMEDY)
     try:
         with h5py.File(path, "r") as file:
             schema, version = (_text(file, name) for name in ("schema", "ohmostat_version"))
@@ -43,10 +39,3 @@ def identify(path: Path) -> Identity:
 def _text(file: Any, name: str) -> str:
     value = file.attrs.get(name, "")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def check_output(out: Path, files: Sequence[Path]) -> None:
-    """Raises ValueError where a page cannot be written, or would take the place of what it reports."""
-    check_writable(out)
-    if out.resolve() in {path.resolve() for path in files}:
-        raise ValueError(f"--out {out}: is the file that is reported; name another, ending in .html")

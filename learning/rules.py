@@ -17,7 +17,7 @@ from ..circuits.chip import Chip
 from ..circuits.circuit import BIAS, INPUT, Bank, Circuit
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.layout import Layout
-from ..circuits.specs import refuse
+from ..circuits.sections import refuse
 from ..simulator.blocks import Array
 from .estimators import Estimator, Response, Settled, adjoint_response
 from .nudges import Cost

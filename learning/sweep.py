@@ -18,15 +18,20 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future, as_comple
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..circuits.design import Design
 from ..circuits.files import ArchiveError, atomic_write
 from ..circuits.specs import TaskSpec
+from ..circuits.units import closest, did_you_mean
 from . import executors
 from .data import load_task
 from .dataset import Dataset
 from .points import Point, checked, grid
+
+if TYPE_CHECKING:
+    from .training import Trainer
 
 ARMS: dict[str, dict[str, object]] = {
     "none": {"learning.rule": "ep", "homeostat.mode": "off"},
@@ -49,8 +54,12 @@ def compared(design: Design) -> tuple[str, ...]:
     return ("none", "trim", "adjoint") if design.chip.family == "resistive" else COMPARED
 
 
-class SweepError(RuntimeError):
-    """A sweep that cannot start or go on; says why and what to do."""
+class SweepError(ValueError):
+    """A sweep that cannot start; says why and what to do."""
+
+
+class SweepStopped(RuntimeError):
+    """A sweep that could not be brought to its end; says why, what is kept, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,8 @@ class Sweep:
     def __post_init__(self) -> None:
         unknown = [arm for arm in self.arms if arm not in ARMS]
         if unknown:
-            raise SweepError(f"unknown arm {unknown[0]!r}; choose from {', '.join(ARMS)}")
+            hint = did_you_mean(closest(unknown[0], ARMS))
+            raise SweepError(f"unknown arm {unknown[0]!r}{hint}; choose from {', '.join(ARMS)}")
         if self.chips < 1:
             raise SweepError(f"chips is {self.chips}; it must be at least 1")
         if not self.points:
@@ -164,7 +174,7 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _data(task: TaskSpec, data_dir: str | None) -> tuple[Dataset, str]:
+def data_of(task: TaskSpec, data_dir: str | None) -> tuple[Dataset, str]:
     """A task's data and their digest: read once by every process, whatever its seed."""
     return _read(replace(task, seed=0), data_dir)
 
@@ -189,8 +199,10 @@ def run_sweep(
     ``workers`` processes (default: a core each), or the workers of the Dask ``scheduler`` at that address.
     ``progress(done, total)`` is called after every run. Kill it at any moment: the same call goes on
     where it stopped.
+
+    Raises SweepError where it cannot start, SweepStopped where it comes to no end.
     """
-    staging = out.with_name(out.name + ".runs")
+    staging, jobs = staging_of(out), jobs_of(sweep, data_dir)
     try:
         staging.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -198,7 +210,6 @@ def run_sweep(
     with _only_one(staging):
         for left in staging.glob(".*.part"):  # by a killed sweep
             left.unlink()
-        jobs = _jobs(sweep, data_dir)
         todo = [job for job in jobs if not _is_done(staging, job)]
         report = progress or (lambda done, total: None)
         report(len(jobs) - len(todo), len(jobs))
@@ -210,11 +221,17 @@ def run_sweep(
     return out
 
 
-def _jobs(sweep: Sweep, data_dir: str | None) -> list[Job]:
+def staging_of(out: Path) -> Path:
+    """The folder of a sweep's finished runs, beside its result."""
+    return out.with_name(out.name + ".runs")
+
+
+def jobs_of(sweep: Sweep, data_dir: str | None) -> list[Job]:
+    """Every run with all that it depends on. Raises SweepError for a batch larger than its data."""
     jobs = []
     for key in sweep.runs():
         design = sweep.run_design(key)
-        data, digest = _data(design.task, data_dir)
+        data, digest = data_of(design.task, data_dir)
         if design.learning.batch > len(data.train_y):
             fault = f"learning.batch is {design.learning.batch}, but there are {len(data.train_y)} samples"
             raise SweepError(
@@ -237,32 +254,26 @@ def _work_off(
                 _stage(staging, job, _content(future, job))
                 done += 1
                 report(done, total)
-        except (SweepError, ArchiveError, OSError) as error:
+        except (SweepStopped, ArchiveError, OSError) as error:
             kept = f"{done} of {total} runs are kept, and the same command goes on from there"
-            raise SweepError(f"{error}; {kept}") from error
-        finally:
-            for future in futures:
-                future.cancel()
+            raise SweepStopped(f"{error}; {kept}") from error
 
 
 def _content(future: Future[bytes], job: Job) -> bytes:
-    """What a run came to; SweepError, with a remedy, where it came to nothing."""
+    """What a run came to; SweepStopped, with a remedy, where it came to nothing."""
     try:
         return future.result()
     except BrokenExecutor as error:
         fault = "a worker process was killed, perhaps for want of memory: give fewer --workers"
-        raise SweepError(fault) from error
+        raise SweepStopped(fault) from error
     except CancelledError as error:
-        raise SweepError("the scheduler is lost, or gave the sweep up: see to the cluster") from error
+        raise SweepStopped("the scheduler is lost, or gave the sweep up: see to the cluster") from error
     except Exception as error:  # whatever a run's own computation raises
-        raise SweepError(f"run {job.key.name}: {error}") from error
+        raise SweepStopped(f"run {job.key.name}: {error}") from error
 
 
 def perform(job: Job, data_dir: str | None) -> bytes:
     """Do one run: its HDF5 file, as it is to be staged. The data are found where the worker is."""
-    import h5py
-
-    from ..circuits.archive import Run, write_run
     from .training import Trainer
 
     if job.sources != _sources():
@@ -270,13 +281,21 @@ def perform(job: Job, data_dir: str | None) -> bytes:
             "a worker has another version of ohmostat: install the same one everywhere (or, if its sources "
             "were changed meanwhile, begin again)"
         )
-    data, digest = _data(job.design.task, data_dir)
+    data, digest = data_of(job.design.task, data_dir)
     if digest != job.digest:
         raise SweepError(f"a worker has other {job.design.task.data} data: give every worker the same files")
-    key, design = job.key, job.design
-    trainer = Trainer.from_design(design, data, chip_seed=key.chip)
+    trainer = Trainer.from_design(job.design, data, chip_seed=job.key.chip)
     trainer.fit()
-    history = trainer.history_arrays()
+    return run_file(job, trainer)
+
+
+def run_file(job: Job, trainer: Trainer) -> bytes:
+    """The HDF5 file of a run whose trainer has come to its end."""
+    import h5py
+
+    from ..circuits.archive import Run, write_run
+
+    key, history = job.key, trainer.history_arrays()
     history.pop("seconds")  # a sweep's content must not depend on how fast it ran
     with h5py.File("run", "w", driver="core", backing_store=False) as file:
         group = file.create_group("run")
@@ -304,7 +323,7 @@ def merge(sweep: Sweep, staging: Path, out: Path) -> None:
         for key in sweep.runs():
             content = _content_of(_staged(staging, key))
             if content is None:
-                raise SweepError(f"run {key.name} was damaged on disk: the same command does it again")
+                raise SweepStopped(f"run {key.name} was damaged on disk: the same command does it again")
             with h5py.File(io.BytesIO(content), "r") as part:
                 part.copy("run", runs, key.name)
 

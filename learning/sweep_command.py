@@ -5,14 +5,17 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..simulator.arguments import Bar, check_writable, numbers, positive
+from ..circuits.design_arguments import add_design_arguments, design_of
+from ..simulator.arguments import check_outputs, numbers, picture, positive
+from .chip_arguments import add_data_argument
 
 if TYPE_CHECKING:
     from ..circuits.design import Design
+    from ..simulator.console import Console, Values
     from .points import Point
     from .sweep import Sweep
 
@@ -26,7 +29,9 @@ ARMS_OF = {  # "both": all that are compared by default
 
 
 def add_arguments(parser: Any) -> None:
-    """Arguments of the command, beside those of a design, for :func:`run`."""
+    """Arguments of the command, for :func:`run`."""
+    add_design_arguments(parser)
+    add_data_argument(parser)
     parser.add_argument(
         "--mismatch", type=numbers, metavar="LIST",
         help="levels of mismatch.conductance (default: the design's)",
@@ -64,17 +69,30 @@ def add_arguments(parser: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--keep-chips", action="store_true", help="store every trained chip as well")
     parser.add_argument("--out", type=Path, default=Path("sweep.h5"), metavar="SWEEP.h5")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="default: beside --out")
+    parser.add_argument("--plot", type=picture, metavar="FILE.png", help="default: beside --out")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="run nothing: tell how many runs, how long, how much disk"
+    )
 
 
-def run(arguments: Any, design_of: Callable[[Any], Design], bar: Bar) -> None:
-    """Run the sweep that was asked for; see :func:`sweep_to_files`."""
+def run(arguments: Any, console: Console) -> Values:
+    """Run the sweep that was asked for (:func:`sweep_to_files`), or tell what it would take."""
     from .sweep import Sweep, compared
 
     design = design_of(arguments)
     arms = arguments.arms or ARMS_OF.get(arguments.homeostat, compared(design))
     sweep = Sweep(design, _points(design, arguments), arguments.chips, arms, arguments.keep_chips)
-    sweep_to_files(sweep, arguments.out, arguments, bar)
+    _files(arguments.out, arguments.plot)
+    if arguments.dry_run:
+        from .sweep_estimate import Estimate
+
+        found = Estimate.of(sweep, arguments.workers, arguments.data_dir)
+        console.show(found.words())
+        return vars(found)
+    return sweep_to_files(
+        sweep, arguments.out, console, plot=arguments.plot, workers=arguments.workers,
+        scheduler=arguments.scheduler, data_dir=arguments.data_dir,
+    )  # fmt: skip
 
 
 def _points(design: Design, arguments: Any) -> tuple[Point, ...]:
@@ -99,37 +117,38 @@ def _once(pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
     return dict(pairs)
 
 
-def _sweep_files(out: Path, plot: Path | None) -> tuple[Path, Path]:
+def _files(out: Path, plot: Path | None) -> tuple[Path, Path]:
     """Where a sweep's table and figure go, once all three files are known to be writable, and not one."""
-    text, plot = out.with_suffix(".txt"), plot or out.with_suffix(".png")
-    if len({check_writable(path).resolve() for path in (out, text, plot)}) < 3:
-        raise ValueError(
-            f"result {out}, table {text} and figure {plot} must be three files; "
-            "end --out in .h5, and --plot in .png, say"
-        )
-    return text, plot
+    table, figure = out.with_suffix(".txt"), plot or out.with_suffix(".png")
+    check_outputs(out, table, figure)
+    return table, figure
 
 
-def sweep_to_files(sweep: Sweep, out: Path, arguments: Any, bar: Bar) -> None:
+def sweep_to_files(
+    sweep: Sweep, out: Path, console: Console, *, plot: Path | None = None, workers: int | None = None,
+    scheduler: str | None = None, data_dir: str | None = None,
+) -> Values:  # fmt: skip
     """Run a sweep and leave its file, table and figure."""
-    table_file, plot = _sweep_files(out, getattr(arguments, "plot", None))
+    table_file, figure = _files(out, plot)
     from .figures import sweep_figure
-    from .sweep import run_sweep
-    from .sweep_result import read_sweep, table
+    from .sweep import run_sweep, staging_of
+    from .sweep_result import plain, read_sweep, table
 
-    with bar(len(sweep.runs()), "run", arguments.quiet) as shown:
+    kept = f"the runs that are done are kept in {staging_of(out)}: the same command goes on from there"
+    console.kept = kept
+    with console.bar(len(sweep.runs()), "run") as bar:
 
         def progress(done: int, total: int) -> None:
-            shown.update(done - shown.n)
+            bar.update(done - bar.n)
 
         run_sweep(
-            sweep, out, workers=arguments.workers, scheduler=getattr(arguments, "scheduler", None),
-            data_dir=arguments.data_dir, progress=progress,
+            sweep, out, workers=workers, scheduler=scheduler, data_dir=data_dir, progress=progress
         )  # fmt: skip
     result = read_sweep(out)
     text = table(result)
-    print(text)
+    console.show(text)
     table_file.write_text(text + "\n", encoding="utf-8")
-    print(f"wrote {out} and {table_file}")
-    sweep_figure(result, plot)
-    print(f"wrote {plot}")
+    console.wrote(out, table_file)
+    sweep_figure(result, figure)
+    console.wrote(figure)
+    return plain(result)

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..circuits.design import Design
+from ..circuits.files import check_hdf5
 from .points import Level, Point, checked, shown, text_of
 from .sweep import ARMS, SCHEMA, SCHEMA_VERSION, RunKey, SweepError
 
+REMEDY = "make one with 'ohmostat sweep'"
 ALIGNED = 0.95  # a first-layer cosine to the adjoint below this is a wrong gradient
 
 
@@ -80,7 +82,7 @@ class SweepResult:
 
 
 def read_sweep(path: Path) -> SweepResult:
-    """Read a merged sweep file. Raises SweepError if it is not one."""
+    """Read a merged sweep file. Raises ArchiveError or SweepError if it is not one."""
     with _opened(path) as file:
         return _result(file)
 
@@ -103,20 +105,23 @@ def read_histories(path: Path, result: SweepResult, quantity: str) -> dict[str, 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A sweep file of this schema; what cannot be read in it is a SweepError."""
+    """A sweep file of this schema; what cannot be read is an ArchiveError or a SweepError."""
     import h5py
 
+    check_hdf5(path, REMEDY)
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("schema") != SCHEMA:
-                raise SweepError(f"{path} is not a sweep file; make one with 'ohmostat sweep'")
+                raise SweepError(f"{path} is not a sweep file; {REMEDY}")
             if int(file.attrs["schema_version"]) > SCHEMA_VERSION:
                 raise SweepError(f"{path} is of a newer schema; read it with a newer ohmostat")
             if int(file.attrs["schema_version"]) < SCHEMA_VERSION:
                 raise SweepError(f"{path} was made by an earlier ohmostat; run its sweep again")
             yield file
+    except SweepError:
+        raise
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise SweepError(f"{path} cannot be read as a sweep file: {error}") from error
+        raise SweepError(f"{path} cannot be read as a sweep file ({error}); {REMEDY}") from error
 
 
 def _result(file: Any) -> SweepResult:
@@ -184,6 +189,12 @@ def accuracy_gap(result: SweepResult) -> str:
     cosine = float(result.values["alignment/forward0"]["none"].mean())
     wrong = f", though its gradient is wrong (first-layer cosine {cosine:.2f})" if cosine < ALIGNED else ""
     return f"{text}: none that shows{wrong}"
+
+
+def plain(result: SweepResult) -> dict[str, object]:
+    """All final values: points by key, arms, and every quantity by arm (points, chips)."""
+    points = [dict(point) for point in result.points]
+    return {"points": points, "chips": result.chips, "arms": result.arms, "values": result.values}
 
 
 def table(result: SweepResult) -> str:

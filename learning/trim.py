@@ -26,7 +26,7 @@ import numpy as np
 
 from ..circuits.chip import Chip
 from ..circuits.design import Design
-from ..circuits.specs import refuse
+from ..circuits.sections import refuse
 from ..simulator.blocks import Array
 from .homeostat import Running
 from .probes import Prober, Spent

@@ -10,10 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..simulator.arguments import check_outputs, picture
+from ..simulator.console import DONE, FAILED
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..simulator.console import Console, Values
     from .importance import Effect, Importance
     from .sweep_result import SweepResult
     from .yields import Requirement, YieldCurve
@@ -35,7 +39,7 @@ def add_arguments(parser: Any) -> None:
         "--against", metavar="KEY", help="the varied key whose largest level is sought (default: each)"
     )
     parser.add_argument("--arms", metavar="LIST", help="default: all that the sweep has")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw yields and what matters")
+    parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw yields and what matters")
 
 
 class Finding(NamedTuple):
@@ -48,18 +52,23 @@ class Finding(NamedTuple):
     effects: list[Effect]
     remark: str
 
+    @property
+    def yields(self) -> NDArray[np.float64]:
+        """Share of chips that pass at every point (points,)."""
+        shares: NDArray[np.float64] = self.passes.mean(axis=1)
+        return shares
 
-def run(arguments: Any) -> None:
-    """Print what was found, arm by arm, and draw it where asked. Raises ValueError or SweepError for a file,
-    quantity, key or arm that is not there.
+
+def run(arguments: Any, console: Console) -> Values:
+    """Show what was found, arm by arm, and draw it where asked; status 1 if no point of any arm reaches the
+    target. Raises ValueError or SweepError for a file, quantity, key or arm that is not there.
     """
-    from ..simulator.arguments import check_writable
     from .quantities import UNITS
     from .sweep_result import read_sweep
     from .yields import Requirement
 
-    if arguments.plot is not None:
-        check_writable(arguments.plot)
+    check_outputs(arguments.plot, keep=[arguments.sweep_file])
+    target: float = arguments.target
     required = [Requirement.parse(text, UNITS) for text in arguments.require]
     result = read_sweep(arguments.sweep_file)
     if arguments.against is not None:
@@ -68,10 +77,14 @@ def run(arguments: Any) -> None:
     if strange := [arm for arm in arms if arm not in result.arms]:
         raise ValueError(f"--arms {strange[0]}: the sweep has {', '.join(result.arms)}")
     found = [examine(result, arm, required, arguments.against) for arm in arms]
-    print("\n\n".join("\n".join(lines(result, finding, required, arguments.target)) for finding in found))
+    console.show("\n\n".join("\n".join(lines(result, one, required, target)) for one in found))
     if arguments.plot is not None:
-        figure(result, found, required, arguments.target, arguments.plot)
-        print(f"wrote {arguments.plot}")
+        figure(result, found, required, target, arguments.plot)
+        console.wrote(arguments.plot)
+    met = any(one.yields.max() >= target for one in found)
+    console.status = DONE if met else FAILED
+    arms_found = {one.arm: plain(result, one, target) for one in found}
+    return {"required": list(map(str, required)), "target": target, "met": met, "arms": arms_found}
 
 
 def examine(result: SweepResult, arm: str, required: Sequence[Requirement], against: str | None) -> Finding:
@@ -130,6 +143,24 @@ def lines(
         yield from (f"  {line}" for line in found.importance.lines(quantity))
     if found.remark:
         yield f"  {found.remark}"
+
+
+def plain(result: SweepResult, found: Finding, target: float) -> Values:
+    """For a program; infinite limits, which lie beyond the levels swept, become null (see ``inside``)."""
+    limits = []
+    for key, place, _, curve in found.curves:
+        limit = curve.largest(target)
+        words = {"key": key, "place": place, "inside": limit.inside, "reached": limit.reached}
+        limits.append(words | {name.rstrip("_"): value for name, value in vars(limit).items()})
+    return {
+        "points": [dict(point) for point in result.points],
+        "passed": found.passes.sum(axis=1),
+        "chips": result.chips,
+        "limits": limits,
+        "importance": None if found.importance is None else vars(found.importance),
+        "effects": [vars(effect) for effect in found.effects],
+        "remark": found.remark,
+    }
 
 
 def figure(

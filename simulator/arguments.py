@@ -1,30 +1,48 @@
-"""What the commands' arguments have in common: numbers, counts, and files that are to be written."""
+"""What the commands' arguments have in common: numbers, counts, and files that are to be read or written."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-Bar = Callable[[int, str, bool], Any]
-"""Makes a progress bar from its total, its unit, and whether to be quiet."""
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """Numbers with commas between them."""
+    """Finite numbers with commas between them."""
     try:
-        return tuple(float(part) for part in text.split(","))
+        found = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write numbers with commas, such as 0,0.5,1") from None
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(f"{text!r}: write finite numbers with commas, such as 0,0.5,1")
+    return found
 
 
-def positive(text: str) -> int:
-    """A whole number, at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least 1")
-    return int(text)
+def _whole(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) >= least):
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: give a whole number, at least {least} and below 10^18"
+            )
+        return int(text)
+
+    return read
+
+
+positive, natural = _whole(1), _whole(0)
+"""Readers of whole numbers, from 1 and from 0."""
+
+PICTURES = (".png", ".pdf", ".svg", ".eps", ".jpg")
+
+
+def picture(text: str) -> Path:
+    """A file for a figure, whose suffix tells its format."""
+    path = Path(text)
+    if path.suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text!r}: end the figure's name in {', '.join(PICTURES)}")
+    return path
 
 
 def literal(text: str) -> float | int | str:
@@ -45,3 +63,16 @@ def check_writable(path: Path) -> Path:
     if not os.access(folder, os.W_OK) or path.is_dir():
         raise ValueError(f"{path}: cannot be written there; name another file")
     return path
+
+
+def check_outputs(*paths: Path | None, keep: Sequence[Path] = ()) -> None:
+    """Check, before the work, the files that it is to leave: each can be written to (None is not asked for),
+    no two are one, and none is among the files ``keep`` that it reads. Raises ValueError.
+    """
+    asked = [path for path in paths if path is not None]
+    places = [check_writable(path).resolve() for path in asked]
+    if len(set(places)) < len(places):
+        raise ValueError(f"{', '.join(map(str, asked))}: these must be different files; name others")
+    for path in keep:
+        if path.resolve() in places:
+            raise ValueError(f"{path}: is read, and would be replaced by what is found; name another file")

@@ -1,13 +1,9 @@
-"""Results of a deck as text for a reader, and as JSON for a program."""
+"""Results of a deck as text for a reader, and as plain values for a program."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from .analyses import Result
 from .comparison import Difference, NotCompared
@@ -138,15 +134,7 @@ _DESCRIBED = {
 }
 
 
-# -- as JSON -------------------------------------------------------------------------------------------
-
-
-def as_json(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> str:
-    """All results at full precision. Complex vectors are split into ``real`` and ``imag``."""
-    return json.dumps(_jsonable(_plain(deck, results, differences)))
-
-
-def _plain(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> dict[str, Any]:
+def plain(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> dict[str, Any]:
     """All results by analysis and vector; of an operating point the numbers themselves."""
     shown: dict[str, Any] = {"title": deck.title}
     for name, result in results.items():
@@ -168,16 +156,3 @@ def _plain(deck: Deck, results: Mapping[str, Result], differences: Differences |
     if differences is not None:
         shown["ngspice"] = [vars(difference) for difference in differences]
     return shown
-
-
-def _jsonable(value: Any) -> Any:
-    """Arrays as lists, complex ones by real and imaginary part; what is not finite as null."""
-    if isinstance(value, dict):
-        return {key: _jsonable(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_jsonable(one) for one in value]
-    if isinstance(value, np.ndarray | np.generic):
-        if np.iscomplexobj(value):
-            return {"real": _jsonable(value.real.tolist()), "imag": _jsonable(value.imag.tolist())}
-        return _jsonable(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

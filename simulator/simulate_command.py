@@ -6,25 +6,28 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .arguments import check_writable
+from .arguments import check_outputs, picture
+
+if TYPE_CHECKING:
+    from .console import Console, Values
+
+ABOUT = "run the analyses of a SPICE netlist: .op .dc .tran .ac .noise .tf .mc"
+EXAMPLE = "ohmostat simulate amplifier.cir --out waves.h5 --plot waves.png --against ngspice"
 
 
 def add_arguments(parser: Any) -> None:
     """Arguments of the command, for :func:`run`."""
     parser.add_argument("file", metavar="FILE.cir", type=Path, help="a SPICE netlist with its analyses")
     parser.add_argument("--out", metavar="FILE.h5", type=Path, help="write all waves to an HDF5 file")
-    parser.add_argument(
-        "--plot", metavar="FILE.png", type=Path, help="draw the waves (png, pdf, svg by the file's suffix)"
-    )
-    parser.add_argument("--json", action="store_true", help="print all results as JSON, at full precision")
+    parser.add_argument("--plot", metavar="FILE.png", type=picture, help="draw the waves")
     parser.add_argument(
         "--against", choices=["ngspice"], help="run ngspice too, and print the largest differences"
     )
 
 
-def run(arguments: Any) -> None:
+def run(arguments: Any, console: Console) -> Values:
     """Run the file's analyses and show the results.
 
     Raises :class:`~ohmostat.simulator.spice_reader.SpiceSyntaxError` and the analyses' errors
@@ -32,18 +35,18 @@ def run(arguments: Any) -> None:
     """
     from .analyses import run_deck
     from .comparison import compare_with_ngspice
-    from .report import as_json, report
+    from .report import plain, report
     from .spice_reader import read_spice
     from .waves import plot_waves, write_waves
 
-    for path in (arguments.out, arguments.plot):
-        if path is not None:
-            check_writable(path)
+    check_outputs(arguments.out, arguments.plot, keep=[arguments.file])
     deck = read_spice(arguments.file)
     results = run_deck(deck)
     differences = compare_with_ngspice(arguments.file, deck, results) if arguments.against else None
-    print((as_json if arguments.json else report)(deck, results, differences))
+    console.show(report(deck, results, differences))
     if arguments.out is not None:
         write_waves(arguments.out, deck.title, results)
     if arguments.plot is not None:
         plot_waves(arguments.plot, deck.title, results)
+    console.wrote(arguments.out, arguments.plot)
+    return plain(deck, results, differences)

@@ -79,15 +79,9 @@ def test_wheel_holds_every_module_and_data_file_of_the_tree() -> None:
     assert {file for file in wheel_files() if file.parts[0] == "ohmostat"} == tree
 
 
-def test_import_is_quick_and_loads_nothing_heavy() -> None:
-    seconds, *modules = python(
-        "import sys, time\n"
-        "start = time.perf_counter()\n"
-        "import ohmostat\n"
-        "print(time.perf_counter() - start, *sys.modules)"
-    ).split()
-    assert float(seconds) < 0.1
-    assert not HEAVY & set(modules)
+def test_import_loads_nothing_heavy() -> None:
+    modules = python("import sys\nimport ohmostat\nprint(*sys.modules)").split()
+    assert "ohmostat" in modules and not HEAVY & set(modules)
 
 
 def test_command_line_help_loads_nothing_heavy() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+from ohmostat.circuits.archive import Run, write_run
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import BIAS, INPUT, Circuit
 from ohmostat.circuits.design import Design
+
+from .archived import trained_chip
 
 Array = np.ndarray[Any, Any]
 MISMATCH = {
@@ -124,3 +128,24 @@ def weights_of() -> Callable[..., dict[str, Array]]:
 def flat() -> type[Flat]:
     """``flat(chip)``: the oracle."""
     return Flat
+
+
+# -- archives --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chip() -> Chip:
+    return trained_chip()
+
+
+@pytest.fixture
+def run(chip: Chip) -> Run:
+    history = {"accuracy": np.array([0.1, 0.5, 0.7]), "alignment/forward0": np.array([0.9, np.nan, 1.0])}
+    readout = (np.arange(30, dtype=np.float32).reshape(3, 10), np.arange(3.0))
+    return Run(chip, readout, history, {"rule": "ep", "β": 0.5, "probes": 5, "note": " µS, \n ", "none": ""})
+
+
+@pytest.fixture
+def path(tmp_path: Path, run: Run) -> Path:
+    write_run(tmp_path / "run.h5", run)
+    return tmp_path / "run.h5"

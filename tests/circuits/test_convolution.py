@@ -15,7 +15,7 @@ from ohmostat.circuits.convolution import Convolution
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.flatten import flatten, voltages
 from ohmostat.circuits.layout import ConvolutionLayout, Layout, TurnedLayout
-from ohmostat.circuits.specs import DesignError
+from ohmostat.circuits.sections import DesignError
 from ohmostat.circuits.tester import take_measured, write_list
 from ohmostat.learning.training import initialise
 from ohmostat.simulator.operating_point import operating_point

@@ -15,7 +15,8 @@ from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.flatten import flatten, voltages
-from ohmostat.circuits.specs import CornerSpec, DesignError
+from ohmostat.circuits.sections import DesignError
+from ohmostat.circuits.specs import CornerSpec
 from ohmostat.circuits.wiring import Wiring
 from ohmostat.learning.training import initialise
 from ohmostat.simulator.operating_point import operating_point

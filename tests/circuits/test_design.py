@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from ohmostat.circuits import design as module
 from ohmostat.circuits.data_shapes import DATA
 from ohmostat.circuits.design import MAX_BYTES, Design, load_design, named_designs, template
-from ohmostat.circuits.specs import KEYS, ChipSpec, DesignError, DeviceSpec, MismatchSpec, NeuronSpec
+from ohmostat.circuits.sections import DesignError
+from ohmostat.circuits.specs import KEYS, ChipSpec, DeviceSpec, MismatchSpec, NeuronSpec
 from ohmostat.circuits.units import Choice, Curve, Integer, Kind, Layers, Number, Text
 
 # -- valid designs ---------------------------------------------------------------------------------

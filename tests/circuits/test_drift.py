@@ -14,7 +14,8 @@ from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.drift import drift_exponents
 from ohmostat.circuits.files import ArchiveError
-from ohmostat.circuits.specs import CornerSpec, DesignError
+from ohmostat.circuits.sections import DesignError
+from ohmostat.circuits.specs import CornerSpec
 from ohmostat.learning.training import initialise
 
 DRIFT = {"drift.exponent": 0.05, "drift.exponent_spread": 0.02}

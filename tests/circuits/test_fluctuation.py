@@ -12,7 +12,8 @@ from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.fluctuation import Fluctuation, fluctuating, observed, thermal_noise
-from ohmostat.circuits.specs import DesignError, NoiseSpec
+from ohmostat.circuits.sections import DesignError
+from ohmostat.circuits.specs import NoiseSpec
 from ohmostat.learning.training import initialise
 from ohmostat.simulator.netlist import Netlist
 from ohmostat.simulator.noise import noise

@@ -9,7 +9,8 @@ import pytest
 
 from ohmostat.circuits.design import Design, template
 from ohmostat.circuits.presets import preset, preset_values, with_preset
-from ohmostat.circuits.specs import PRESETS, DesignError
+from ohmostat.circuits.sections import DesignError
+from ohmostat.circuits.specs import PRESETS
 from ohmostat.cli import main
 
 

@@ -12,7 +12,7 @@ from ohmostat.circuits.archive import load_chip, save_chip
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.flatten import flatten
-from ohmostat.circuits.specs import DesignError
+from ohmostat.circuits.sections import DesignError
 from ohmostat.circuits.wiring import Wiring
 from ohmostat.learning.audit import Subject
 from ohmostat.learning.data import load_task

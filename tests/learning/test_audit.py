@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -341,35 +340,6 @@ def test_the_command_audits_a_trained_chip_as_json(
     assert sum(column[EVERYTHING] for column in found["share"].values()) == pytest.approx(1)
     assert max(found["spot_check"]["difference"].values()) < 1e-5
     assert set(found["repaired"]) == {"settling", "finite nudge", "asymmetry", "sense gain"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--samples", "0"], "--samples 0: give at least 1"),
-        (["--epochs", "99"], "--epochs 99: allowed: 0 to 10"),
-        (["--set", "learning.estimator=exact"], 'learning.estimator = "exact": .*; write "centered"'),
-        (["--wires", "1"], "wires need chip.columns"),
-        (["--out", "nowhere/audit.h5"], "nowhere/audit.h5: there is no folder"),
-    ],
-)
-def test_the_command_refuses_before_it_works(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["audit", "digits", "--quiet", *arguments]) == 2
-    assert re.search(message, capsys.readouterr().err)
-
-
-def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["audit", "--help"])
-    assert end.value.code == 0
-    assert "ohmostat audit" in capsys.readouterr().out.split("example:")[1]
-
-
-def test_another_chip_cannot_be_made_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", str(tmp_path / "run.h5"), "--chip", "3"]) == 2
-    assert "a RUN.h5 holds the one that was trained" in capsys.readouterr().err
 
 
 def test_a_resistance_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

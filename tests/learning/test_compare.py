@@ -12,7 +12,7 @@ from ohmostat.circuits.archive import Run, read_run, save_chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.cli import main
-from ohmostat.learning.compare import compare_runs, compare_sweeps, text_table
+from ohmostat.learning.compare import compare_runs, compare_sweeps, plain, text_table
 from ohmostat.learning.points import Point, grid
 from ohmostat.learning.sweep_result import SweepResult
 
@@ -68,6 +68,22 @@ def test_sweeps_are_compared_chip_by_chip() -> None:
         assert error == pytest.approx(0.1 / np.sqrt(3), rel=0.05)  # what chips have in common is gone
 
 
+def test_a_program_is_told_the_tables_numbers() -> None:
+    first, second = np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0]]), np.array([[2.0, 5.0], [1.0, 1.0]])
+    sweeps = [sweep_of(first, LEVELS[:2]), sweep_of(second, LEVELS[:2], **{"learning.rate": 0.01})]
+    found = plain(compare_sweeps(["a", "b"], sweeps))
+    assert found["names"] == ("a", "b")
+    usual = str(Design.named("digits").learning.rate)
+    assert found["differing"] == {"learning.rate": [usual, "0.01"], "chip seeds": ["0 to 2", "0 to 1"]}
+    row, other = found["rows"]  # type: ignore[misc]
+    assert (row["quantity"], row["arm"], row["point"]) == ("accuracy", "none", {SIGMA: 0.0})
+    np.testing.assert_allclose(row["means"], [(3, np.sqrt(7 / 3)), (3.5, 1.5)])
+    np.testing.assert_allclose(row["differences"], [(2, 1)])  # of 1 and 3, the chips that both have
+    assert other["differences"] == [(1, 0)]
+    alone = plain(compare_runs(["a", "b"], [run_of([0.1, 0.5]), run_of([0.1, 0.75])]))["rows"]
+    np.testing.assert_array_equal(alone[0]["differences"], [(0.25, np.nan)])  # type: ignore[index]
+
+
 def test_only_points_that_all_sweeps_have_are_compared() -> None:
     first, second = sweep_of(np.ones((3, 1))), sweep_of(np.full((2, 1), 3.0), (LEVELS[2], LEVELS[0]))
     second.values["accuracy"]["none"][0] = 5  # at σ = 1
@@ -119,24 +135,3 @@ def test_the_command_compares_sweeps_on_a_page(tmp_path: Path, capsys: pytest.Ca
         assert len(shown) == 2
     assert len(panel(found, "test accuracy", "none, conductance=1")[0]) == 3  # epochs
     assert main(["report", str(first), "--out", str(tmp_path / "a.html")]) == 0
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["a.h5"], "a.h5 alone: give two files or more"),
-        (["a.h5", "run.h5"], "cannot compare a.h5 (sweep), run.h5 (run): give runs alone, or sweeps alone"),
-        (["a.h5", "missing.h5"], "missing.h5: there is no such file"),
-        (["a.h5", "a.h5", "--out", "a.h5"], "is the file that is reported"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_compared_is_refused(
-    names: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    made_up(tmp_path / "a.h5", LEVELS, 1, Design.named("digits"))
-    save_chip("run.h5", Circuit(Design.named("digits")).fabricate())
-    assert main(["compare", *names]) == 2
-    said = capsys.readouterr()
-    assert message in said.err and not said.out

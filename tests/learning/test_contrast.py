@@ -12,7 +12,7 @@ from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
-from ohmostat.circuits.specs import DesignError
+from ohmostat.circuits.sections import DesignError
 from ohmostat.learning.asymmetry import cosine
 from ohmostat.learning.catalogue import make_rule
 from ohmostat.learning.contrast import ContrastiveEP, CoupledLearning, HeldOutputs

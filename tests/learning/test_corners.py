@@ -12,7 +12,8 @@ import pytest
 from ohmostat.circuits.archive import load_chip
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.design import Design
-from ohmostat.circuits.specs import CornerSpec, DesignError
+from ohmostat.circuits.sections import DesignError
+from ohmostat.circuits.specs import CornerSpec
 from ohmostat.cli import main
 from ohmostat.learning import corners
 from ohmostat.learning.corners import CornerResult
@@ -83,24 +84,6 @@ def test_the_command(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"accuracy {lowest:.4f}" in text.split("worst:")[1] and "-0.002/K" in text
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert load_chip(run_file).circuit.design.corner == CornerSpec()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fragment"),
-    [
-        (["--set", "learning.rate=1"], "only keys of its [corner]"),
-        (["--set", "corner.voltage=1"], "by --process, --supply and --temperature"),
-        (["--set", "corner.device_tempco=0.5/K"], "is outside the range"),
-        (["--supply", "3"], "corner.voltage = 3.0: is outside the range"),
-        (["--process", "quick"], "corner.process"),
-        (["--out", "/nowhere/corners.csv"], "/nowhere"),
-    ],
-)
-def test_what_cannot_be_tested(
-    run_file: Path, arguments: list[str], fragment: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["corners", str(run_file), *arguments]) == 2
-    assert fragment in capsys.readouterr().err
 
 
 def test_the_homeostat_mends_what_conducts_at_the_corner(make_chip: Callable[..., Chip]) -> None:

@@ -11,7 +11,7 @@ from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
-from ohmostat.circuits.specs import DesignError
+from ohmostat.circuits.sections import DesignError
 from ohmostat.learning.asymmetry import weight_angles
 from ohmostat.learning.data import load
 from ohmostat.learning.estimators import Estimator, Exact, centered, exact_response, one_sided

@@ -11,7 +11,8 @@ import pytest
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import BIAS, INPUT
 from ohmostat.circuits.design import Design
-from ohmostat.circuits.specs import KEYS, DesignError
+from ohmostat.circuits.sections import DesignError
+from ohmostat.circuits.specs import KEYS
 from ohmostat.circuits.units import Choice
 from ohmostat.learning.catalogue import RULES
 from ohmostat.learning.data import load

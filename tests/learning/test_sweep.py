@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.design import Design
-from ohmostat.circuits.specs import DesignError
+from ohmostat.circuits.files import ArchiveError
+from ohmostat.circuits.sections import DesignError
 from ohmostat.learning.figures import sweep_figure, sweep_panel
 from ohmostat.learning.points import Span, grid, latin_hypercube, one_at_a_time, parse_levels, parse_span
 from ohmostat.learning.sweep import ARMS, RunKey, Sweep, SweepError, run_sweep
@@ -212,7 +213,7 @@ def test_a_quantity_that_a_family_has_not_has_no_column(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     path.write_text("not HDF5")
-    with pytest.raises(SweepError, match="cannot be read"):
+    with pytest.raises(ArchiveError, match="is not an HDF5 file; make one with 'ohmostat sweep'"):
         read_sweep(path)
     with h5py.File(path, "w"):
         pass

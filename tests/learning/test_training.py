@@ -11,7 +11,7 @@ import pytest
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
-from ohmostat.circuits.specs import DesignError
+from ohmostat.circuits.sections import DesignError
 from ohmostat.learning import training
 from ohmostat.learning.asymmetry import weight_angles
 from ohmostat.learning.catalogue import make_rule

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmostat.simulator.continuation import charge, gmin_stepping, source_stepping
-from ohmostat.simulator.equations import Equations, State
+from ohmostat.simulator.equations import Equations
 from ohmostat.simulator.expressions import parse_expression
 from ohmostat.simulator.netlist import Current, Netlist, NetlistError
 from ohmostat.simulator.newton import newton
@@ -25,69 +23,9 @@ from ohmostat.simulator.operating_point import (
 )
 from ohmostat.simulator.structure import Structure
 
+from .small_circuits import conductances, everything, hopfield, latch
+
 seeds = st.integers(0, 2**32 - 1)
-
-
-def conductances(seed: int, n: int = 8) -> Netlist:
-    """A random connected network of conductances over four decades."""
-    rng = np.random.default_rng(seed)
-    net = Netlist(f"conductances {seed}")
-    for k in range(n):
-        to = "0" if k == 0 else f"n{rng.integers(k)}"
-        net.resistor(f"tree{k}", f"n{k}", to, conductance=10 ** rng.uniform(-8, -4))
-    for k in range(2 * n):
-        a, b = rng.integers(n, size=2)
-        net.resistor(f"extra{k}", f"n{a}", f"n{b}", conductance=10 ** rng.uniform(-8, -4))
-    return net
-
-
-def everything(seed: int) -> Netlist:
-    """Every kind of element, with amplifiers in feedback loops."""
-    rng = np.random.default_rng(seed)
-    net = conductances(seed)
-    net.voltage_source("V1", "in", "0", rng.normal())
-    net.resistor("Rin", "in", "n1", conductance=1e-5)
-    net.voltage_source("V2", "n2", "up", rng.normal())
-    net.resistor("Rup", "up", "n5", conductance=1e-6)
-    net.current_source("I1", "n3", "n4", 1e-6 * rng.normal())
-    net.capacitor("C1", "n1", "n6", 1e-12)
-    net.vccs("G1", "n2", "n5", "n1", "n3", 1e-7 * rng.normal())
-    net.vcvs("E1", "e", "n0", "n4", "n7", rng.normal())
-    net.resistor("Re", "e", "n6", conductance=1e-6)
-    for k, law in enumerate(("logistic", "tanh", "softplus")):
-        net.amplifier(
-            f"B{k}", f"s{k}", f"n{k + 2}", law=law, low=-0.3, high=0.9, gain=1.5, offset=0.1, knee=0.04
-        )
-        net.resistor(f"Rf{k}", f"s{k}", f"n{(k + 4) % 8}", conductance=10 ** rng.uniform(-7, -5))
-    return net
-
-
-def hopfield(seed: int, n: int = 5, gain: float = 80.0, coupling: float = 1e-6) -> Netlist:
-    """Amplifiers of high gain coupled at random in both directions: hard, and often multistable."""
-    rng = np.random.default_rng(seed)
-    net = Netlist(f"hopfield {seed}")
-    v, s = [f"v{k}" for k in range(n)], [f"s{k}" for k in range(n)]
-    net.bank("resistor", [f"R{k}" for k in range(n)], v, "0", conductance=1e-6)
-    net.bank("current_source", [f"I{k}" for k in range(n)], "0", v, current=1e-6 * rng.normal(size=n))
-    curve = {"low": -1.0, "high": 1.0, "gain": gain, "offset": 0.2, "knee": 0.0}
-    net.bank("tanh", [f"B{k}" for k in range(n)], s, "0", (v, "0"), **curve)
-    i, j = np.nonzero(~np.eye(n, dtype=bool))
-    net.bank(
-        "vccs", [f"G{a}_{b}" for a, b in zip(i, j, strict=True)], "0", [v[k] for k in i],
-        ([s[k] for k in j], "0"), transconductance=coupling * rng.normal(size=i.size),
-    )  # fmt: skip
-    return net
-
-
-def latch() -> Netlist:
-    """Two inverters (logistic, then -1) in a ring: two stable states and one that is not."""
-    net = Netlist("latch")
-    for k, other in ((1, 2), (2, 1)):
-        net.amplifier(f"B{k}", f"q{k}", f"v{k}", law="logistic", low=0.0, high=1.0, gain=5.0, offset=-0.5)
-        net.vcvs(f"E{k}", f"n{k}", "0", f"q{k}", "0", -1.0)
-        net.resistor(f"R{k}", f"n{k}", f"v{other}", conductance=1e-5)
-        net.resistor(f"L{k}", f"v{k}", "0", conductance=1e-9)
-    return net
 
 
 def branch_currents(net: Netlist, point: OperatingPoint) -> list[tuple[int, int, np.ndarray, bool]]:
@@ -365,127 +303,6 @@ def test_a_flat_chip_solves_well_within_a_second() -> None:
     point = operating_point(net)
     assert time.perf_counter() - started < 0.5  # about 0.03
     assert point.method == "newton" and point.residual < 1e-18
-
-
-def test_a_batch_is_as_many_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each sample goes its own way: some by Newton, some by continuations, whoever shares the batch."""
-    net, scales = hopfield(11), np.linspace(-2.0, 2.0, 40)
-    current = np.outer(
-        scales, next(bank for bank in net.banks if bank.kind == "current_source").parameters["current"]
-    )
-    points = operating_points(net, {("current_source", "current"): current}).require()
-    assert len(points) == 40 and points["v0"].shape == (40,)
-    assert len(set(points.method)) > 1
-    for k in range(0, 40, 7):
-        alone = operating_point(net, at={("current_source", "current"): current[k]})
-        assert points.method[k] == alone.method and points.iterations[k] == alone.iterations
-        np.testing.assert_allclose(points.x[k], alone.x, rtol=1e-9, atol=1e-12)
-        np.testing.assert_array_equal(points.point(k).voltages, points.voltages[k])
-    monkeypatch.setattr("ohmostat.simulator.operating_point.SHARE", 1)
-    threaded = operating_points(net, {("current_source", "current"): current}, threads=2)
-    np.testing.assert_array_equal(threaded.x, points.x)
-    assert threaded.method == points.method
-
-
-def test_bounded_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, at = everything(1), {"V1": np.linspace(-1.0, 1.0, 9)}
-    whole = operating_points(net, at)
-    monkeypatch.setattr("ohmostat.simulator.operating_point.MEMORY", 1)  # a sample at a time
-    sizes, evaluate = [], Equations.evaluate
-
-    def counted(self: Equations, x: np.ndarray, *args: Any, **more: Any) -> State:
-        sizes.append(len(x))
-        return evaluate(self, x, *args, **more)
-
-    monkeypatch.setattr(Equations, "evaluate", counted)
-    parts = operating_points(net, at)
-    assert max(sizes) == 1
-    np.testing.assert_array_equal(parts.x, whole.x)
-    np.testing.assert_array_equal(parts.residual, whole.residual)
-    np.testing.assert_array_equal(parts.voltage_residual, whole.voltage_residual)
-    assert whole.residual.max() > 0.0
-
-
-def test_a_sample_without_a_solution_is_marked_and_named() -> None:
-    net = Netlist("starved")
-    net.amplifier("B1", "s", "v", law="logistic", low=0.0, high=1.0, gain=1.0, offset=0.5)
-    net.vccs("G1", "v", "0", "s", "0", 1e-6)  # takes at most 1 µA out of v
-    net.current_source("I1", "0", "v", 0.0)
-    points = operating_points(net, {"I1": np.array([0.5e-6, 2e-6, 0.9e-6])})
-    assert points.converged.tolist() == [True, False, True]
-    assert points.method[1] == "" and list(points.errors) == [1]
-    assert points["v"][0] == pytest.approx(0.5)
-    with pytest.raises(ConvergenceError, match=r"1 of 3 samples failed; sample 1: .*at 'v' \(1e-06 A"):
-        points.require()
-    with pytest.raises(ConvergenceError, match="'starved'"):
-        points.point(1)
-    assert points.point(2).residual < 1e-18
-
-
-def test_a_warm_start_saves_iterations_and_chooses_the_branch() -> None:
-    net = latch()
-    states = [operating_point(net, initial={"v1": -q, "v2": q - 1.0}) for q in (0.0, 1.0)]
-    for state in states:
-        again = operating_point(net, start=state)
-        assert again.iterations <= 2
-        np.testing.assert_allclose(again.voltages, state.voltages, atol=1e-12)
-    both = operating_points(
-        net, {"R1": np.array([1.01e-5, 1.01e-5])}, start=np.stack([state.x for state in states])
-    )
-    assert both["q1"] == pytest.approx([state["q1"] for state in states], abs=1e-6)
-    with pytest.raises(NetlistError, match=r"start of shape \(3,\)"):
-        operating_point(net, start=np.zeros(3))
-
-
-def test_a_structure_serves_many_calls() -> None:
-    net = everything(2)
-    structure = Structure(net)
-    first = operating_point(structure)
-    plan = structure.solver.plan
-    second = operating_point(structure, at={"V1": 0.3})
-    assert structure.solver.plan is plan
-    assert second.voltages == pytest.approx(operating_point(net, at={"V1": 0.3}).voltages, abs=1e-12)
-    assert first.voltages == pytest.approx(operating_point(net).voltages, abs=1e-12)
-
-
-def test_one_point_is_not_many() -> None:
-    with pytest.raises(NetlistError, match="values of 2 samples for one operating point"):
-        operating_point(latch(), at={"R1": np.array([1e-5, 2e-5])})
-
-
-def cauchy(function: Callable[[np.ndarray], np.ndarray], radius: float, n: int = 16) -> np.ndarray:
-    """Derivative at 0 by Cauchy's integral formula."""
-    circle = np.exp(2j * np.pi * np.arange(n) / n)
-    return (function(radius * circle) / circle[:, None]).mean(axis=0) / radius
-
-
-def test_complex_operating_points_give_the_derivative() -> None:
-    """What complex nudges need: amplifiers, diodes and EKV transistors on a circle of complex currents."""
-    net = everything(3)
-    net.diode("D1", "n1", "n2", is_=1e-9)
-    net.ekv("X1", "n3", "n4", "n0", "0", vto=0.2, w=1e-6)
-    net.current_source("Inudge", "0", "n4", 0.0)
-
-    def voltages(currents: np.ndarray) -> np.ndarray:
-        points = operating_points(net, {"Inudge": currents}, start=operating_point(net)).require()
-        assert points.residual.max() < 1e-15
-        return points.voltages
-
-    jacobian = jacobian_at(net, operating_point(net).voltages).toarray()
-    rhs = np.zeros(len(jacobian))
-    rhs[net.nodes.index("n4")] = 1.0
-    want = np.linalg.solve(jacobian, rhs)[: len(net.nodes)]
-    np.testing.assert_allclose(cauchy(voltages, 1e-9), want, rtol=1e-6, atol=1e-6 * np.abs(want).max())
-
-
-def test_complex_conductances_are_admittances() -> None:
-    net = Netlist()
-    net.voltage_source("V1", "a", "0", 1.0)
-    net.resistor("R1", "a", "b", conductance=1e-3)
-    net.resistor("Rc", "b", "0", conductance=0.0)
-    point = operating_point(net, at={"Rc": 2e-3j})
-    assert point["b"] == pytest.approx(1 / (1 + 2j))
-    assert point.current("V1") == pytest.approx(-1e-3 * (1 - 1 / (1 + 2j)))
 
 
 def test_semiconductors_that_undamped_newton_would_throw_far_away() -> None:

@@ -1,0 +1,51 @@
+"""The body of ``ohmostat measured RUN.h5 MEASURED.csv``: a chip as a tester found it.
+
+Modules that take time to import are imported where they are used, so that asking for help stays instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..simulator.arguments import check_outputs
+from .export_command import tile
+
+if TYPE_CHECKING:
+    from ..simulator.console import Console, Values
+
+ABOUT = "put conductances measured on a tester into a trained chip"
+EXAMPLE = "ohmostat measured run.h5 measured.csv --out back.h5"
+
+
+def add_arguments(parser: Any) -> None:
+    """Arguments of the command, for :func:`run`."""
+    parser.add_argument("run_file", metavar="RUN.h5", type=Path)
+    parser.add_argument(
+        "file", metavar="MEASURED.csv", type=Path,
+        help="columns array, tile, row, column, plane, as of export --format program, and conductance_uS",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tile", type=tile, default=(128, 128), metavar="ROWSxCOLUMNS",
+        help="size of a tile (default 128x128)",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN.h5", help="the chip as measured")
+
+
+def run(arguments: Any, console: Console) -> Values:
+    """Take the measurements over, and say how they differ from what the chip had."""
+    from . import archive
+    from .tester import take_measured
+
+    check_outputs(arguments.out, keep=[arguments.file])
+    run = archive.read_run(arguments.run_file)
+    found = take_measured(run.chip, arguments.file, arguments.tile)
+    archive.write_run(arguments.out, replace(run, attributes={**run.attributes, "measured": "yes"}))
+    console.show("array          measured     rms    largest  (of g_max - g_min)")
+    for one in found:
+        share = f"{one.count}/{one.devices}"
+        console.show(f"{one.array:12s} {share:>11s}  {one.rms:6.2%}  {one.largest:8.2%}")
+    console.wrote(arguments.out)
+    console.note(f"next: ohmostat train {arguments.out} --out on.h5, to go on learning")
+    return {"arrays": [vars(one) for one in found]}

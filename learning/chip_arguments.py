@@ -1,0 +1,53 @@
+"""The arguments of a command that say which chip is meant: one fabricated from a design, or that of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..circuits.design_arguments import add_design_arguments
+from ..simulator.arguments import natural
+
+if TYPE_CHECKING:
+    from ..circuits.archive import Run
+    from .training import Trainer
+
+
+def add_chip_arguments(parser: Any, run: str = "the RUN.h5 of a trained chip") -> None:
+    """``DESIGN``, ``--set``, ``--chip`` and ``--data-dir``; ``run`` says what a RUN.h5 in its place is."""
+    add_design_arguments(parser, f"a TOML file, a shipped design, or {run}")
+    parser.add_argument("--chip", type=natural, metavar="SEED", help="the chip's seed (default: task.seed)")
+    add_data_argument(parser)
+
+
+def add_data_argument(parser: Any) -> None:
+    """``--data-dir`` alone."""
+    parser.add_argument("--data-dir", metavar="DIR", help="folder that holds the data set")
+
+
+def named_run(arguments: Any) -> Run | None:
+    """The run that ``DESIGN`` names by its suffix; None if it names a design. Raises ArchiveError for a file
+    that is none, ValueError for options that would make another chip.
+    """
+    if Path(arguments.design).suffix.lower() not in (".h5", ".hdf5"):
+        return None
+    if arguments.changes or arguments.chip is not None:
+        raise ValueError("--set and --chip make another chip; a RUN.h5 holds the one that was trained")
+    from ..circuits.archive import read_run
+
+    return read_run(arguments.design)
+
+
+def trained(run: Run, data_dir: str | None) -> Trainer:
+    """:func:`trainer_of` with the readout that the chip was trained with. Raises ValueError without one."""
+    if run.readout is None:
+        raise ValueError("the run holds no readout, and so no cost; give one that 'ohmostat train' wrote")
+    return trainer_of(run, data_dir)
+
+
+def trainer_of(run: Run, data_dir: str | None) -> Trainer:
+    """The chip of a run, with the data of its task. Raises DataError."""
+    from .data import load_task
+    from .training import Trainer
+
+    return Trainer.from_run(run, load_task(run.chip.circuit.design.task, data_dir))

@@ -1,0 +1,327 @@
+"""Wrong input to every command: exit status 2, what is wrong, what to do about it, no traceback, no result,
+and every file as it was.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ohmostat.circuits.archive import read_run, save_chip
+from ohmostat.circuits.design import Design
+from ohmostat.cli import COMMANDS, main
+from ohmostat.learning.points import grid
+
+from .learning.reporting import made_up
+
+MEASURED = "array,tile,row,column,plane,conductance_uS\nforward0,r0c0,0,0,+,"
+CONDUCTANCES = {"nan": "nan", "negative": "-1", "siemens": "1e9", "twice": "1\nforward0,r0c0,0,0,+,2"}
+
+
+@pytest.fixture(scope="module")
+def folder(good_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good files, and bad ones of every kind."""
+    here = tmp_path_factory.mktemp("inputs")
+    shutil.copytree(good_files, here, dirs_exist_ok=True)
+    for name, value in CONDUCTANCES.items():
+        (here / f"{name}.csv").write_text(f"{MEASURED}{value}\n")
+    save_chip(here / "chip.h5", read_run(here / "run.h5").chip)
+    made_up(here / "elsewhere.h5", grid({"neuron.leak": (1e-6,)}), 1, Design.named("digits"))
+    run = (here / "run.h5").read_bytes()
+    for suffix in (".h5", ".toml", ".cir", ".csv"):
+        (here / f"folder{suffix}").mkdir()
+        (here / f"empty{suffix}").write_bytes(b"" if suffix != ".toml" else b"name = ''\n")
+        (here / f"text{suffix}").write_text("nothing that\nis of any use\n")
+        (here / f"junk{suffix}").write_bytes(bytes(range(256)) * 8)
+        (here / f"truncated{suffix}").write_bytes(run[: len(run) // 2])
+    return here
+
+
+@pytest.fixture(autouse=True)
+def unharmed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run in that folder, and leave it as it was."""
+    monkeypatch.chdir(folder)
+    before = contents(folder)
+    yield
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
+
+
+def refused(line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says as it refuses."""
+    capsys.readouterr()
+    try:
+        status = main(shlex.split(line))
+    except SystemExit as stop:  # argparse's own
+        assert isinstance(stop.code, int)
+        status = stop.code
+    said = capsys.readouterr()
+    assert status == 2, said.err
+    assert said.out == "" and "Traceback" not in said.err and "[Errno" not in said.err
+    return said.err
+
+
+# -- files that cannot be read -----------------------------------------------------------------------
+
+READERS = {  # a command with a file in place of {}, and who makes a right one
+    "settle {}.h5": "'ohmostat train'",
+    "settle {}.toml": "",
+    "train {}.h5 --out new.h5": "'ohmostat train'",
+    "train {}.toml --out new.h5": "",
+    "audit {}.h5": "'ohmostat train'",
+    "audit {}.toml": "",
+    "corners {}.h5": "'ohmostat train'",
+    "sweep {}.toml --out new.h5": "",
+    "yield {}.h5 --require 'accuracy >= 0.9'": "'ohmostat sweep'",
+    "report {}.h5 --out new.html": "'ohmostat train', 'sweep' or 'audit --out'",
+    "compare run.h5 {}.h5 --out new.html": "'ohmostat train', 'sweep' or 'audit --out'",
+    "export {}.h5 --out new.csv": "'ohmostat train'",
+    "measured {}.h5 measured.csv --out new.h5": "'ohmostat train'",
+    "measured run.h5 {}.csv --out new.h5": "",
+    "simulate {}.cir": "",
+    "fit {}.csv": "",
+}
+
+
+@pytest.mark.parametrize("bad", ["missing", "folder", "empty", "text", "junk", "truncated"])
+@pytest.mark.parametrize("command", READERS)
+def test_a_file_that_cannot_be_read(command: str, bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(command.format(bad), capsys)
+    assert f"ohmostat: {bad}." in said and READERS[command] in said
+
+
+# -- everything else ----------------------------------------------------------------------------------
+
+ROWS = """
+init run.h5                                         | run.h5 exists: choose another name, or pass --force
+init folder.toml --force                            | folder.toml: cannot be written there; name another file
+init nowhere/new.toml                               | there is no folder
+init new.toml --from digit                          | did you mean "digits"
+init new.toml --from ../digits                      | no design is named
+init new.toml --from ''                             | no design is named
+init new.toml --preset magic                        | allowed: "none" | "cmos-capacitor"
+init new.toml --preset ''                           | is not an option
+init new.toml --from                                | expected one argument
+init new.toml other.toml                            | unrecognized arguments: other.toml
+init --force=yes                                    | ignored explicit argument
+
+settle digit                                        | did you mean "digits"
+settle sweep.h5                                     | is not a run of ohmostat
+settle digits --set neuron.leek=5uS                 | did you mean "neuron.leak"
+settle digits --set neuron.leak=5uF                 | is in farads (F); siemens (S) are needed
+settle digits --set neuron.leak=5                   | a number without a unit; write 5S, say
+settle digits --set neuron.leak=nan                 | is not a finite number
+settle digits --set neuron.leak                     | write KEY=VALUE
+settle digits --set mismatch.conductance=-1         | is outside the range; allowed: 0 to 3
+settle digits --set chip.layers=64,0,10             | layer 2 (0) is outside the range
+settle digits --set task.seed=-1                    | is outside the range; allowed: 0 to
+settle digits --chip -1                             | '-1': give a whole number, at least 0
+settle digits --chip 9223372036854775808            | below 10^18
+settle digits --samples 0                           | '0': give a whole number, at least 1
+settle fashion --data-dir nowhere                   | Correct the path, or leave it out
+settle run.h5 --chip 1                              | a RUN.h5 holds the one that was trained
+
+train sweep.h5 --out new.h5                         | is not a run of ohmostat
+train digits --out folder.h5                        | folder.h5: cannot be written there
+train digits --out nowhere/new.h5                   | there is no folder
+train digits --out new.h5 --plot new.doc            | 'new.doc': end the figure's name in .png
+train digits --out new.png --plot new.png           | must be different files
+train digits --epochs 0 --out new.h5                | learning.epochs = 0: is outside the range
+train digits --epochs 1.5                           | '1.5': give a whole number
+train digits --chip -3                              | '-3': give a whole number, at least 0
+train digits --set learning.batch=5000 --out new.h5 | make the batch smaller, or task.train larger
+train digits --set task.train=99999 --out new.h5    | Ask for fewer
+train digits --set device.g_max=1nS --out new.h5    | must be above device.g_min
+train digits --set mismatch.conductance=inf         | is not a finite number
+train run.h5 --set learning.rate=0.1 --out new.h5   | a RUN.h5 holds the one that was trained
+
+audit sweep.h5                                      | is not a run of ohmostat
+audit digits --samples 0                            | '0': give a whole number, at least 1
+audit digits --epochs 99                            | --epochs 99: allowed: 0 to 10
+audit digits --epochs nan                           | 'nan': give a whole number, at least 0
+audit digits --wires 1,2,3                          | give one resistance in ohms, or two
+audit digits --wires nan                            | give one resistance in ohms, or two
+audit digits --out folder.h5                        | folder.h5: cannot be written there
+audit digits --out nowhere/new.h5                   | there is no folder
+audit digits --out new.png --plot new.png           | must be different files
+audit digits --plot new.xyz                         | end the figure's name in .png
+audit digits --wires 1                              | wires need chip.columns
+audit digits --set learning.estimator=exact         | write "centered"
+audit run.h5 --epochs 1                             | a RUN.h5 holds the one that was trained
+audit run.h5 --out run.h5                           | run.h5: is read, and would be replaced
+audit chip.h5                                       | holds no readout, and so no cost; give one
+
+corners sweep.h5                                    | is not a run of ohmostat
+corners chip.h5                                     | holds no readout, and so no cost; give one
+corners digits                                      | give one that 'ohmostat train' wrote
+corners run.h5 --supply 3                           | is outside the range; allowed: 0.5 to 1.5
+corners run.h5 --supply nan                         | write finite numbers with commas
+corners run.h5 --supply 1,,2                        | write finite numbers with commas
+corners run.h5 --temperature -5                     | is outside the range; allowed: 200K to 500K
+corners run.h5 --temperature warm                   | write finite numbers with commas
+corners run.h5 --process quick                      | allowed: "typical" | "slow" | "fast"
+corners run.h5 --set learning.rate=1                | only keys of its [corner]
+corners run.h5 --set corner.voltage=1V              | by --process, --supply and --temperature
+corners run.h5 --set corner.device_tempco=0.5/K     | is outside the range; allowed: -4m/K to 4m/K
+corners run.h5 --set corner.device_tempco=1         | a number without a unit
+corners run.h5 --set corner.device_tempc=1m/K       | did you mean "corner.device_tempco"
+corners run.h5 --out run.h5                         | run.h5: is read, and would be replaced
+corners run.h5 --out folder.csv                     | folder.csv: cannot be written there
+corners run.h5 --plot new.doc                       | end the figure's name in .png
+
+sweep run.h5 --out new.h5                           | give a TOML file
+sweep digits --mismatch 0.5,0.5                     | repeat a value; give each once
+sweep digits --mismatch -1                          | is outside the range; allowed: 0 to 3
+sweep digits --mismatch nan                         | write finite numbers with commas
+sweep digits --angle 0,900                          | allowed: 0deg to 90deg
+sweep digits --chips 0                              | '0': give a whole number, at least 1
+sweep digits --workers 1.5                          | '1.5': give a whole number, at least 1
+sweep digits --arms none,homeostatt                 | did you mean "homeostat"
+sweep digits --arms ''                              | unknown arm
+sweep digits --vary neuron.leek=5uS                 | did you mean "neuron.leak"
+sweep digits --vary neuron.leak=5                   | has no unit; siemens (S) are needed
+sweep digits --vary learning.rule=ep,adjoint        | choose --arms in place of varying it
+sweep digits --method latin                         | takes ranges
+sweep digits --method random                        | choose from 'grid'
+sweep digits --out folder.h5                        | folder.h5: cannot be written there
+sweep digits --out new.png                          | must be different files
+sweep digits --set learning.batch=5000 --out new.h5 | make the batch smaller
+sweep fashion --data-dir nowhere --out new.h5       | Correct the path, or leave it out
+sweep digits --set learning.batch=5000 --dry-run    | make the batch smaller
+
+yield run.h5 --require 'accuracy >= 0.9'            | is not a sweep file; make one with
+yield sweep.h5                                      | the following arguments are required: --require
+yield sweep.h5 --require accuracy                   | write it as "accuracy >= 0.9"
+yield sweep.h5 --require 'accuracy > 0.9'           | allowed: >= and <=
+yield sweep.h5 --require 'acuracy >= 0.9'           | did you mean "accuracy"
+yield sweep.h5 --require 'accuracy >= nan'          | is not a number
+yield sweep.h5 --require 'inference_energy <= 1'    | needs a limit in "J"
+yield sweep.h5 --require 'inference_energy <= 1s'   | is in "s"; inference_energy needs a limit in "J"
+yield sweep.h5 --require 'accuracy >= 0.9' --target 2                | allowed: above 0, below 1
+yield sweep.h5 --require 'accuracy >= 0.9' --target nan              | allowed: above 0, below 1
+yield sweep.h5 --require 'accuracy >= 0.9' --target half             | invalid float value
+yield sweep.h5 --require 'accuracy >= 0.9' --against learning.rate   | it varied mismatch.conductance
+yield sweep.h5 --require 'accuracy >= 0.9' --arms trim               | the sweep has none, adjoint
+yield sweep.h5 --require 'accuracy >= 0.9' --plot new.doc            | end the figure's name in .png
+yield sweep.h5 --require 'accuracy >= 0.9' --plot nowhere/new.png    | there is no folder
+
+report run.h5 --require 'accuracy >= 0.9'           | --require is for a sweep file, which run.h5 is not
+report run.h5 --target 0.9                          | --target is for a sweep file, which run.h5 is not
+report sweep.h5 --audit                             | --audit is for a run file, which sweep.h5 is not
+report sweep.h5 --waveforms 1                       | --waveforms is for a run file, which sweep.h5 is not
+report audit.h5 --audit                             | --audit is for a run file, which audit.h5 is not
+report sweep.h5 --require accuracy                  | write it as "accuracy >= 0.9"
+report sweep.h5 --require 'acuracy >= 0.9'          | did you mean "accuracy"
+report sweep.h5 --require 'accuracy >= 0.9' --target 2               | allowed: above 0, below 1
+report sweep.h5 --target half                       | invalid float value
+report sweep.h5 --require 'accuracy >= 0.9' --target nan             | allowed: above 0, below 1
+report chip.h5 --audit                              | holds no readout, and so no cost; give one
+report run.h5 --audit --samples 0                   | '0': give a whole number, at least 1
+report run.h5 --waveforms -1                        | '-1': give a whole number, at least 0
+report run.h5 --waveforms ²                         | '²': give a whole number, at least 0
+report run.h5 --out run.h5                          | run.h5: is read, and would be replaced
+report run.h5 --out folder.h5                       | folder.h5: cannot be written there
+report run.h5 --out nowhere/new.html                | there is no folder
+report run.h5 sweep.h5                              | unrecognized arguments: sweep.h5
+report                                              | the following arguments are required: FILE.h5
+report digits                                       | digits: cannot be opened
+
+compare run.h5                                      | run.h5 alone: give two files or more
+compare run.h5 sweep.h5                             | run.h5 (run), sweep.h5 (sweep): give runs alone
+compare audit.h5 audit.h5                           | give runs alone, or sweeps alone
+compare run.h5 chip.h5                              | chip.h5: holds a chip without a history
+compare sweep.h5 elsewhere.h5                       | share no point and arm; sweep the same levels
+compare run.h5 run.h5 --out run.h5                  | run.h5: is read, and would be replaced
+compare run.h5 chip.h5 --out chip.h5                | chip.h5: is read, and would be replaced
+compare run.h5 run.h5 --out folder.h5               | folder.h5: cannot be written there
+compare run.h5 run.h5 --out nowhere/new.html        | there is no folder
+compare run.h5 run.h5 --out                         | expected one argument
+compare run.h5 run.h5 --set learning.rate=1         | unrecognized arguments
+compare run.h5 digits                               | digits: cannot be opened
+compare run.h5 chip.toml                            | chip.toml: is not an HDF5 file
+compare                                             | the following arguments are required: FILE.h5
+
+export sweep.h5 --out new.csv                       | is not a run of ohmostat
+export run.h5                                       | the following arguments are required: --out
+export run.h5 --out new.xyz                         | pass --format hdf5|csv|spice|program
+export run.h5 --out folder.h5                       | folder.h5: cannot be written there
+export run.h5 --out nowhere/new.h5                  | there is no folder
+export run.h5 --out new.csv --format excel          | choose from 'hdf5'
+export run.h5 --out new.csv --format program --tile 0x4              | write rows x columns, such as 128x128
+export run.h5 --out new.csv --format program --tile 4                | write rows x columns, such as 128x128
+export run.h5 --out new.cir --input nan             | write finite numbers with commas
+export run.h5 --out new.cir --input one             | write finite numbers with commas
+export run.h5 --out new.cir --input 1,2             | takes one sample of 64 voltages
+
+measured sweep.h5 measured.csv --out new.h5         | is not a run of ohmostat
+measured run.h5 measured.csv                        | the following arguments are required: --out
+measured run.h5 --out new.h5                        | the following arguments are required: MEASURED.csv
+measured run.h5 measured.csv --out folder.h5        | folder.h5: cannot be written there
+measured run.h5 measured.csv --out nowhere/new.h5   | there is no folder
+measured run.h5 measured.csv --out measured.csv     | measured.csv: is read, and would be replaced
+measured run.h5 measured.csv --out new.h5 --tile axb                 | write rows x columns, such as 128x128
+measured run.h5 curves.csv --out new.h5             | has no column 'array'
+measured run.h5 nan.csv --out new.h5                | nan.csv:2: conductance = 'nan' is no number of siemens
+measured run.h5 negative.csv --out new.h5           | negative.csv:2: conductance = '-1' is negative
+measured run.h5 siemens.csv --out new.h5            | mind the unit in the header
+measured run.h5 twice.csv --out new.h5              | twice.csv:3: this device is in the file already
+
+simulate measured.csv                               | measured.csv:2:
+simulate deck.cir --out deck.cir                    | deck.cir: is read, and would be replaced
+simulate deck.cir --out folder.h5                   | folder.h5: cannot be written there
+simulate deck.cir --out nowhere/new.h5              | there is no folder
+simulate deck.cir --out new.png --plot new.png      | must be different files
+simulate deck.cir --plot new.doc                    | end the figure's name in .png
+simulate deck.cir --plot nowhere/new.png            | there is no folder
+simulate deck.cir --against                          | expected one argument
+simulate deck.cir --against spectre                 | choose from 'ngspice'
+simulate                                            | the following arguments are required: FILE.cir
+
+fit measured.csv                                    | has no column 'device'
+fit run.h5                                          | save it as CSV in UTF-8
+fit nan.csv                                         | has no column 'device'
+fit curves.csv --out curves.csv                     | curves.csv: is read, and would be replaced
+fit curves.csv --out folder.toml                    | folder.toml: cannot be written there
+fit curves.csv --out nowhere/new.toml               | there is no folder
+fit curves.csv --out new.png --plot new.png         | must be different files
+fit curves.csv --plot new.doc                       | end the figure's name in .png
+fit                                                 | the following arguments are required: MEASURED.csv
+fit curves.csv --cycle 3                            | unrecognized arguments
+
+demo --out run.h5                                   | run.h5: File exists; check its name
+demo --out run.h5/demo                              | run.h5/demo: Not a directory; check its name
+demo --out                                          | expected one argument
+demo --data-dir                                     | expected one argument
+demo --workers 0                                    | '0': give a whole number, at least 1
+demo --workers -1                                   | '-1': give a whole number, at least 1
+demo --workers 1.5                                  | '1.5': give a whole number, at least 1
+demo --workers nan                                  | 'nan': give a whole number, at least 1
+demo --workers                                      | expected one argument
+demo fashion-6k                                     | unrecognized arguments: fashion-6k
+demo --magic                                        | unrecognized arguments: --magic
+
+magic                                               | choose from 'init', 'settle'
+--completion csh                                    | choose from 'bash'
+"""
+TABLE = [
+    pytest.param(line, message, id=line)
+    for line, _, message in (map(str.strip, row.partition(" | ")) for row in ROWS.splitlines() if row.strip())
+]
+
+
+@pytest.mark.parametrize(("line", "message"), TABLE)
+def test_what_is_wrong_is_named(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in refused(line, capsys)
+
+
+def test_every_command_is_tried_with_ten_kinds_of_wrong_input() -> None:
+    tried = Counter(str(row.values[0]).split()[0] for row in TABLE)
+    assert all(tried[name] >= 10 for name in COMMANDS), tried
