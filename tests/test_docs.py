@@ -66,6 +66,7 @@ def test_python_block_runs(page: Path, block: Block, tmp_path: Path, monkeypatch
     run_python(page, block, {"__name__": "__documentation__"})
 
 
+@pytest.mark.timeout(300)  # another interpreter compiles what its copy of the package has not
 @pytest.mark.parametrize("page", SESSIONS, ids=by_name)
 def test_session_prints_what_the_page_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
