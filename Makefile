@@ -15,13 +15,16 @@ SOURCES := $(sort pyproject.toml LICENSE py.typed $(wildcard README.md *.py simu
 	circuits/designs/*.toml learning/*.py learning/datasets/*/* learning/page/*))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint install clean FORCE
+.PHONY: help demo test lint docs package smoke install clean FORCE
 
 help:
 	@echo "make demo    sweep, repair, train and export a chip on the embedded data; writes demo/"
 	@echo "make test    run the tests on the installed package (ARGS='-k name -x' goes to pytest)"
 	@echo "make install  only install, into .venv"
 	@echo "make lint    ruff, mypy and the direction of imports"
+	@echo "make docs    the documentation as a site, in site/index.html; a warning is an error"
+	@echo "make package  wheel and sdist, in dist/, and what the sdist must hold"
+	@echo "make smoke   install the wheel into a fresh environment, and train one epoch there"
 	@echo "make clean   remove .venv, demo/ and caches"
 	@echo "All install into .venv first; PYTHON=$(PYTHON) chooses the interpreter (3.11 or newer)."
 
@@ -37,10 +40,33 @@ lint: $(VENV)/installed $(VENV)/tools
 	$(BIN)/mypy -p ohmostat
 	$(BIN)/lint-imports
 
+docs: $(VENV)/installed $(VENV)/docs-tools
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "wrote site/index.html; these links lead outside, and were not followed:"
+	@grep -Erho 'https?://[^])> `"]+' --include='*.md' README.md CHANGELOG.md docs benchmarks | sort -u
+
+# The wheel is built from the sdist, and this must hold every file of the repository: its tests run from it.
+package: $(VENV)/installed $(VENV)/tools
+	@rm -rf dist $(DROPPINGS)
+	$(BIN)/python -m build --quiet
+	@rm -rf $(DROPPINGS)
+	@tar -tzf dist/*.tar.gz | sed 's|^[^/]*/||' | LC_ALL=C sort > dist/files
+	@git ls-files -- . ':!.gitignore' | LC_ALL=C sort | LC_ALL=C comm -23 - dist/files > dist/missing
+	@if [ -s dist/missing ]; then echo "the sdist lacks:"; cat dist/missing; exit 1; fi >&2
+	@rm dist/files dist/missing; ls -1 dist
+
+smoke:
+	@rm -rf .smoke $(DROPPINGS)
+	$(PYTHON) -m venv .smoke
+	.smoke/bin/python -m pip --disable-pip-version-check install --quiet .
+	@rm -rf $(DROPPINGS)
+	cd .smoke && bin/ohmostat train digits --set learning.epochs=1
+	@.smoke/bin/python --version; rm -rf .smoke
+
 install: $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info .hypothesis .*_cache __pycache__
+	rm -rf $(VENV) build dist demo site .smoke *.egg-info .hypothesis .*_cache __pycache__
 	find simulator circuits learning tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # setuptools works in the tree: it would ship what an earlier build left in build/, and the egg-info would
@@ -57,6 +83,12 @@ $(VENV)/installed: $(SOURCES) $(VENV)/sources
 $(VENV)/tools: pyproject.toml | $(VENV)/installed
 	@echo "Installing ruff, mypy and import-linter"
 	$(PIP) install --quiet ".[test,dev]"
+	@rm -rf $(DROPPINGS)
+	@touch $@
+
+$(VENV)/docs-tools: pyproject.toml | $(VENV)/installed
+	@echo "Installing MkDocs"
+	$(PIP) install --quiet ".[docs]"
 	@rm -rf $(DROPPINGS)
 	@touch $@
 

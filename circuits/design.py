@@ -50,7 +50,7 @@ _SHIPPED = Path(__file__).parent / "designs"
 class Design:
     """A chip, what it is made of and what it learns; hashable, and equal when every value is.
 
-    Example:
+    Examples:
         >>> Design.named("fashion").replace("mismatch.conductance", 0.5).mismatch.conductance
         0.5
 
@@ -236,7 +236,7 @@ class Design:
         """A design with one dotted key changed, or with several that only make sense together. A new
         ``device.preset`` sets all the keys that it has values for, but those that are changed with it.
 
-        Example:
+        Examples:
             >>> Design().replace({"chip.layers": [64, 32, 10], "task.data": "digits"}).chip.layers
             (64, 32, 10)
         """

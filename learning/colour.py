@@ -1,13 +1,10 @@
 """Data sets of 32×32 colour images, read from their published binary files, which stay on disk.
 
-===========  =================================================  =======  =========  ======
-name         what                                               classes   training    test
-===========  =================================================  =======  =========  ======
-cifar-10     Krizhevsky 2009, the binary version                     10     50,000  10,000
-cifar-100    the same, its 100 fine classes                         100     50,000  10,000
-imagenet-32  Chrabaszcz, Loshchilov, Hutter 2017,                 1,000  1,281,167  50,000
-             arXiv:1707.08819, the .npz files
-===========  =================================================  =======  =========  ======
+| name        | what                                              | classes | training  | test   |
+|-------------|---------------------------------------------------|---------|-----------|--------|
+| cifar-10    | Krizhevsky 2009, the binary version               | 10      | 50,000    | 10,000 |
+| cifar-100   | the same, its 100 fine classes                    | 100     | 50,000    | 10,000 |
+| imagenet-32 | Chrabaszcz and others 2017, arXiv:1707.08819, npz | 1,000   | 1,281,167 | 50,000 |
 
 All three hold an image as 3072 bytes: the red plane, row by row, then green, then blue. A CIFAR file is
 records of one label byte (CIFAR-100: coarse, then fine) and an image. An .npz file is a zip archive of two

@@ -1,14 +1,12 @@
 """Data sets by name: small gray images, two sets embedded, two from IDX files or downloaded; and the colour
 images of :mod:`.colour`.
 
-=============  =====================================================  =====  ========  ======
-name           what                                                   shape  training  test
-=============  =====================================================  =====  ========  ======
-fashion-6k     embedded: class-balanced part of Fashion-MNIST         28×28     6,000   1,000
-digits         embedded: handwritten digits of the UCI repository     8×8       1,437     360
-fashion-mnist  clothes; Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747  28×28    60,000  10,000
-mnist          handwritten digits; LeCun, Cortes, Burges 1998         28×28    60,000  10,000
-=============  =====================================================  =====  ========  ======
+| name          | what                                                  | shape | training | test   |
+|---------------|-------------------------------------------------------|-------|----------|--------|
+| fashion-6k    | embedded: class-balanced part of Fashion-MNIST        | 28×28 | 6,000    | 1,000  |
+| digits        | embedded: handwritten digits of the UCI repository    | 8×8   | 1,437    | 360    |
+| fashion-mnist | clothes; Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747 | 28×28 | 60,000   | 10,000 |
+| mnist         | handwritten digits; LeCun, Cortes, Burges 1998        | 28×28 | 60,000   | 10,000 |
 
 These four are the same four IDX files (the embedded ones gzipped, in ``datasets/``, each with a data
 card and its licence), read by the same code. The embedded images are lossless: pixels are the

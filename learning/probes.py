@@ -58,8 +58,9 @@ class Prober:
             exact after a full cycle (:meth:`cycle` measurements of the wider colour's ports; both colours
             are probed at once).
         amplitude: probe voltage [V]: standard deviation of ``random``, magnitude of the other two.
-        noise, resolution: rms noise and converter step of a column's sense amplifier [A], of one reading of
-            the *change* (what holding and subtracting the sample's own current adds is part of it).
+        noise: rms noise of a column's sense amplifier [A], of one reading of the *change* (what holding and
+            subtracting the sample's own current adds is part of it).
+        resolution: step of that amplifier's converter [A]; 0 is ideal.
         inputs: probe the drivers' inputs, so that their gains show, instead of their outputs.
 
     Steps and read-outs each go through patterns and noise of their own, so that a read-out changes nothing

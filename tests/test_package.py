@@ -52,6 +52,11 @@ def test_version_is_the_distributions() -> None:
     assert ohmostat.__version__ == distribution().version
 
 
+def test_citation_names_this_version() -> None:
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {ohmostat.__version__}\n" in citation
+
+
 @installed
 def test_wheel_holds_the_package_and_nothing_else() -> None:
     tops = {file.parts[0] for file in wheel_files() if file.parts[0] != ".."}
