@@ -39,10 +39,12 @@ ARMS: dict[str, dict[str, Any]] = {
     "twins, one nudge": RULE | {"learning.estimator": "one-sided", "resistive.copies": "twin"},
     "twins, two nudges": RULE | {"learning.estimator": "centered", "resistive.copies": "twin"},
 }
+LIMITED = {"device.g_max": "0.75uS"}  # so that a device stuck closed is no more than three large ones
 CONDITIONS: dict[str, dict[str, Any]] = {
     "perfect": {},
+    "perfect, limited": LIMITED,
     "10 % deviation": {"mismatch.conductance": 0.1},
-    "10 % stuck": {"mismatch.stuck_open": 0.05, "mismatch.stuck_closed": 0.05, "device.g_max": "0.75uS"},
+    "10 % stuck": LIMITED | {"mismatch.stuck_open": 0.05, "mismatch.stuck_closed": 0.05},
 }
 
 
