@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # What a wheel is made of. The list itself is kept in a file, so that a removed module counts as a change.
 SOURCES := $(sort pyproject.toml LICENSE py.typed $(wildcard README.md *.py simulator/*.py circuits/*.py \
-	circuits/designs/*.toml learning/*.py learning/datasets/*/* learning/page/*))
+	circuits/designs/*.toml circuits/presets/*.toml learning/*.py learning/datasets/*/* learning/page/*))
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint docs package smoke install clean FORCE

@@ -6,8 +6,9 @@ or a twin of its own devices, programmed with the same commands, settles nudged.
 on MNIST with 10 % of the devices defective. Of a centered nudge both phases lie in the twin, and nothing that
 the two differ by counts: that is the third column.
 
-Deviation: lognormal, sd of ln g 0.1. Stuck: 5 % open, 5 % closed at g_max, which is 3 times the largest
-starting conductance. Each of five chips is a seed; runs that are in OUT are not run again.
+Deviation: lognormal, sd of ln g 0.1. Stuck: 5 % open, 5 % closed at a g_max of 0.75 uS, 3 times the largest
+starting conductance (`perfect, limited`: that limit, and nothing stuck). Each of five chips is a seed; runs
+that are in OUT are not run again.
 
     python benchmarks/twin_circuits.py OUT.json [--data-dir DIR] [--samples 10000] [--epochs 2] [--chips 5]
 """
