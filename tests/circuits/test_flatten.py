@@ -128,7 +128,7 @@ def resistive(
             "chip.family": "resistive", "chip.layers": layers or [64, 7, 6, 10], "chip.sharing": "replicated",
             "learning.angle": 0.0, "homeostat.mode": "off",
             "resistive.diode": diode, "resistive.gain": gain,
-            "resistive.saturation": "10nA", "resistive.input_gain": 10.0,
+            "resistive.saturation": "10pA", "resistive.input_gain": 10.0,
             "resistive.barrier": "-0.3V" if diode == "shockley" else 0.0, "corner.temperature": "350K",
         }
     )  # fmt: skip
