@@ -90,7 +90,7 @@ def _diode_above(u, resistance, barrier, size, thermal, enough):
         out = size * math.exp((s - barrier) / thermal)
         step = (s - u + resistance * (out - size)) / (1 + resistance * out / thermal)
         s -= step
-        if abs(step) <= enough * (abs(s) + thermal):
+        if abs(step) <= enough * (abs(s) + abs(u) + thermal):
             return s
     return s * math.nan
 
@@ -122,7 +122,7 @@ def _shockley(u, resistance, low, high, below, above, thermal, enough):
             following = a + (b - a) / 2
         stride = abs(following - s)
         s = following
-        if stride <= enough * (abs(s) + thermal):
+        if stride <= enough * (abs(s) + abs(u) + thermal):
             return s
     return s * math.nan
 
@@ -139,7 +139,7 @@ def _continued(u, s, resistance, low, high, below, above, thermal, enough):
         excess = s - u + resistance * ((out - into) - (above - below))
         step = excess / (1 + resistance * (out + into) / thermal)
         s = s - step
-        if abs(step) <= enough * (abs(s) + thermal):
+        if abs(step) <= enough * (abs(s) + abs(u) + thermal):
             return s
     return s * math.nan
 
@@ -178,7 +178,7 @@ def _measured(u, resistance, low, high, below, above, curve, enough):
             following = a + (b - a) / 2
         stride = abs(following - s)
         s = following
-        if stride <= enough * abs(s):
+        if stride <= enough * (abs(s) + abs(u)):
             return s
     return s * math.nan
 
