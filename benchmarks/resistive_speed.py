@@ -40,6 +40,7 @@ except ModuleNotFoundError:  # run as a script
     from resistive_mnist import CELLS, NETWORK
 
 BATCH, REPEATS = 64, 9
+DEFAULTS = {"reltol": 1e-3, "vntol": 1e-6, "abstol": 1e-12, "gmin": 1e-12, "itl1": 100}  # ngspice's own
 
 
 def fabricate(dtype: str, tolerance: float) -> Chip:
@@ -89,7 +90,7 @@ def main() -> None:
     images = load(arguments.name, arguments.data_dir).test_x[:BATCH] * inputs_at_full(fine)
     ours, quick = per_image(fine, images), per_image(coarse, images)
     net = flatten(fine, images[0])
-    _, whole, analysis = ngspice(net)
+    _, whole, analysis = ngspice(net, **DEFAULTS)
     exact, tight, _ = ngspice(net, **TIGHT)
     true = voltages(fine, exact)
     state, single = fine.relax(images), coarse.relax(images, certify=0)
