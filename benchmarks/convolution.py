@@ -4,11 +4,10 @@
 σ = 0.5, the first 6,000 training and 5,000 test images of Fashion-MNIST, chips 0, 1 and 2. All arms share
 data order, starting weights, rate and schedule. The adjoint with the homeostat tells what equal forward and
 feedback weights cost by themselves, with an exact gradient. With `--family shared` one crossbar is read both
-ways, through drivers whose gains deviate by 0.3: EP, EP with these trimmed, and the adjoint, all of equal
-weights. Resumable: staged in OUT, go on with the same command.
+ways, through drivers whose gains deviate by 0.3: EP and the adjoint, as these are and with them trimmed.
+Resumable: staged in OUT, go on with the same command.
 
-    python benchmarks/convolution.py OUT [--family shared] [--sharing replicated] [--epochs 6] [--data-dir
-    DIR]
+    python benchmarks/convolution.py OUT [--family shared] [--sharing replicated] [--epochs 6]
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from ohmostat.learning.sweep import Sweep, run_sweep
 from ohmostat.learning.sweep_result import read_sweep
 
 ARMS = {
-    "twin": ("none", "homeostat", "adjoint", "adjoint-homeostat"), "shared": ("none", "trim", "adjoint"),
+    "twin": ("none", "homeostat", "adjoint", "adjoint-homeostat"),
+    "shared": ("none", "trim", "adjoint", "adjoint-trim"),
 }  # fmt: skip
 CHIPS = 3
 CHANGES = {

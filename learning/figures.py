@@ -47,6 +47,12 @@ STYLES: dict[str, dict[str, Any]] = {
         "label": "adjoint (reference)",
     },
     "trim": {"color": "#0072B2", "marker": "s", "linestyle": "--", "label": "EP, drivers trimmed"},
+    "adjoint-trim": {
+        "color": "#000000",
+        "marker": "d",
+        "linestyle": "--",
+        "label": "adjoint, drivers trimmed",
+    },
     "aep": {"color": "#009E73", "marker": "^", "linestyle": "-", "label": "antisymmetric-feedback EP"},
     "coupled": {"color": "#56B4E9", "marker": "P", "linestyle": "--", "label": "coupled learning"},
     "kolen-pollack": {"color": "#CC79A7", "marker": "v", "linestyle": ":", "label": "Kolen-Pollack"},

@@ -40,6 +40,7 @@ ARMS: dict[str, dict[str, object]] = {
     "adjoint": {"learning.rule": "adjoint", "homeostat.mode": "off"},
     "adjoint-homeostat": {"learning.rule": "adjoint", "homeostat.mode": "probe"},
     "trim": {"learning.rule": "ep", "homeostat.mode": "trim"},
+    "adjoint-trim": {"learning.rule": "adjoint", "homeostat.mode": "trim"},
     "aep": {"learning.rule": "aep", "homeostat.mode": "off"},
     "coupled": {"learning.rule": "coupled", "homeostat.mode": "off"},
     "kolen-pollack": {"learning.rule": "kolen-pollack", "homeostat.mode": "decay"},
