@@ -93,6 +93,27 @@ def report(out: Path) -> dict[str, Any]:
     return found
 
 
+def draw(path: Path) -> None:
+    """Test error over the epochs of what is recorded, and what is published."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    styles = {
+        "ideal-100": ("#D55E00", "o", "-"), "shockley-100": ("#0072B2", "s", "--"),
+        "ideal-1024": ("#000000", "D", ":"),
+    }  # fmt: skip
+    for name, history in json.loads(RECORD.read_text()).items():
+        color, marker, line = styles[name]
+        error = 100 * (1 - np.array(history["accuracy"]))
+        axes.plot(error, line, color=color, marker=marker, markersize=3, linewidth=1, label=name)
+        axes.axhline(PUBLISHED[name], color=color, linewidth=0.8, alpha=0.6)
+    axes.set(xlabel="epoch", ylabel="test error [%], and published (lines)", ylim=(1.2, 6), xlim=(0.5, None))
+    axes.grid(alpha=0.3, linewidth=0.5)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -104,6 +125,8 @@ def main() -> None:
     for name in () if arguments.report else arguments.cells:
         run(name, arguments.out, arguments.data_dir)
     print(json.dumps(report(arguments.out), indent=2))
+    if RECORD.exists():
+        draw(Path(__file__).parent / "figures" / "resistive-mnist.png")
 
 
 if __name__ == "__main__":
