@@ -75,7 +75,8 @@ def write_list(chip: Chip, path: str | Path, tile: tuple[int, int] = TILE) -> in
     design, count = chip.circuit.design, 0
     with atomic_write(path) as part, part.open("w", encoding="ascii", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*ADDRESS, "target_S", "pulses"])
+        writer.writerow([*ADDRESS, "target_S", "pulses", "tile_size"])
+        size = f"{tile[0]}x{tile[1]}"
         for name, array, planes in (
             (a.name, chip.devices[a.name], a.plane_names) for a in chip.circuit.arrays
         ):
@@ -84,7 +85,7 @@ def write_list(chip: Chip, path: str | Path, tile: tuple[int, int] = TILE) -> in
                 for plane, row, column in np.ndindex(len(planes), len(rows), len(columns)):
                     place = plane, rows[row], columns[column]
                     target, sent = str(array.target[place]), int(pulses[place])
-                    writer.writerow([name, where, row, column, planes[plane], target, sent])
+                    writer.writerow([name, where, row, column, planes[plane], target, sent, size])
                     count += 1
     return count
 
@@ -106,11 +107,12 @@ def take_measured(chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int
     """Put the measured conductances into the chip, by address, and say how they differ from its own.
 
     The file has the columns of an address and ``conductance_UNIT``; devices that it leaves out stay as they
-    are. The programmer's targets stay: what it believes has not changed. A device above its own largest
-    conductance is taken for one of a range as much wider. Raises MeasurementError for a file that does not
-    fit the chip, which then is unchanged.
+    are; where it says so (``tile_size``), its tiles must be of this size. The programmer's targets stay: what
+    it believes has not changed. A device above its own largest conductance is taken for one of a range as
+    much wider. Raises MeasurementError for a file that does not fit the chip, which then is unchanged.
     """
-    scale, rows = read_table(path, ADDRESS)
+    scale, rows = read_table(path, ADDRESS, ("tile_size",))
+    size = f"{tile[0]}x{tile[1]}"
     found = {name: np.full(array.actual.shape, np.nan) for name, array in chip.devices.items()}
     places = {name: {part[0]: part[1:] for part in tiles(v.shape[1:], tile)} for name, v in found.items()}
     planes = {array.name: array.plane_names for array in chip.circuit.arrays}
@@ -119,6 +121,9 @@ def take_measured(chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int
         if texts["array"] not in found:
             arrays = ", ".join(found)
             raise MeasurementError(f"{row.place}: array = {texts['array']!r}; the chip has {arrays}")
+        if (theirs := texts.get("tile_size") or size) != size:
+            fault = f"tile_size = {theirs!r}, where tiles of {size} are meant"
+            raise MeasurementError(f"{row.place}: {fault}; pass --tile {theirs}")
         known = planes[texts["array"]]
         if texts["plane"] not in known:
             raise MeasurementError(f"{row.place}: plane = {texts['plane']!r}; write {' or '.join(known)}")

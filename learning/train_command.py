@@ -24,7 +24,10 @@ def add_arguments(parser: Any) -> None:
     """Arguments of the command, for :func:`run`."""
     add_chip_arguments(parser, "the RUN.h5 of a chip that goes on learning")
     parser.add_argument("--epochs", type=natural, metavar="N", help="short for --set learning.epochs=N")
-    parser.add_argument("--out", type=Path, default=Path("run.h5"), metavar="RUN.h5")
+    parser.add_argument(
+        "--out", type=Path, default=Path("run.h5"), metavar="RUN.h5",
+        help="default run.h5; what stands there is replaced at the end, and said so",
+    )  # fmt: skip
     parser.add_argument("--plot", type=picture, metavar="FILE.png", help="also draw the history")
 
 
@@ -34,6 +37,8 @@ def run(arguments: Any, console: Console) -> Values:
     from .training import Trainer
 
     check_outputs(arguments.out, arguments.plot)
+    if arguments.out.exists():
+        console.note(f"{arguments.out} is there already, and is replaced once this training ends")
     stored = named_run(arguments)
     if stored is not None:
         trainer = trainer_of(stored, arguments.data_dir)

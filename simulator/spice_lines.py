@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-LARGEST_TEXT = 8_000_000  # characters, all files together
+LARGEST_TEXT = 32_000_000  # characters, all files together
 LONGEST_CARD = 1_000_000  # characters of one line with its continuations
 MOST_FILES = 1000  # .include cards followed
 DEEPEST_INCLUDE = 16  # files that include one another

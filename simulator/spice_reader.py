@@ -49,7 +49,7 @@ __all__ = ["Deck", "Element", "Options", "SpiceSyntaxError", "parse_spice", "rea
 MOST_ELEMENTS = 200_000  # devices after expansion; larger circuits are built in Python
 MOST_INSTANCES = 50_000  # of subcircuits
 LONGEST_PATH = 250  # characters of an instance's name, with those around it
-LARGEST_EXPANSION = 8_000_000  # characters of all cards, counted in every instance
+LARGEST_EXPANSION = 32_000_000  # characters of all cards, counted in every instance
 MOST_VALUES = 50_000_000  # voltages and currents that an analysis finds, at all its points
 DEEPEST_HIERARCHY = 30  # subcircuits, or their definitions, inside one another
 
@@ -78,6 +78,8 @@ def read_spice(path: str | Path) -> Deck:
     path = Path(path)
     with path.open("rb") as stream:
         content = stream.read(LARGEST_TEXT + 1)
+    if len(content) > LARGEST_TEXT:  # its beginning might be a circuit, and another one
+        raise Origin(str(path), 1).error(f"has more than {LARGEST_TEXT} characters; simulate it in parts")
     return parse_spice(decoded(content), str(path), path.resolve().parent)
 
 

@@ -46,6 +46,10 @@ def test_settle_reports_a_design_and_a_trained_chip(
     assert "stable           100.0%" in text
     run = tmp_path / "run.h5"
     assert main(["train", "digits", *SMALL, "--out", str(run)]) == 0
+    assert "there already" not in capsys.readouterr().err
+    told = [argument for argument in SMALL if argument != "--quiet"]
+    assert main(["train", "digits", *told, "--out", str(run)]) == 0
+    assert "run.h5 is there already, and is replaced once this training ends" in capsys.readouterr().err
     assert main(["settle", str(run), "--samples", "3"]) == 0
     assert main(["settle", str(run), "--chip", "1"]) == 2
     assert "--chip" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design, DesignError
 from ohmostat.circuits.specs import CornerSpec, MismatchSpec
+from ohmostat.circuits.tables import MeasurementError
 from ohmostat.circuits.tester import export_csv, take_measured, write_list
 from ohmostat.learning.training import initialise
 from ohmostat.simulator.netlist import Netlist
@@ -83,6 +84,13 @@ def test_lists_name_every_device_and_measured_ones_come_back(more: dict[str, obj
     measured = ["array,tile,row,column,plane,conductance_S"]
     measured += [",".join([*row[:5], str(2 * float(row[5]))]) for row in rows[1:]]
     (tmp_path / "measured.csv").write_text("\n".join(measured) + "\n")
+    with pytest.raises(
+        MeasurementError, match="tile_size = '5x5', where tiles of 128x128 are meant; pass --tile 5x5"
+    ):
+        write_list(chip, tmp_path / "small.csv", (5, 5))
+        text = (tmp_path / "small.csv").read_text().replace("target_S", "conductance_S")
+        (tmp_path / "small.csv").write_text(text)
+        take_measured(chip, tmp_path / "small.csv")
     take_measured(chip, tmp_path / "measured.csv")
     for devices in chip.devices.values():
         assert devices.actual == pytest.approx(2 * devices.target)

@@ -248,6 +248,19 @@ def test_text_is_bounded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         parse_spice("title" + "\n.include more.inc" * 9, "top.cir", folder)
 
 
+def test_a_file_too_long_is_refused_whole_wherever_its_end_would_fall(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """Cut on a line, its beginning is a circuit by itself: another one than was meant."""
+    monkeypatch.setattr(spice_reader, "LARGEST_TEXT", 40)
+    deck = "title\nV1 a 0 1\nR1 a 0 1k\n"
+    (folder / "long.cir").write_text(deck + "*" * (40 - len(deck)) + "\nR2 a 0 1\n")
+    with pytest.raises(SpiceSyntaxError, match="more than 40 characters; simulate it in parts"):
+        read_spice(folder / "long.cir")
+    (folder / "short.cir").write_text(deck)
+    assert len(read_spice(folder / "short.cir").elements) == 2
+
+
 def test_long_words_take_no_long_time() -> None:
     start = time.perf_counter()
     for word in (
