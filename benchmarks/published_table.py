@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import long_runs
 import numpy as np
 
 from ohmostat.circuits.design import Design
-from ohmostat.learning import checkpoint
 from ohmostat.learning.data import load
 from ohmostat.learning.training import Trainer
 
@@ -86,33 +86,17 @@ def run(cell: Cell, epochs: int, out: Path, data_dir: str | None) -> None:
     """Train one cell as far as it is not yet done."""
     spec = design(cell, epochs)
     trainer = Trainer.from_design(spec, load(spec.task.data, data_dir))
-    path = out / f"{cell.name}.h5"
-    checkpoint.resume(trainer, path)
-
-    def keep(epoch: object) -> None:
-        if epoch is not None:
-            checkpoint.save(trainer, path)
-            history = {name: values.tolist() for name, values in trainer.history_arrays().items()}
-            (out / f"{cell.name}.json").write_text(json.dumps(history))
-            last = trainer.history[-1]
-            print(f"{cell.name}  epoch {last.epoch:2d}  test error {100 * (1 - last.accuracy):5.2f} %  "
-                  f"cosine {last.alignment['forward0']:.3f}  {last.seconds:.0f} s", flush=True)  # fmt: skip
-
-    trainer.fit(epochs, keep)
+    long_runs.train(trainer, cell.name, out, lambda epoch: f"cosine {epoch.alignment['forward0']:.3f}")
 
 
 def report(out: Path) -> dict[str, Any]:
     """Test error [%] of every cell after its last epoch, with what tells whether to believe it."""
-    found, record = {}, json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    for cell in cells():
-        path = out / f"{cell.name}.json"
-        if not path.exists() and cell.name not in record:
-            continue
-        history = json.loads(path.read_text()) if path.exists() else record[cell.name]
+    found, ended = {}, {}
+    for cell, history in long_runs.histories((cell.name for cell in cells()), out, RECORD):
         if len(history["accuracy"]) > EPOCHS:
-            record[cell.name] = {name: [round(v, 5) for v in history[name]] for name in KEPT}
+            ended[cell] = {name: [round(v, 5) for v in history[name]] for name in KEPT}
         error = 100 * (1 - np.array(history["accuracy"]))
-        found[cell.name] = {
+        found[cell] = {
             "epochs": len(error) - 1,
             "test error [%]": round(error[-1], 2),
             "mean and sd of the last ten [%]": [round(error[-10:].mean(), 2), round(error[-10:].std(), 2)],
@@ -123,9 +107,7 @@ def report(out: Path) -> dict[str, Any]:
             "unsettled": round(history["unsettled"][-1], 4),
             "hours": round(sum(history["seconds"]) / 3600, 2),
         }
-    if record:
-        RECORD.parent.mkdir(exist_ok=True)
-        RECORD.write_text(json.dumps(record, indent=None, separators=(",", ":")).replace("},", "},\n") + "\n")
+    long_runs.keep(RECORD, ended)
     return {"published at 0.5 [%]": PUBLISHED, "cells": found}
 
 

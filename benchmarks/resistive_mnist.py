@@ -22,10 +22,10 @@ from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import long_runs
 import numpy as np
 
 from ohmostat.circuits.design import Design
-from ohmostat.learning import checkpoint
 from ohmostat.learning.data import load
 from ohmostat.learning.training import Trainer
 
@@ -53,33 +53,16 @@ def run(name: str, out: Path, data_dir: str | None) -> None:
     """Train one cell as far as it is not yet done."""
     design = Design.named("fashion").replace({"name": f"resistive {name}"} | NETWORK | CELLS[name])
     trainer = Trainer.from_design(design, load("mnist", data_dir))
-    path = out / f"{name}.h5"
-    checkpoint.resume(trainer, path)
-
-    def keep(epoch: object) -> None:
-        if epoch is None:
-            return
-        checkpoint.save(trainer, path)
-        history = {key: values.tolist() for key, values in trainer.history_arrays().items()}
-        (out / f"{name}.json").write_text(json.dumps(history))
-        last = trainer.history[-1]
-        print(f"{name}  epoch {last.epoch:2d}  test error {100 * (1 - last.accuracy):5.2f} %  "
-              f"loss {last.loss:.4f}  {last.seconds:.0f} s", flush=True)  # fmt: skip
-
-    trainer.fit(None, keep)
+    long_runs.train(trainer, name, out, lambda epoch: f"loss {epoch.loss:.4f}")
 
 
 def report(out: Path) -> dict[str, Any]:
     """Test error [%] of every cell after its last epoch."""
-    found, record = {}, json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    for name in CELLS:
-        path = out / f"{name}.json"
-        if not path.exists() and name not in record:
-            continue
-        history = json.loads(path.read_text()) if path.exists() else record[name]
+    found, ended = {}, {}
+    for name, history in long_runs.histories(CELLS, out, RECORD):
         epochs = (NETWORK | CELLS[name])["learning.epochs"]
         if len(history["accuracy"]) > epochs:
-            record[name] = {key: [float(f"{v:.5g}") for v in history[key]] for key in KEPT}
+            ended[name] = {key: [float(f"{v:.5g}") for v in history[key]] for key in KEPT}
         error = 100 * (1 - np.array(history["accuracy"]))
         found[name] = {
             "epochs": len(error) - 1, "test error [%]": round(error[-1], 2), "published [%]": PUBLISHED[name],
@@ -87,9 +70,7 @@ def report(out: Path) -> dict[str, Any]:
             "unsettled": float(np.max(history["unsettled_test"])),
             "hours": round(sum(history["seconds"]) / 3600, 2),
         }  # fmt: skip
-    if record:
-        RECORD.parent.mkdir(exist_ok=True)
-        RECORD.write_text(json.dumps(record, separators=(",", ":")).replace("},", "},\n") + "\n")
+    long_runs.keep(RECORD, ended)
     return found
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
+from resistive_mnist import CELLS, NETWORK
 
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
@@ -33,11 +34,6 @@ from ohmostat.learning.training import initialise_from
 from ohmostat.simulator.netlist import Netlist
 from ohmostat.simulator.ngspice import TIGHT, simulate_with_ngspice
 from ohmostat.simulator.spice import write_spice
-
-try:
-    from benchmarks.resistive_mnist import CELLS, NETWORK
-except ModuleNotFoundError:  # run as a script
-    from resistive_mnist import CELLS, NETWORK
 
 BATCH, REPEATS = 64, 9
 DEFAULTS = {"reltol": 1e-3, "vntol": 1e-6, "abstol": 1e-12, "gmin": 1e-12, "itl1": 100}  # ngspice's own

@@ -24,15 +24,11 @@ from typing import Any
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
+from resistive_mnist import NETWORK
 
 from ohmostat.circuits.design import Design
 from ohmostat.learning.data import load
 from ohmostat.learning.training import Trainer
-
-try:
-    from benchmarks.resistive_mnist import NETWORK
-except ModuleNotFoundError:  # run as a script
-    from resistive_mnist import NETWORK
 
 RULE = {"learning.rule": "contrastive"}
 ARMS: dict[str, dict[str, Any]] = {

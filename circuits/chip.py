@@ -163,11 +163,11 @@ class Chip:
         """What the devices of an array conduct at present [S] (planes, rows, columns), at the corner and with
         their noise; of twin networks, those of the side that settles. Do not write to it.
         """
-        actual = self._own(self.devices[array].actual)
+        actual = self.own(self.devices[array].actual)
         actual = actual if self.conduction == 1 else actual * self.dtype.type(self.conduction)
-        return actual if self.factors is None else actual * self._own(self.factors[array])
+        return actual if self.factors is None else actual * self.own(self.factors[array])
 
-    def _own(self, planes: Array) -> Array:
+    def own(self, planes: Array) -> Array:
         """Of an array's planes, those of the side that settles."""
         if self.circuit.copies == 1:
             return planes
@@ -223,7 +223,7 @@ class Chip:
         """
         for name, weight in self._checked(weights).items():
             self.programmer.write(name, self.devices[name], weight)
-            self._weights[name][...] = differential(self._own(self.devices[name].actual))
+            self._weights[name][...] = differential(self.own(self.devices[name].actual))
         self._refresh(weights)
 
     def program(self, changes: Mapping[str, Array]) -> None:
@@ -235,7 +235,7 @@ class Chip:
             array, weight = self.devices[name], self._weights[name]
             self.programmer.program(name, array, change, weight, self.blocks.threads)
             if self.circuit.resistive:
-                weight[...] = differential(self._own(array.actual))
+                weight[...] = differential(self.own(array.actual))
             self._refresh_blocks(name)  # at once, while the cache holds its weights
         self._refresh_loads()
 
@@ -262,7 +262,7 @@ class Chip:
         for name, value in values.items():
             if name not in self.devices:
                 raise KeyError(f"this chip has no array {name!r}; it has {', '.join(self.devices)}")
-            array, shape = np.asarray(value), self._own(self.devices[name].target).shape
+            array, shape = np.asarray(value), self.own(self.devices[name].target).shape
             shape, what = (shape, "devices") if self.circuit.resistive else (shape[1:], "pairs of devices")
             if array.shape != shape:
                 raise ValueError(f"{name} has {shape} {what}, but is given {array.shape} of them")
@@ -278,7 +278,7 @@ class Chip:
         """Bring everything up to date with ``devices``, after these were changed from outside."""
         for name, array in self.devices.items():
             array.lie_flat()
-            self._weights[name][...] = differential(self._own(array.actual))
+            self._weights[name][...] = differential(self.own(array.actual))
         self._refresh(self.devices)
 
     def _refresh(self, arrays: Iterable[str]) -> None:

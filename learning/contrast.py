@@ -21,7 +21,7 @@ from .rules import (
     drive_voltages,
     require_feedback,
 )
-from .subcircuits import part
+from .subcircuits import part, places
 
 # -- the Hebbian contrast ----------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ class ContrastiveEP(LearningRule):
                 differential = differential - (v.T * weights) @ drive
                 common = common + 0.5 * ((weights @ v**2)[:, None] + weights @ drive**2)
             d, c = (part.real.astype(chip.dtype) for part in (differential, common))
-            whole = PairGradient(d, c, len(array.target) // chip.circuit.copies)
+            whole = PairGradient(d, c, len(chip.own(array.target)))
             found[bank.array] = whole.folded(chip.circuit.layouts[bank.array])
         return found
 
@@ -162,20 +162,20 @@ class HeldOutputs(Equilibrium):
         Certified samples are those of the hidden nodes' own circuit, and must return when the outputs do.
         """
         batch, circuit = len(self.ports), self.circuit
-        hidden, places = _hidden(circuit)
+        hidden, where = _hidden(circuit)
         rest = self._repeated(copies)
         outputs = rest.outputs
         held = outputs + nudge.current(outputs, np.arange(len(outputs))) / outputs.dtype.type(self.leak)
         start = Equilibrium(
-            hidden, rest.voltages[:, places], rest.ports[:, places],
-            (rest.injected + _driven_by_outputs(circuit, outputs))[:, places],
+            hidden, rest.voltages[:, where], rest.ports[:, where],
+            (rest.injected + _driven_by_outputs(circuit, outputs))[:, where],
             rest.settled, self.tolerance, rest.sweeps,
         )  # fmt: skip
-        pushed = (rest.injected + _driven_by_outputs(circuit, held))[:, places]
+        pushed = (rest.injected + _driven_by_outputs(circuit, held))[:, where]
         state = settle(hidden, pushed, None, start, tolerance=self.tolerance)
         rows = np.arange(copies)[:, None] * batch + np.arange(batch if certify is None else certify)
         state = _certified(state, start, rows.ravel())
-        return _embedded(state, circuit, places, held, rest.injected)
+        return _embedded(state, circuit, where, held, rest.injected)
 
 
 def _hidden(circuit: BlockCircuit) -> tuple[BlockCircuit, Array]:
@@ -183,10 +183,7 @@ def _hidden(circuit: BlockCircuit) -> tuple[BlockCircuit, Array]:
     layers = len(circuit.sizes) - 1
     inner = [(post, pre) for post, pre in circuit.couplings if layers not in (post, pre)]
     hidden = part(circuit, layers, inner)
-    places = np.empty(hidden.size, np.int64)
-    for k in range(layers):
-        places[hidden.slices[k]] = np.arange(circuit.slices[k].start, circuit.slices[k].stop)
-    return hidden, places
+    return hidden, places(hidden, circuit)
 
 
 def _driven_by_outputs(circuit: BlockCircuit, outputs: Array) -> Array:
@@ -210,13 +207,13 @@ def _certified(state: Equilibrium, start: Equilibrium, rows: Array) -> Equilibri
 
 
 def _embedded(
-    state: Equilibrium, circuit: BlockCircuit, places: Array, held: Array, injected: Array
+    state: Equilibrium, circuit: BlockCircuit, where: Array, held: Array, injected: Array
 ) -> Equilibrium:
     """Hidden nodes' ``state`` and ``held`` outputs as one state of the whole circuit."""
     ports = np.empty((len(held), circuit.size), state.ports.dtype)
-    ports[:, places], ports[:, circuit.output] = state.ports, held
+    ports[:, where], ports[:, circuit.output] = state.ports, held
     voltages = ports
     if not circuit.clamps:  # where a node is its own port, it is what is held
         voltages = (circuit.drive(ports) + injected) / circuit.load
-        voltages[:, places] = state.voltages
+        voltages[:, where] = state.voltages
     return replace(state, circuit=circuit, voltages=voltages, ports=ports, injected=injected)

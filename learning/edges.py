@@ -26,7 +26,7 @@ from ..circuits.edges import Array, EdgeChip, NetworkError, check_ranges
 from ..circuits.mismatch import generator
 from ..simulator import channel_kernels as kernels
 from .estimators import Stencil
-from .nudges import Cost, SquaredError
+from .nudges import Cost
 
 POINTS = 64  # of Gauss and Legendre's rule along a channel: 1e-14 for drops of 2 V, 1e-9 for 5 V
 DRIVES = {"held": kernels.HELD, "current": kernels.CURRENT}
@@ -34,30 +34,6 @@ TIMINGS = {"twin": kernels.TOGETHER, "in turn": kernels.IN_TURN}
 
 
 # -- gradients ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ReadingError:
-    """``L = ½ Σ ((R s - y) / swing)²`` of readings ``R s`` (voltages, or differences), targets ``y`` [V]."""
-
-    targets: Array
-    readout: Array
-    swing: float
-
-    @property
-    def _squared(self) -> SquaredError:
-        return SquaredError(self.targets, self.swing)
-
-    def value(self, ports: Array, rows: Array) -> Array:
-        return self._squared.value(ports @ self.readout.T, rows)
-
-    def gradient(self, ports: Array, rows: Array) -> Array:
-        slope: Array = self._squared.gradient(ports @ self.readout.T, rows) @ self.readout
-        return slope
-
-    def hessian(self, ports: Array, row: int) -> Array:
-        hessian: Array = self.readout.T @ self.readout / self.swing**2
-        return hessian
 
 
 def gate_gradient(free: EdgeEquilibrium, epsilon: Array) -> Array:

@@ -9,7 +9,6 @@ of first order, averages out.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,8 +142,6 @@ class BlockSteps:
 
     def __init__(self, free: Equilibrium, length: float, dtype: np.dtype[Any]) -> None:
         self.per_step = free.circuit.capacitance / free.circuit.dtype.type(length)
-        self.circuit = copy.copy(free.circuit)
-        self.circuit.load = free.circuit.load + 1.5 * self.per_step
         v, s = free.voltages.astype(dtype), free.ports.astype(dtype)
         self.end = self.before = replace(free, voltages=v, ports=s)
 
@@ -152,8 +149,8 @@ class BlockSteps:
         end, before = self.end, self.before
         past = self.per_step * (2 * end.voltages - before.voltages / 2)
         found = relaxation.relax(
-            self.circuit, end.injected + past, start=2 * end.ports - before.ports,
-            nudge=push_of(nudge), tolerance=end.tolerance,
+            end.circuit, end.injected + past, start=2 * end.ports - before.ports,
+            nudge=push_of(nudge), tolerance=end.tolerance, beside=1.5 * self.per_step[np.newaxis],
         )  # fmt: skip
         self.before, sweeps = end, end.sweeps + found.sweeps
         self.end = replace(end, voltages=found.voltages, ports=found.ports, sweeps=sweeps)

@@ -51,7 +51,7 @@ def _array(chip: Chip, name: str, side: int) -> dict[str, Any]:
     post, pre = banks[0].post, banks[0].pre
     rows, columns = devices.actual.shape[1:]
     actual, deviation = _pair(chip, devices.actual), _pair(chip, devices.deviation)
-    weight = differential(devices.actual[: len(devices.actual) // chip.circuit.copies])
+    weight = differential(chip.own(devices.actual))
     planes = (weight, *actual, *deviation)
     return {
         "name": name, "rows": rows, "columns": columns, "stage": max(post, pre) + 1,
@@ -66,7 +66,7 @@ def _array(chip: Chip, name: str, side: int) -> dict[str, Any]:
 
 def _pair(chip: Chip, planes: NDArray[Any]) -> NDArray[Any]:
     """(2, rows, columns) of a differential pair; where devices are single, there is no g-."""
-    own = planes[: len(planes) // chip.circuit.copies]
+    own = chip.own(planes)
     return own if len(own) > 1 else np.stack([own[0], np.full_like(own[0], np.nan)])
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..simulator.blocks import BlockCircuit
+from ..simulator.blocks import Array, BlockCircuit
 
 
 def part(blocks: BlockCircuit, layers: int, couplings: Iterable[tuple[int, int]]) -> BlockCircuit:
@@ -19,12 +19,17 @@ def part(blocks: BlockCircuit, layers: int, couplings: Iterable[tuple[int, int]]
     copy = replace(blocks, sizes=blocks.sizes[:layers], couplings=couplings, clamps=None)
     for post, pre in couplings:
         copy.weight(post, pre)[...] = blocks.weight(post, pre)
+    where = places(copy, blocks)
     if blocks.clamps:
-        places = np.empty(copy.size, np.int64)
-        for k in range(layers):
-            places[copy.slices[k]] = np.arange(blocks.slices[k].start, blocks.slices[k].stop)
-        copy.clamps = blocks.clamps.take(places)
+        copy.clamps = blocks.clamps.take(where)
     for name in ("load", "capacitance", "gain", "offset"):
-        for k in range(layers):
-            getattr(copy, name)[copy.slices[k]] = getattr(blocks, name)[blocks.slices[k]]
+        getattr(copy, name)[:] = getattr(blocks, name)[where]
     return copy
+
+
+def places(part: BlockCircuit, whole: BlockCircuit) -> Array:
+    """Where the state of a :func:`part` lies in the whole circuit's: (n,) of its nodes."""
+    found = np.empty(part.size, np.int64)
+    for k, where in part.slices.items():
+        found[where] = np.arange(whole.slices[k].start, whole.slices[k].stop)
+    return found

@@ -128,7 +128,7 @@ def initialise(
         spread = {BIAS: 0.0, INPUT: input_scale}.get(pre[name], scale) / np.sqrt(layout.fan_in)
         rng = generator(seed, "weights", name)
         if chip.circuit.resistive:
-            planes = chip.devices[name].target.shape[0] // chip.circuit.copies
+            planes = len(chip.own(chip.devices[name].target))
             start = starting_conductances(rng, (planes, *layout.crossbar), spread * leak / np.sqrt(planes))
             weights[name] = layout.repeated(start)
             continue

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .neurons import above_zero
+
 Array = NDArray[Any]
 
 LAWS = {"ideal": 3, "shockley": 4, "measured": 5}  # the kernels' numbers, which import no Numba here
@@ -83,10 +85,7 @@ class Clamps:
         """``f' = load / (load + i'(v))`` (..., N), kept above 0 so that ``1 / f'`` stays finite."""
         steep = self.current(v)[1]
         slope = load / (load + steep)
-        slope = slope.astype(v.dtype, copy=False)
-        smallest = np.finfo(slope.dtype).tiny
-        above: Array = np.where(np.abs(slope) < smallest, smallest, slope)
-        return above
+        return above_zero(slope.astype(v.dtype, copy=False))
 
     def held(self, v: Array) -> Array:
         """Voltages as ideal diodes hold them; others hold by their currents alone."""

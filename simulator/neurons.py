@@ -39,7 +39,7 @@ def evaluate(
     """
     if LAWS[law] == 0:
         y, slope = _logistic(4.0 * gain * (v - offset) / (high - low))
-        return low + (high - low) * y, _above_zero(4.0 * gain * slope)
+        return low + (high - low) * y, above_zero(4.0 * gain * slope)
     lower = (v - offset) / knee
     upper = lower - (high - low) / (gain * knee)
     s = low + gain * knee * (_softplus(lower) - _softplus(upper))
@@ -48,7 +48,7 @@ def evaluate(
         _logistic(-upper)[0] - _logistic(-lower)[0],
         _logistic(lower)[0] - _logistic(upper)[0],
     )
-    return s, _above_zero(gain * slope)
+    return s, above_zero(gain * slope)
 
 
 def _logistic(u: Array) -> tuple[Array, Array]:
@@ -58,7 +58,7 @@ def _logistic(u: Array) -> tuple[Array, Array]:
     return np.where(rising, e, 1.0) / (1.0 + e), e / (1.0 + e) ** 2
 
 
-def _above_zero(slope: Array) -> Array:
+def above_zero(slope: Array) -> Array:
     """A saturated slope, kept at the smallest normal number at least, so that ``1 / f'`` stays finite.
 
     NaN stays NaN.

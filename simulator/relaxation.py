@@ -53,8 +53,9 @@ def relax(
     Without a ``start``, from where inputs and biases alone would take each neuron, which saves a sweep where
     the inputs reach the iterate. A sample has settled when a whole sweep moves no port of the iterate (of
     every colour but the first, which the sweep derives from them) by more than ``tolerance`` of full swing.
-    ``window = 0`` switches the acceleration off; ``beside`` (batch, N) [S] loads each sample's nodes besides
-    the circuit's own ``load``. Raises ValueError for arrays of another shape, and for options out of range.
+    ``window = 0`` switches the acceleration off; ``beside`` (batch or 1, N) [S] loads each sample's nodes
+    besides the circuit's own ``load``. Raises ValueError for arrays of another shape, and for options out of
+    range.
     """
     _check_shapes(circuit.size, injected=injected, start=injected if start is None else start)
     _check_options(tolerance, max_sweeps, window)

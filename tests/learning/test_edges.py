@@ -15,13 +15,12 @@ from ohmostat.learning.edge_netlist import machine_netlist
 from ohmostat.learning.edges import (
     EdgeMachine,
     EdgeTask,
-    ReadingError,
     content_contrast,
     gate_gradient,
 )
 from ohmostat.learning.estimators import adjoint_response, cauchy, chebyshev, exact_response
 from ohmostat.learning.netlist_phase import free_phase
-from ohmostat.learning.nudges import CrossEntropy, Nudge
+from ohmostat.learning.nudges import CrossEntropy, Nudge, SquaredError
 from ohmostat.simulator import channel_kernels as kernels
 from ohmostat.simulator.ngspice import ngspice_available, simulate_with_ngspice
 from ohmostat.simulator.spice import write_spice
@@ -41,8 +40,8 @@ def chip_of(reference: str, spread: EdgeMismatch | None = None, **changes: Any) 
     return network.fabricate(spread or EdgeMismatch(threshold=0.05, current=0.2), seed=4)
 
 
-def cost_of(chip: EdgeChip) -> ReadingError:
-    return ReadingError(TARGETS, chip.network.readout, 1.0)
+def cost_of(chip: EdgeChip) -> SquaredError:
+    return SquaredError(TARGETS, 1.0, chip.network.readout)
 
 
 def difference(found: np.ndarray, true: np.ndarray) -> float:
@@ -115,7 +114,7 @@ def test_responses_are_those_of_the_netlist_engine(reference: str) -> None:
 def test_a_nudge_of_outputs_that_are_right_already_moves_nothing() -> None:
     chip = chip_of("ground")
     free = chip.settle(chip.random_gates(0, 0.8, 1.6), INPUTS)
-    cost = ReadingError(free.readings, chip.network.readout, 1.0)
+    cost = SquaredError(free.readings, 1.0, chip.network.readout)
     nudged = free.under(Nudge(cost, np.full(3, BETA), 3))
     assert nudged.settled.all() and np.abs(nudged.voltages - free.voltages).max() < 1e-12
 
@@ -156,7 +155,7 @@ def by_hand(machine: EdgeMachine, gates: np.ndarray, epochs: int, seed: int) -> 
                         gates, x, copy=theirs, clamp=[out + machine.nudge * share.T @ (y - readout @ out)]
                     )
                 else:
-                    cost = ReadingError(y[None], readout, 1.0)
+                    cost = SquaredError(y[None], 1.0, readout)
                     start = chip.settle(gates, x, copy=theirs)
                     pushed = start.under(Nudge(cost, np.array([machine.nudge]), 1))
                 energy += float(pushed.power[0]) * h
@@ -247,7 +246,7 @@ def test_the_simple_rule_is_the_gradient_of_conductances_where_these_are_ohmic()
     chip = chip_of("ground", EdgeMismatch(), constants={"0.2": 0.0, "2.0": 2e-3})
     gates, task = chip.random_gates(0, 1.2, 1.6), EdgeTask(np.array([[1e-3, 2e-3]]), np.array([[1e-3, 0.0]]))
     moved = EdgeMachine(chip, 1.0, "current", 1e-8).learn(task, gates, 1).gates[-1] - gates
-    free, cost = chip.settle(gates, task.inputs), ReadingError(task.targets, chip.network.readout, 1.0)
+    free, cost = chip.settle(gates, task.inputs), SquaredError(task.targets, 1.0, chip.network.readout)
     gradient = gate_gradient(free, adjoint_response(free, cost).epsilon)
     by_conductance = gradient / (free.conduction[3][0] / free.drops[0])
     cosine = -moved @ by_conductance / np.linalg.norm(moved) / np.linalg.norm(by_conductance)
