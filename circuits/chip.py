@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..simulator import device_kernels, kernels, ode
+from ..simulator import device_kernels, ode
 from ..simulator.blocks import Array, BlockCircuit
 from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit
@@ -345,10 +345,7 @@ class Chip:
         current = np.empty((len(x), self.blocks.size), self.dtype)
         bias = self.bias * self.dtype.type(self.bias_voltage)
         driven = self.blocks.slices[0]
-        step, weight = kernels.strip(*x.shape), self.input_weight
-        for first in range(0, len(weight), step):
-            part = slice(driven.start + first, min(driven.start + first + step, driven.stop))
-            np.matmul(x, weight[first : first + step].T, out=current[:, part])
+        np.matmul(x, self.input_weight.T, out=current[:, driven])
         current[:, driven] += bias[driven]
         current[:, : driven.start] = bias[: driven.start]
         current[:, driven.stop :] = bias[driven.stop :]

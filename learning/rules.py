@@ -18,6 +18,7 @@ from ..circuits.circuit import BIAS, INPUT, Bank, Circuit
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.layout import Layout
 from ..circuits.sections import refuse
+from ..simulator import products
 from ..simulator.blocks import Array
 from .estimators import Estimator, Response, Settled, adjoint_response
 from .nudges import Cost
@@ -173,7 +174,7 @@ def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, des
     load: Array | float = chip.circuit.kappa
     if bank.returned:
         pull, load = pull * chip.drivers[bank.name], load * chip.reflected(bank)
-    differential = pull.T @ drive_voltages(chip, bank, inputs, free)
+    differential = products.outer(pull, drive_voltages(chip, bank, inputs, free))
     common: Array | float = 0.0
     if chip.circuit.kappa:
         loaded = descent[:, nodes] * free.voltages[:, nodes]

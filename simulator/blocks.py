@@ -50,7 +50,7 @@ class BlockCircuit:
         sizes: neurons in each layer; the last layer is the output.
         couplings: pairs ``(post, pre)`` of layers, the second driving the first.
         dtype: of weights and states, float32 or float64 (complex states promote by themselves).
-        threads: that share a relaxation's batch; how many decides how its products are rounded.
+        threads: that share a relaxation's batch; how many changes nothing in what comes out.
 
     Attributes (arrays over the N neurons, in state order): ``load`` [S], ``capacitance`` [F], ``gain``
     [V/V] and ``offset`` [V] of the amplifiers; ``low``, ``high``, ``knee`` [V] and ``law`` are common.

@@ -1,8 +1,9 @@
 """Compiled inner loops: flat arrays in, filled arrays out, no exceptions.
 
-All jitted functions that call each other live in this one file (and `exponentials`), because numba's cache
-does not see an edit in a callee in another file. Every kernel is generic over float32, float64, complex64 and
-complex128. The functions around them (`relaxation`, `chip`) validate and allocate all that is large.
+All jitted functions that call each other live in this one file (and `exponentials`, `products`), because
+numba's cache does not see an edit in a callee in another file. Every kernel is generic over float32, float64,
+complex64 and complex128. The functions around them (`relaxation`, `chip`) validate and allocate all that is
+large.
 """
 
 from __future__ import annotations
@@ -13,17 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange, types
 from numba.extending import overload
-from numba.np.linalg import ensure_blas
 from numpy.typing import NDArray
 
 from .exponentials import compiled, share, softplus
+from .products import multiply
 
 Array = NDArray[Any]
 
 LOGISTIC, SOFTPLUS, LINEAR, CLAMP, SHOCKLEY, MEASURED = 0, 1, 2, 3, 4, 5  # laws of nodes
 NONE, GIVEN, SQUARED, SOFTMAX = 0, 1, 2, 3  # laws of nudges
-UNCOPIED = 100**3  # multiplications in a product that OpenBLAS makes from its factors as they lie
-ALIGNED = 16  # columns of a strip, or a multiple of it: whole vectors of a kernel
 
 # For a caller who asks for several threads. GNU OpenMP ends a forked child of a process that had them.
 parallel = compiled(parallel=True)
@@ -461,87 +460,27 @@ class Found(NamedTuple):
     status: Array
 
 
-ensure_blas()  # of integers as numba takes them; and loaded from now on, for whoever limits its threads
-
-
-def _blas(kind, letter):
-    """BLAS's ``?gemm`` as numba binds it: kind, two transpositions, m, n, k, α, A, lda, B, ldb, β, C, ldc."""
-    sizes, array = [types.intp] * 3, [types.CPointer(kind), types.intp]
-    arguments = [types.char] * 3 + sizes + array[:1] + array + array + array[:1] + array
-    gemm, kind_code, plain = (
-        types.ExternalFunction("numba_xxgemm", types.intc(*arguments)),
-        ord(letter),
-        ord("n"),
-    )
-
-    def product(drivers, weights, lead, scalars, out):
-        item = drivers.itemsize
-        return gemm(
-            kind_code, plain, plain, out.shape[1], out.shape[0], drivers.shape[1],
-            scalars.ctypes, weights.ctypes, lead, drivers.ctypes, drivers.strides[0] // item,
-            scalars[1:].ctypes, out.ctypes, out.strides[0] // item,
-        )  # fmt: skip
-
-    return product
-
-
-_BLAS = {types.float32: _blas(types.float32, "s"), types.float64: _blas(types.float64, "d")}
-
-
-def _gemm(drivers, weights, lead, scalars, out):  # pragma: no cover - replaced by the overload below
-    """``out = drivers @ weights``, rows in one piece each, those of the weights ``lead`` numbers apart.
-
-    ``scalars`` are 1, what the product counts, and 0, what ``out`` counts.
-    """
-    raise NotImplementedError
-
-
-@overload(_gemm)
-def _gemm_overload(drivers, weights, lead, scalars, out):
-    return _BLAS[drivers.dtype]
-
-
 def _multiply(drivers, weights, out, planes):  # pragma: no cover - replaced by the overload below
-    """``out (m, n) = drivers (m, k) @ weights (k n)``, the weights real, flat, row after row."""
+    """``out (m, n) = drivers (m, k) @ weights (k, n)``, the weights real."""
     raise NotImplementedError
 
 
 @overload(_multiply)
 def _multiply_overload(drivers, weights, out, planes):
-    return _multiply_complex if isinstance(drivers.dtype, types.Complex) else _multiply_real
-
-
-@compiled()
-def strip(rows, depth):
-    """How many columns at a time a product of (rows, depth) with weights is to be made.
-
-    OpenBLAS copies both factors of a product before it multiplies, unless it is a small one: a batch of 50
-    has too few rows to pay for that (256 x 256: 62 instead of 73 µs).
-    """
-    return max(UNCOPIED // max(rows * depth * ALIGNED, 1), 1) * ALIGNED
-
-
-def _multiply_real(drivers, weights, out, planes):
-    (rows, depth), width = drivers.shape, out.shape[1]
-    if depth == 0:
-        out[:] = 0
-        return
-    step = strip(rows, depth)
-    scalars = np.zeros(2, weights.dtype)
-    scalars[0] = 1
-    for first in range(0, width, step):
-        _gemm(drivers, weights[first:], width, scalars, out[:, first : min(first + step, width)])
+    if isinstance(drivers.dtype, types.Complex):
+        return _multiply_complex
+    return lambda drivers, weights, out, planes: multiply(drivers, weights, out)
 
 
 def _multiply_complex(drivers, weights, out, planes):
-    """As two real batches: BLAS's complex product would carry the weights' zeros along, at twice the work."""
+    """As two real batches."""
     (rows, depth), width = drivers.shape, out.shape[1]
     split, product = planes[: 2 * rows, :depth], planes[2 * rows :, :width]
     for a in range(rows):
         for j in range(depth):
             split[a, j] = drivers[a, j].real
             split[rows + a, j] = drivers[a, j].imag
-    _multiply(split, weights, product[: 2 * rows], planes)
+    multiply(split, weights, product[: 2 * rows])
     for a in range(rows):
         for i in range(width):
             out[a, i] = complex(product[a, i], product[rows + a, i])
@@ -594,12 +533,14 @@ def _sweep(blocks, nudge, injected, resistance, state, since):
     for k in range(since, blocks.layers.shape[0]):
         first, last, lo, hi, at, ends = blocks.layers[k]
         column = nodes[:, first:last]
-        _multiply(ports[:, lo:hi], blocks.weights[at:], column, planes)
+        n = last - first
+        weights = blocks.weights[at : at + n * (hi - lo)].reshape((hi - lo, n))
+        _multiply(ports[:, lo:hi], weights, column, planes)
         if nudge.law != NONE and k == blocks.layers.shape[0] - 1:  # the output's, which its own ports nudge
             if nudge.law != GIVEN:
                 deliver(nudge, ports[:, first:last], rows, push)
             for a in range(rows.shape[0]):
-                for i in range(last - first):
+                for i in range(n):
                     column[a, i] += push[a, i]
         if ends:
             activate(

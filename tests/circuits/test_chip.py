@@ -17,7 +17,6 @@ from scipy.optimize import root
 from ohmostat.circuits import mismatch as draws
 from ohmostat.circuits.archive import load_chip, save_chip
 from ohmostat.circuits.chip import Chip
-from ohmostat.simulator import kernels
 
 Array = np.ndarray[Any, Any]
 FAMILIES, COLUMNS = ("twin", "shared"), ("virtual-ground", "passive")
@@ -108,22 +107,6 @@ def test_energy_is_the_devices_heat_until_they_settle(
     assert end.time[0] == pytest.approx(true.t[-1] * tau, rel=0.006)
     assert end.energy[0] == pytest.approx(true.y[-1, -1] * leak * tau, rel=0.006)
     assert oracle.natural(end.voltages[0]) == pytest.approx(true.y[:-1, -1], abs=2 * tolerance)
-
-
-@dtypes
-def test_inputs_of_a_batch_that_is_multiplied_in_strips(chip_of: Callable, dtype: str) -> None:
-    chip = chip_of(chip__layers=[64, 40, 10], dtype=dtype)
-    x = np.random.default_rng(2).random((1500, 64))
-    assert kernels.strip(*x.shape) < 40
-    found, a = chip.injected(x), chip.devices
-    for k in range(2):
-        where = chip.blocks.slices[k]
-        bias = a[f"bias{k}"].weight[:, 0] * chip.bias_voltage
-        want = bias + (x @ a["forward0"].weight.T.astype(float) if k == 0 else 0)
-        digits = 1e-5 if dtype == "float32" else 1e-13
-        np.testing.assert_allclose(
-            found[:, where], np.broadcast_to(want, (1500, len(bias))), atol=digits * 1e-4
-        )
 
 
 # -- fabrication --------------------------------------------------------------------------------------

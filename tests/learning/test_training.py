@@ -87,16 +87,13 @@ def test_same_seed_same_bits(digits: Dataset, scheme: str) -> None:
     assert (other.chip.weight("forward0") != trainer(digits, changes, chip=4).chip.weight("forward0")).any()
 
 
-def test_threads_give_the_same_bits_again_and_what_one_gives_to_rounding(
-    digits: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_change_not_a_bit(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_kernels, "WORTH_SHARING", 0)
-    one, *two = (trainer(digits, {"learning.threads": n, "homeostat.mode": "off"}) for n in (1, 2, 2))
-    for each in (one, *two):
+    one, *more = (trainer(digits, {"learning.threads": n, "homeostat.mode": "off"}) for n in (1, 2, 3))
+    for each in (one, *more):
         each.fit(1)
-    assert_same(*two)
-    for name, devices in one.chip.devices.items():
-        np.testing.assert_allclose(two[0].chip.devices[name].actual, devices.actual, rtol=1e-3, err_msg=name)
+    for each in more:
+        assert_same(one, each)
 
 
 def test_arms_share_chip_weights_and_data_order(digits: Dataset) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from ohmostat.simulator import device_kernels, kernels, neurons
+from ohmostat.simulator import device_kernels, kernels, neurons, products
 from ohmostat.simulator.exponentials import power
 
 Array = np.ndarray[Any, Any]
@@ -154,25 +154,36 @@ def multiply(drivers: Array, weights: Array, out: Array, planes: Array) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 0, 3), (3, 7, 40), (50, 266, 70), (7, 33, 16)])
 def test_products_of_a_part_of_the_state(shape: tuple[int, int, int], dtype: type) -> None:
-    """Whole or in strips, between columns of wider arrays, and nothing else is written."""
+    """In tiles of any width, between columns of wider arrays, and nothing else is written."""
     (m, depth, width), rng, r = shape, np.random.default_rng(4), real(dtype)
     wide = rng.standard_normal((m, depth + 3)).astype(dtype)
     if np.iscomplexobj(wide):
         wide.imag = rng.standard_normal(wide.shape)
     weights = rng.standard_normal((depth, width)).astype(r)
     out, planes = np.full((m, width + 2), 9, dtype), np.empty((4 * m, max(depth, width)), r)
-    multiply(wide[:, 2 : 2 + depth], weights.reshape(-1), out[:, 1 : 1 + width], planes)
+    multiply(wide[:, 2 : 2 + depth], weights, out[:, 1 : 1 + width], planes)
     want = blas_free(wide[:, 2 : 2 + depth], weights)
     tolerance = 4 * float(np.finfo(r).eps) * (depth + 1)
     assert out[:, 1 : 1 + width] == pytest.approx(want, rel=tolerance, abs=tolerance)
     assert np.all(out[:, [0, -1]] == 9)
 
 
-@given(st.integers(0, 300), st.integers(0, 900))
-def test_strips_are_whole_vectors_and_small(rows: int, depth: int) -> None:
-    step = kernels.strip(rows, depth)
-    assert step > 0 and step % kernels.ALIGNED == 0
-    assert step == kernels.ALIGNED or rows * depth * step <= kernels.UNCOPIED
+@given(
+    st.integers(0, 20), st.integers(0, 9), st.integers(0, 150), st.sampled_from([np.float32, np.float64]),
+    st.integers(0, 19), st.integers(0, 20),
+)  # fmt: skip
+@settings(deadline=None)
+def test_a_row_of_a_product_is_the_same_bit_for_bit_in_any_part_of_a_batch(
+    m: int, depth: int, width: int, dtype: type, first: int, last: int
+) -> None:
+    rng = np.random.default_rng(m + 100 * width)
+    drivers, weights = (rng.standard_normal(shape).astype(dtype) for shape in ((m, depth), (depth, width)))
+    whole, part = np.full((2, m, width), np.nan, dtype)
+    products.multiply(drivers, weights, whole)
+    products.multiply(drivers[first:last], weights, part[first:last])
+    assert np.array_equal(part[first:last], whole[first:last])
+    assert whole == pytest.approx(blas_free(drivers, weights), rel=1e-5, abs=1e-5)
+    assert np.array_equal(products.outer(np.asfortranarray(drivers.T), weights), whole)
 
 
 class Batch:

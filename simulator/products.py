@@ -1,0 +1,111 @@
+"""Products of a batch with weights as they lie in memory: what relaxation is made of.
+
+BLAS copies its factors before it multiplies, which a batch has too few rows to pay for, and rounds a row
+otherwise in one batch than in another. Here each number is a sum over the drivers in their order, whatever
+the batch is, or a thread's share of it.
+
+Numba's cache does not see an edit here in the kernels that call these: delete it (``__pycache__``) after one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from .exponentials import compiled
+
+Array = NDArray[Any]
+
+# A tile of the product is summed in registers: 6 rows of four vectors of 64 bytes, where there are 32 of
+# them, or of two of 32 bytes, where there are 16. What is narrower is summed in narrower tiles.
+ROWS = 6
+WIDE = 256 if llvm.get_host_cpu_features().get("avx512f") else 64
+NARROW = 32
+SINGLE = 0
+
+
+@compiled()
+def multiply(drivers, weights, out):
+    """``out (m, n) = drivers (m, k) @ weights (k, n)``, real, and of one precision.
+
+    The rows of ``weights`` and ``out`` are each in one piece; ``drivers`` may lie in any way.
+    """
+    width, item = out.shape[1], out.itemsize
+    if width * item >= WIDE:
+        _multiply(drivers, weights, out, WIDE // item, WIDE)
+    elif width * item >= NARROW:
+        _multiply(drivers, weights, out, NARROW // item, NARROW)
+    else:
+        _multiply(drivers, weights, out, 1, SINGLE)
+
+
+def outer(left: Array, right: Array) -> Array:
+    """``leftᵀ right`` (n, k) of two real batches (m, n) and (m, k)."""
+    left, right = (np.ascontiguousarray(a, np.result_type(left, right)) for a in (left, right))
+    found = np.empty((left.shape[1], right.shape[1]), left.dtype)
+    multiply(left.T, right, found)
+    return found
+
+
+@compiled(inline="always")
+def _multiply(drivers, weights, out, lanes, size):
+    """By tiles of so many ``lanes``. The last of a row or a column reaches back over the one before."""
+    last_row, last_column = max(out.shape[0] - ROWS, 0), out.shape[1] - lanes
+    for i in range(0, out.shape[1], lanes):
+        for a in range(0, out.shape[0], ROWS):
+            _tile(drivers, weights, out, min(a, last_row), min(i, last_column), size)
+
+
+@intrinsic(prefer_literal=True)
+def _tile(typingctx: Any, drivers: Any, weights: Any, out: Any, row: Any, column: Any, size: Any) -> Any:
+    """``out[row : row + ROWS, column :]``, as many columns as ``size`` bytes hold, or one.
+
+    Of fewer rows than ROWS, the last is made again and again.
+    """
+    lanes = max(size.literal_value * 8 // out.dtype.bitwidth, 1)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        d, w, o = (
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args[:3], args[:3], strict=True)
+        )
+        index, number = context.get_value_type(types.intp), context.get_value_type(out.dtype)
+        vector = ir.VectorType(number, lanes)
+        whole, align = vector.as_pointer(), out.dtype.bitwidth // 8
+        rows, depth = cgutils.unpack_tuple(builder, d.shape)
+
+        def at(array: Any, i: Any, j: Any) -> Any:
+            """Address of a number of an array."""
+            offsets = zip((i, j), cgutils.unpack_tuple(builder, array.strides), strict=True)
+            offset = builder.add(*(builder.mul(k, stride) for k, stride in offsets))
+            return cgutils.pointer_add(builder, array.data, offset, array.data.type)
+
+        last = builder.sub(rows, index(1))
+        places = [builder.add(args[3], index(r)) for r in range(ROWS)]
+        places = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in places]
+        sums = [cgutils.alloca_once_value(builder, vector(None)) for _ in places]
+        with cgutils.for_range(builder, depth) as loop:
+            weight = builder.load(builder.bitcast(at(w, loop.index, args[4]), whole), align=align)
+            for i, total in zip(places, sums, strict=True):
+                drive = _spread(builder, builder.load(at(d, i, loop.index)), vector)
+                step = builder.fmul(drive, weight, flags=["contract"])
+                builder.store(builder.fadd(builder.load(total), step, flags=["contract"]), total)
+        for i, total in zip(places, sums, strict=True):
+            builder.store(builder.load(total), builder.bitcast(at(o, i, args[4]), whole), align=align)
+        return context.get_dummy_value()
+
+    return types.void(drivers, weights, out, row, column, size), generate
+
+
+def _spread(builder: Any, number: Any, vector: Any) -> Any:
+    """A vector of one number."""
+    first = builder.insert_element(vector(ir.Undefined), number, ir.IntType(32)(0))
+    lanes = ir.VectorType(ir.IntType(32), vector.count)
+    return builder.shuffle_vector(first, vector(ir.Undefined), lanes(None))
