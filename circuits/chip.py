@@ -14,8 +14,8 @@ from . import mismatch as draws
 from .circuit import BIAS, INPUT, Bank, Circuit
 from .device_array import DeviceArray, differential
 from .dissipation import power_of
-from .equilibrium import Equilibrium, Nudge, certified, continued, settle
-from .periphery import Periphery
+from .equilibrium import Equilibrium, certified, continued, settle
+from .periphery import Nudge, Periphery
 from .programming import COUNTED, Programmer
 from .resistive import clamps
 from .specs import CornerSpec, MismatchSpec

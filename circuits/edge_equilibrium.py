@@ -18,7 +18,7 @@ from ..simulator import channel_kernels as kernels
 from ..simulator.netlist import Netlist
 from ..simulator.operating_point import ConvergenceError, operating_point
 from .edges import Array, EdgeChip, NetworkError
-from .equilibrium import Nudge
+from .periphery import Nudge
 
 LINEARISATIONS = 30  # of a nudge, at most
 BATCHED = ("gates", "voltages", "settled", "iterations", "residual")

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..simulator import relaxation, stability
 from ..simulator.blocks import Array, BlockCircuit
-from .periphery import IDEAL, Periphery, push_of
+from .periphery import IDEAL, Nudge, Periphery, push_of
 
 BRANCH_MARGIN = 100.0  # states further apart than this many tolerances are two equilibria, not one
-
-
-class Nudge(Protocol):
-    """What pushes current into the output layer (see :mod:`ohmostat.learning.nudges`).
-
-    One with a ``push`` of constants that relaxation knows (:class:`.kernels.Push`) relaxes faster.
-    A complex ``beta`` makes the chip's analytic continuation settle.
-    """
-
-    @property
-    def beta(self) -> Array:
-        """Strength [W] for every sample (batch,)."""
-
-    def current(self, ports: Array, rows: Array) -> Array:
-        """Current [A] (m, n_out) into the output nodes at their ports [V], for samples ``rows``."""
-
-    def slope(self, ports: Array, row: int) -> Array:
-        """Its Jacobian ``∂I/∂s`` [S] (n_out, n_out) for one sample."""
 
 
 @dataclass(frozen=True)

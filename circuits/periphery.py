@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -25,7 +25,24 @@ from .specs import MismatchSpec
 if TYPE_CHECKING:
     from ..simulator.kernels import Push
     from .design import Design
-    from .equilibrium import Nudge
+
+
+class Nudge(Protocol):
+    """What pushes current into the output layer (see :mod:`ohmostat.learning.nudges`).
+
+    One with a ``push`` of constants that relaxation knows (:class:`.kernels.Push`) relaxes faster.
+    A complex ``beta`` makes the chip's analytic continuation settle.
+    """
+
+    @property
+    def beta(self) -> Array:
+        """Strength [W] for every sample (batch,)."""
+
+    def current(self, ports: Array, rows: Array) -> Array:
+        """Current [A] (m, n_out) into the output nodes at their ports [V], for samples ``rows``."""
+
+    def slope(self, ports: Array, row: int) -> Array:
+        """Its Jacobian ``∂I/∂s`` [S] (n_out, n_out) for one sample."""
 
 
 @dataclass(frozen=True, eq=False)

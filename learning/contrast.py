@@ -8,7 +8,8 @@ import numpy as np
 
 from ..circuits.chip import Chip
 from ..circuits.circuit import Circuit
-from ..circuits.equilibrium import Equilibrium, Nudge, certified, on_another_branch, settle
+from ..circuits.equilibrium import Equilibrium, certified, on_another_branch, settle
+from ..circuits.periphery import Nudge
 from ..simulator.blocks import Array, BlockCircuit
 from .estimators import Response, Stencil
 from .nudges import Cost

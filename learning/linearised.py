@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ..circuits.equilibrium import Equilibrium, Nudge
+from ..circuits.equilibrium import Equilibrium
+from ..circuits.periphery import Nudge
 from ..simulator import relaxation
 from ..simulator.blocks import Array
 

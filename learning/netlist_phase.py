@@ -19,7 +19,8 @@ import numpy as np
 from scipy import linalg
 from scipy.sparse import csc_array
 
-from ..circuits.equilibrium import Nudge, on_another_branch
+from ..circuits.equilibrium import on_another_branch
+from ..circuits.periphery import Nudge
 from ..simulator.banks import NetlistError
 from ..simulator.devices import Array
 from ..simulator.equations import Drive, Equations
