@@ -9,7 +9,7 @@ shared  one crossbar read both ways. Mismatch of its devices alone makes no skew
 
 EP; EP with the homeostat (twin: probes, automatic gain; shared: trims of the drivers); EP with antisymmetric
 feedback of a skew that is known exactly; Kolen-Pollack (twin alone has a feedback array); coupled learning;
-the adjoint. Each learns at the best of five rates, found at σ = 0.5 on a chip that is not one of the five and
+the adjoint. Each learns at the best of six rates, found at σ = 0.5 on a chip that is not one of the five and
 judged on the last 1,000 training images. Nothing else is tuned.
 
 A sweep for every family, rule and σ, run by run under OUT; go on with the same command. `--report` prints and
@@ -66,7 +66,7 @@ class Plan:
     """What is run."""
 
     sigmas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
-    rates: tuple[float, ...] = (0.0007, 0.002, 0.006, 0.018, 0.054)
+    rates: tuple[float, ...] = (0.00025, 0.0007, 0.002, 0.006, 0.018, 0.054)
     chips: int = 5
     epochs: int = 4
     train: int = 6_000
