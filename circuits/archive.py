@@ -21,9 +21,10 @@ import numpy as np
 from .. import __version__
 from ..simulator.blocks import Array
 from .chip import Chip
-from .circuit import BIAS, INPUT, Circuit, CrossbarArray
+from .circuit import Circuit
 from .design import Design
 from .device_array import DeviceArray
+from .families import BIAS, INPUT, CrossbarArray
 from .files import ArchiveError, atomic_write, check_hdf5
 from .programming import COUNTED
 from .specs import MismatchSpec

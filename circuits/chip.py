@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,17 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..simulator import device_kernels, ode
 from ..simulator.blocks import Array, BlockCircuit
+from . import drift
 from . import mismatch as draws
-from .circuit import BIAS, INPUT, Bank, Circuit
 from .device_array import DeviceArray, differential
 from .dissipation import power_of
 from .equilibrium import Equilibrium, certified, continued, settle
+from .families import BIAS, INPUT, Bank
 from .periphery import Nudge, Periphery
 from .programming import COUNTED, Programmer
 from .resistive import clamps
 from .specs import CornerSpec, MismatchSpec
 
 if TYPE_CHECKING:
+    from .circuit import Circuit
     from .design import Design
     from .fluctuation import Fluctuation
 
@@ -121,7 +124,7 @@ class Chip:
         """The same chip, independent of this one, as ``design`` has it (default: its own): of the same
         family and layers, but at another corner, of another precision, or with other wires.
         """
-        circuit = self.circuit if design is None else Circuit(design)
+        circuit = self.circuit if design is None else replace(self.circuit, design=design)
         dtype, spec = np.dtype(circuit.design.learning.dtype), circuit.design
         devices = {
             name: DeviceArray(*(field.astype(dtype) for field in vars(array).values()))
@@ -147,9 +150,7 @@ class Chip:
 
     def age(self, seconds: float) -> None:
         """Let ``seconds`` [s] pass without a write: conductances drift; see :func:`.drift.age`."""
-        from .drift import age
-
-        age(self, seconds)
+        drift.age(self, seconds)
 
     # -- conductances ---------------------------------------------------------------------------
 

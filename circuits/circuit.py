@@ -1,73 +1,17 @@
-"""A chip family's circuit: crossbar arrays, the ways in which they are read, and its fabrication."""
+"""The circuit of a design: its family's arrays at its layers' sizes, and their fabrication."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from .chip import Chip
 from .convolution import convolutions, images
 from .data_shapes import DATA
 from .design import Design
+from .families import BIAS, FAMILIES, INPUT, Bank, CrossbarArray
 from .layout import ConvolutionLayout, Layout, TurnedLayout
 from .specs import MismatchSpec
-
-if TYPE_CHECKING:
-    from .chip import Chip
-
-INPUT, BIAS = -1, -2  # ports that are driven from outside: the input voltages, and one constant
-
-
-@dataclass(frozen=True)
-class CrossbarArray:
-    """A physical array, ``rows`` x ``columns`` differential pairs, or (one plane) single devices; of twin
-    networks the ``copies`` of both, the one that settles free first.
-    """
-
-    name: str
-    rows: int
-    columns: int
-    planes: int = 2
-    copies: int = 1
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of the device planes: (g+ and g-, or g alone, copy after copy; rows, columns)."""
-        return (self.copies * self.planes, self.rows, self.columns)
-
-    @property
-    def plane_names(self) -> tuple[str, ...]:
-        """``+``, ``-``, and of a second copy ``+2``, ``-2``."""
-        signs = ("+", "-")[: self.planes]
-        return signs + tuple(f"{sign}2" for sign in signs) * (self.copies - 1)
-
-
-@dataclass(frozen=True)
-class Bank:
-    """One direction in which an array is read: ports of ``pre`` drive the nodes of layer ``post``.
-
-    A ``transposed`` bank reads the array against its columns; a ``driven`` one has drivers of its own,
-    whose gains may mismatch (the `shared` family). A ``returned`` one is no crossbar's: what its devices draw
-    from the drivers of the nodes of ``post`` comes back to these through amplifiers of current (`resistive`).
-    """
-
-    array: str
-    post: int
-    pre: int
-    transposed: bool = False
-    driven: bool = False
-    returned: bool = False
-
-    @property
-    def driving(self) -> int:
-        """The layer whose nodes have this bank's amplifiers."""
-        return self.post if self.returned else self.pre
-
-    @property
-    def name(self) -> str:
-        """The bank's own name: that of its array and the direction."""
-        return f"{self.array}.{'backward' if self.transposed else 'forward'}"
 
 
 @dataclass(frozen=True)
@@ -159,41 +103,4 @@ class Circuit:
         All devices rest at ``g_min`` until the chip is written. The same seed is the same chip, bit
         for bit.
         """
-        from .chip import Chip
-
         return Chip.fabricate(self, self.design.mismatch if mismatch is None else mismatch, seed)
-
-
-def _twin(layers: int) -> list[Bank]:
-    """Two separate crossbars between neighbours: every device differs from its twin."""
-    forward = [Bank(f"forward{k}", k, k - 1) for k in range(1, layers)]
-    return forward + [Bank(f"feedback{k}", k - 1, k) for k in range(1, layers)]
-
-
-def _shared(layers: int) -> list[Bank]:
-    """One transposable crossbar between neighbours, read both ways through drivers of its own."""
-    forward = [Bank(f"forward{k}", k, k - 1, driven=True) for k in range(1, layers)]
-    return forward + [Bank(f"forward{k}", k - 1, k, transposed=True, driven=True) for k in range(1, layers)]
-
-
-def _loop(layers: int) -> list[Bank]:
-    """Forward crossbars, and one from the output back to the first hidden layer.
-
-    No two layers are coupled both ways, and so there are no feedback pairs. (With one hidden layer there is
-    one: that loop is `twin`.)
-    """
-    forward = [Bank(f"forward{k}", k, k - 1) for k in range(1, layers)]
-    return [*forward, Bank(f"feedback{layers - 1}", 0, layers - 1)]
-
-
-def _resistive(layers: int) -> list[Bank]:
-    """Conductances between the nodes of neighbouring layers, through the lower one's bidirectional
-    amplifiers: ``g (a_f s_j - v_i)`` flows into node i, and ``a_b`` times that out of node j.
-    """
-    up = [Bank(f"forward{k}", k, k - 1, driven=True) for k in range(1, layers)]
-    return up + [Bank(f"forward{k}", k - 1, k, True, driven=True, returned=True) for k in range(1, layers)]
-
-
-FAMILIES: dict[str, Callable[[int], list[Bank]]] = {
-    "twin": _twin, "shared": _shared, "loop": _loop, "resistive": _resistive,
-}  # fmt: skip

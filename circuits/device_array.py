@@ -9,7 +9,7 @@ import numpy as np
 from ..simulator import device_kernels
 from ..simulator.blocks import Array
 from . import mismatch as draws
-from .circuit import CrossbarArray
+from .families import CrossbarArray
 from .specs import DeviceSpec, MismatchSpec
 
 

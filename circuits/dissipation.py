@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..simulator.blocks import Array
-from .circuit import BIAS, INPUT
+from .families import BIAS, INPUT
 
 if TYPE_CHECKING:
     from .chip import Chip

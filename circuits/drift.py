@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..simulator.blocks import Array
 from . import mismatch as draws
-from .chip import Chip
+
+if TYPE_CHECKING:
+    from .chip import Chip
 
 
 def age(chip: Chip, seconds: float) -> None:

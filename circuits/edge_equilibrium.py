@@ -10,15 +10,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..simulator import channel_kernels as kernels
+from ..simulator.blocks import Array
 from ..simulator.netlist import Netlist
 from ..simulator.operating_point import ConvergenceError, operating_point
-from .edges import Array, EdgeChip, NetworkError
+from .graphs import NetworkError
 from .periphery import Nudge
+
+if TYPE_CHECKING:
+    from .edges import EdgeChip
 
 LINEARISATIONS = 30  # of a nudge, at most
 BATCHED = ("gates", "voltages", "settled", "iterations", "residual")

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..simulator.netlist import Netlist
 from ..simulator.semiconductors import NOMINAL_TEMPERATURE, thermal_voltage
 from . import mismatch as draws
-from .graphs import Graph
+from .graphs import Graph, NetworkError
 
 if TYPE_CHECKING:
     from ..simulator.channel_kernels import Channels
@@ -34,10 +34,6 @@ Array = NDArray[Any]
 Ranges = Mapping[str, tuple[float, float, str]]  # lowest, highest, unit
 REFERENCES = ("ground", "middle")
 COPIES = ("free", "clamped")  # the twin networks of a chip
-
-
-class NetworkError(ValueError):
-    """A network of transistors that cannot be; names the value, its unit, what is allowed and the remedy."""
 
 
 def check_ranges(what: str, values: object, ranges: Ranges) -> None:

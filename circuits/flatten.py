@@ -22,8 +22,8 @@ from ..simulator.devices import Current
 from ..simulator.expressions import Expression, parse_expression
 from ..simulator.netlist import Netlist
 from .chip import Chip
-from .circuit import BIAS, INPUT, Bank
 from .equilibrium import Equilibrium
+from .families import BIAS, INPUT, Bank
 
 STEEP = 1e3  # S, of an ideal diode: its voltage is then some 0.1 uV at 100 uA
 

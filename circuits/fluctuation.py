@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 from ..simulator.blocks import Array
 from ..simulator.semiconductors import BOLTZMANN
 from . import mismatch as draws
-from .chip import Chip
 from .equilibrium import Equilibrium
 from .specs import NoiseSpec
+
+if TYPE_CHECKING:
+    from .chip import Chip
 
 MOST_DRAWS = 1 << 22  # at a time
 

@@ -27,6 +27,10 @@ class GraphError(ValueError):
     """A graph that cannot be; says where, what is wrong, and the remedy."""
 
 
+class NetworkError(ValueError):
+    """A network of transistors that cannot be; names the value, its unit, what is allowed and the remedy."""
+
+
 @dataclass(frozen=True)
 class Graph:
     """``names`` of the nodes, and ``edges``, pairs of their places. GraphError for an impossible one."""

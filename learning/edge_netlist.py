@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..circuits.edges import COPIES, Array, NetworkError
+from ..circuits.edges import COPIES, Array
+from ..circuits.graphs import NetworkError
 from ..simulator.expressions import parse_expression
 from ..simulator.netlist import Netlist
 from ..simulator.waveforms import PiecewiseLinear

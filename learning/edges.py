@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..circuits.edge_equilibrium import EdgeEquilibrium
-from ..circuits.edges import Array, EdgeChip, NetworkError, check_ranges
+from ..circuits.edges import Array, EdgeChip, check_ranges
+from ..circuits.graphs import NetworkError
 from ..circuits.mismatch import generator
 from ..simulator import channel_kernels as kernels
 from .estimators import Stencil

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from ..circuits.chip import Chip
-from ..circuits.circuit import INPUT
 from ..circuits.equilibrium import Equilibrium
+from ..circuits.families import INPUT
 from ..simulator.blocks import Array
 from .estimators import Response
 from .nudges import Cost

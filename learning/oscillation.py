@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..circuits import equilibrium
 from ..circuits.equilibrium import Equilibrium, on_another_branch
+from ..circuits.periphery import Nudge as AnyNudge
 from ..circuits.periphery import push_of
 from ..simulator import relaxation
 from ..simulator.blocks import Array
@@ -145,7 +145,7 @@ class BlockSteps:
         v, s = free.voltages.astype(dtype), free.ports.astype(dtype)
         self.end = self.before = replace(free, voltages=v, ports=s)
 
-    def __call__(self, nudge: equilibrium.Nudge) -> tuple[Array, Array]:
+    def __call__(self, nudge: AnyNudge) -> tuple[Array, Array]:
         end, before = self.end, self.before
         past = self.per_step * (2 * end.voltages - before.voltages / 2)
         found = relaxation.relax(

@@ -14,7 +14,7 @@ from dataclasses import astuple, dataclass, field
 import numpy as np
 
 from ..circuits.chip import Chip
-from ..circuits.circuit import Bank
+from ..circuits.families import Bank
 from ..circuits.mismatch import generator
 from ..circuits.specs import HomeostatSpec
 from ..simulator.blocks import Array

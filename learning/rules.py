@@ -14,8 +14,9 @@ from typing import NoReturn, Protocol
 import numpy as np
 
 from ..circuits.chip import Chip
-from ..circuits.circuit import BIAS, INPUT, Bank, Circuit
+from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium
+from ..circuits.families import BIAS, INPUT, Bank
 from ..circuits.layout import Layout
 from ..circuits.sections import refuse
 from ..simulator import products

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..circuits.chip import Chip
-from ..circuits.circuit import BIAS, INPUT, Circuit
+from ..circuits.circuit import Circuit
 from ..circuits.converters import Converter
 from ..circuits.design import Design
 from ..circuits.equilibrium import Equilibrium
+from ..circuits.families import BIAS, INPUT
 from ..circuits.fluctuation import fluctuating, observed
 from ..circuits.mismatch import derived_seed, generator
 from ..circuits.resistive import inputs_at_full, starting_conductances

@@ -11,8 +11,9 @@ import pytest
 
 from ohmostat.circuits.archive import Run, write_run
 from ohmostat.circuits.chip import Chip
-from ohmostat.circuits.circuit import BIAS, INPUT, Circuit
+from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.families import BIAS, INPUT
 
 from .archived import trained_chip
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.chip import Chip
-from ohmostat.circuits.circuit import BIAS, FAMILIES, INPUT, Bank, Circuit
+from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.families import BIAS, FAMILIES, INPUT, Bank
 from ohmostat.circuits.specs import MismatchSpec
 
 LAYERS = {"two": [64, 5, 4], "four": [64, 7, 6, 5, 4]}

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmostat.circuits import edge_equilibrium
-from ohmostat.circuits.edges import EdgeChip, EdgeMismatch, NetworkError, Transistor, TransistorNetwork
-from ohmostat.circuits.graphs import random_graph, square_lattice
+from ohmostat.circuits.edges import EdgeChip, EdgeMismatch, Transistor, TransistorNetwork
+from ohmostat.circuits.graphs import NetworkError, random_graph, square_lattice
 from ohmostat.simulator import channel_kernels as kernels
 from ohmostat.simulator import semiconductors as semi
 from ohmostat.simulator.ngspice import TIGHT, ngspice_available, simulate_with_ngspice, with_options

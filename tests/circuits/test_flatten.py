@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.chip import Chip
-from ohmostat.circuits.circuit import BIAS, INPUT, Circuit
+from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
+from ohmostat.circuits.families import BIAS, INPUT
 from ohmostat.circuits.flatten import SquaredErrorNudge, flatten, initial_guess, voltages
 from ohmostat.learning.nudges import Nudge, SquaredError
 from ohmostat.learning.training import initialise

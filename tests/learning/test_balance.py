@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.chip import Chip
-from ohmostat.circuits.circuit import BIAS, INPUT
 from ohmostat.circuits.equilibrium import Equilibrium
+from ohmostat.circuits.families import BIAS, INPUT
 from ohmostat.learning.balance import BalanceErrors, column_currents, imbalance
 from ohmostat.learning.estimators import (
     Exact,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.chip import Chip
-from ohmostat.circuits.circuit import BIAS, INPUT
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.families import BIAS, INPUT
 from ohmostat.learning.data import load
 from ohmostat.learning.dual import DualPropagation
 from ohmostat.learning.nudges import beta_in_watts

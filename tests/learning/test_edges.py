@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ohmostat.circuits.edges import EdgeChip, EdgeMismatch, NetworkError, TransistorNetwork
-from ohmostat.circuits.graphs import square_lattice
+from ohmostat.circuits.edges import EdgeChip, EdgeMismatch, TransistorNetwork
+from ohmostat.circuits.graphs import NetworkError, square_lattice
 from ohmostat.circuits.mismatch import generator
 from ohmostat.learning.edge_netlist import machine_netlist
 from ohmostat.learning.edges import (

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.chip import Chip
-from ohmostat.circuits.circuit import BIAS, INPUT
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.families import BIAS, INPUT
 from ohmostat.circuits.sections import DesignError
 from ohmostat.circuits.specs import KEYS
 from ohmostat.circuits.units import Choice
