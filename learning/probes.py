@@ -228,11 +228,16 @@ def _synapses(chip: Chip) -> Iterator[Bank]:
 def _groups(chip: Chip) -> list[int]:
     """Widths of the groups of ports, in state order, that the same patterns may probe at once.
 
-    No column is fed by two ports of the same pattern: where layers drive their neighbours both ways there are
-    two colours, and a column senses the ports of the other alone; in a loop (of three colours, if it is odd)
-    each layer is fed by one.
+    No column is fed by two ports of the same pattern: layers of one colour are a group (in `twin`, a column
+    senses the ports of the other colour alone), unless some layer is fed by two colours, as in a ring of
+    three: then every port has a pattern of its own.
     """
-    return [sum(chip.blocks.sizes[k] for k in members) for members in chip.blocks.colours]
+    blocks = chip.blocks
+    colour = {k: n for n, members in enumerate(blocks.colours) for k in members}
+    feeding = {(post, colour[pre]) for post, pre in blocks.couplings}
+    if len(feeding) > len({post for post, _ in feeding}):
+        return [blocks.size]
+    return [sum(blocks.sizes[k] for k in members) for members in blocks.colours]
 
 
 def _power_of_two(n: int) -> int:

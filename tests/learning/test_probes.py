@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.chip import Chip
+from ohmostat.circuits.families import FAMILIES, Bank
 from ohmostat.circuits.specs import HomeostatSpec
 from ohmostat.learning.homeostat import Running
 from ohmostat.learning.probes import READING, SCHEMES, Prober
@@ -64,6 +65,18 @@ def test_a_full_cycle_is_exact(make_chip: Make, scheme: str, cycle: int, start: 
         skew(prober, chip, start)
     for cycles in (1, 3):
         assert relative_error(skew(prober, chip, cycles * cycle), chip) < 1e-10
+
+
+@pytest.mark.parametrize("scheme", ["one-port", "hadamard"])
+def test_a_full_cycle_is_exact_where_layers_are_fed_by_two_colours(
+    make_chip: Make, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ring of three layers: no two of them have one colour."""
+    ring = [*FAMILIES["twin"](3), Bank("closing", 2, 0), Bank("opening", 0, 2)]
+    monkeypatch.setitem(FAMILIES, "twin", lambda layers: ring)
+    chip, prober = make_chip(SKEWED), Prober(scheme)
+    assert len(chip.circuit.feedback_pairs) == 3
+    assert relative_error(skew(prober, chip, prober.cycle(PORTS)), chip) < 1e-10
 
 
 @pytest.mark.parametrize("ports", [1, 2, 10, 16, 33])
