@@ -46,11 +46,12 @@ def multiply(drivers, weights, out):
         _multiply(drivers, weights, out, 1, SINGLE)
 
 
-def outer(left: Array, right: Array) -> Array:
-    """``leftᵀ right`` (n, k) of two real batches (m, n) and (m, k)."""
-    left, right = (np.ascontiguousarray(a, np.result_type(left, right)) for a in (left, right))
-    found = np.empty((left.shape[1], right.shape[1]), left.dtype)
-    multiply(left.T, right, found)
+def product(left: Array, right: Array) -> Array:
+    """``left right`` (m, n) of two real matrices (m, k) and (k, n)."""
+    dtype = np.result_type(left, right)
+    left, right = np.asarray(left, dtype), np.ascontiguousarray(right, dtype)
+    found = np.empty((left.shape[0], right.shape[1]), dtype)
+    multiply(left, right, found)
     return found
 
 

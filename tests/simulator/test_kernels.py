@@ -183,7 +183,7 @@ def test_a_row_of_a_product_is_the_same_bit_for_bit_in_any_part_of_a_batch(
     products.multiply(drivers[first:last], weights, part[first:last])
     assert np.array_equal(part[first:last], whole[first:last])
     assert whole == pytest.approx(blas_free(drivers, weights), rel=1e-5, abs=1e-5)
-    assert np.array_equal(products.outer(np.asfortranarray(drivers.T), weights), whole)
+    assert np.array_equal(products.product(np.asfortranarray(drivers), weights), whole)
 
 
 class Batch:

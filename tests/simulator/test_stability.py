@@ -10,11 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ohmostat.simulator import stability
 from ohmostat.simulator.ode import settle
 from ohmostat.simulator.relaxation import relax
-from ohmostat.simulator.stability import is_contracting, is_stable, rightmost
+from ohmostat.simulator.stability import is_contracting, is_returning, is_stable, moving_rates
 
 Array = np.ndarray[Any, Any]
+
+
+def rightmost(*state: Any) -> complex:
+    """Of a circuit at some voltages, under some nudge."""
+    return stability.rightmost(moving_rates(*state))
 
 
 def growth(oracle: Any, v: Array, injected: Array) -> complex:
@@ -90,6 +96,34 @@ def test_both_verdicts_occur(network: Callable) -> None:
         v = np.random.default_rng(seed).standard_normal(circuit.size)
         verdicts.add((is_contracting(circuit, v), bool(rightmost(circuit, v).real < 0)))
     assert verdicts == {(True, True), (False, True), (False, False)}
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.floats(0.1, 3.0), st.floats(0.0, 2.0))
+def test_what_returns_is_stable(seed: int, size: int, scale: float, spread: float) -> None:
+    """Of random, skewed, stiff rates: the test may refuse a stable state, and passes no unstable one."""
+    rng = np.random.default_rng(seed)
+    rates = scale / np.sqrt(size) * rng.standard_normal((size, size))
+    np.fill_diagonal(rates, -1.0)
+    rates *= 1e6 * np.exp(spread * rng.standard_normal((size, 1)))
+    growth = stability.rightmost(rates).real
+    assert not (is_returning(rates) and growth >= 0)
+    if spread == 0 and scale < 0.8:  # the spectrum is about a disc of that radius
+        assert growth > -1e5 or is_returning(rates)
+
+
+def test_most_of_what_is_stable_and_does_not_contract_returns() -> None:
+    rng, returning, stable = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        rates = 0.8 / np.sqrt(30) * rng.standard_normal((30, 30)) - np.eye(30)
+        if np.linalg.eigvalsh(rates + rates.T).max() > 0 > stability.rightmost(rates).real:
+            stable, returning = stable + 1, returning + is_returning(rates)
+    assert stable > 100 and returning > 0.9 * stable
+
+
+def test_nothing_that_moves_is_stable_and_no_number_is_not() -> None:
+    assert is_returning(np.empty((0, 0)))
+    assert not is_returning(np.full((2, 2), np.nan))
 
 
 @pytest.mark.parametrize("seed", range(6))
