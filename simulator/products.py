@@ -23,12 +23,19 @@ from .exponentials import compiled
 
 Array = NDArray[Any]
 
-# A tile of the product is summed in registers: 6 rows of four vectors of 64 bytes, where there are 32 of
-# them, or of two of 32 bytes, where there are 16. What is narrower is summed in narrower tiles.
+
+def _wide() -> int:
+    """Bytes of a row of a tile, which is summed in registers: four vectors of 64, where there are 32 of them
+    to hold 6 rows; or of two of 32 (or four of 16) bytes.
+    """
+    try:
+        return 256 if llvm.get_host_cpu_features().get("avx512f") else 64
+    except RuntimeError:  # a host that does not tell
+        return 64
+
+
 ROWS = 6
-WIDE = 256 if llvm.get_host_cpu_features().get("avx512f") else 64
-NARROW = 32
-SINGLE = 0
+WIDE, NARROW, SINGLE = _wide(), 32, 0  # what is not as wide is summed in narrower tiles, or by itself
 
 
 @compiled()
