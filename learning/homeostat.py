@@ -24,6 +24,7 @@ import numpy as np
 from ..circuits.chip import Chip
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.specs import HomeostatSpec
+from ..simulator import device_kernels
 from ..simulator.blocks import Array
 from .gains import AutomaticGain, Gain, Move, make_gain
 from .probes import Prober, Spent, branch
@@ -134,12 +135,9 @@ class Homeostat:
             self.prober.calibrate(chip, array)
             live = devices.step > 0
             self._calibration[array] = np.divide(1, devices.step, out=np.zeros_like(devices.step), where=live)
-        inverse, step = self._calibration[array], devices.step
-        carried = devices.target[0] - devices.target[1]
-        plus = carried >= 0  # the device that carries the weight
-        own, other = np.where(plus, inverse[0], inverse[1]), np.where(plus, inverse[1], inverse[0])
-        left = change + carried * np.where(plus, step[0], step[1])  # once that device rests
-        command: Array = np.where((left < 0) == plus, left * other - carried, change * own)
+        command = np.empty_like(devices.target[0])
+        planes = devices.target, devices.step, self._calibration[array]
+        device_kernels.command(np.ascontiguousarray(change, command.dtype), *planes, command)
         return command
 
     def state(self) -> dict[str, Array]:

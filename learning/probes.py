@@ -18,6 +18,7 @@ from ..circuits.families import Bank
 from ..circuits.mismatch import generator
 from ..circuits.specs import HomeostatSpec
 from ..simulator.blocks import Array
+from ..simulator.products import product
 
 SCHEMES = ("random", "one-port", "hadamard")
 STEP, READOUT = "probe", "readout"  # what patterns are for; part of the address of their random numbers
@@ -121,7 +122,7 @@ class Prober:
         current = np.zeros_like(probes)
         for bank in _synapses(chip):
             pre, post = chip.blocks.slices[bank.pre], chip.blocks.slices[bank.post]
-            current[:, post] += probes[:, pre] @ self._weight(chip, bank).T
+            current[:, post] += product(probes[:, pre], self._weight(chip, bank).T)
         self._account(chip, probes, held)
         if self.noise:
             rng = generator(self.seed, "sense", purpose, str(first))
@@ -148,7 +149,7 @@ class Prober:
         scale = chip.dtype.type(1.0 / (count * power))
         slices = chip.blocks.slices
         return {
-            bank.name: current[:, slices[bank.post]].T @ probes[:, slices[bank.pre]] * scale
+            bank.name: product(current[:, slices[bank.post]].T, probes[:, slices[bank.pre]]) * scale
             for bank in _synapses(chip)
         }
 

@@ -99,6 +99,23 @@ def _program(first, last, target, actual, deviation, step, change, g_min, g_max,
 
 
 @compiled()
+def command(change, target, step, inverse, found):
+    """What to command, for pairs (rows, columns) to move by ``change``: by the step gain of the device that
+    carries the weight, and beyond zero by the other's. ``inverse`` is 1 / ``step`` (2, rows, columns), or 0
+    of a dead device.
+    """
+    for i in range(change.shape[0]):
+        for j in range(change.shape[1]):
+            carried = target[0, i, j] - target[1, i, j]
+            plus = carried >= 0
+            own = inverse[0, i, j] if plus else inverse[1, i, j]
+            other = inverse[1, i, j] if plus else inverse[0, i, j]
+            left = change[i, j] + carried * (step[0, i, j] if plus else step[1, i, j])  # once it rests
+            crosses = (left < 0) == plus
+            found[i, j] = left * other - carried if crosses else change[i, j] * own
+
+
+@compiled()
 def move(target, actual, deviation, step, change, g_min, g_max):
     """As :func:`program`, of devices that are each commanded by themselves; all flat."""
     for j in range(change.shape[0]):
