@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .circuits import export_command, fit_command, init_command, measured_command
+from .circuits import fit_command, init_command, measured_command
 from .learning import (
     audit_command,
     compare_command,
     corners_command,
     demo_command,
+    export_command,
     report_command,
     settle_command,
     sweep_command,

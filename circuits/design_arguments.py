@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,36 @@ def add_design_arguments(parser: Any, what: str = "a TOML file, or the name of a
 def add_changes(parser: Any, what: str) -> None:
     """``--set`` alone, for :func:`changes_of`."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help=what)
+
+
+def tile(text: str) -> tuple[int, int]:
+    """Rows and columns of a tile, such as ``128x128``."""
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
+        raise argparse.ArgumentTypeError(f"{text!r}: write rows x columns, such as 128x128")
+    return int(rows), int(columns)
+
+
+def voltages(text: str) -> tuple[float, ...]:
+    """Voltages [V] with commas between them, such as ``300mV,0.1``; a number without a unit is in volts."""
+    try:
+        return tuple(_volts(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _volts(text: str) -> float:
+    from .units import UnitError, parse_quantity
+
+    value = literal(text)
+    if isinstance(value, str):
+        try:
+            value = parse_quantity(value, "V")
+        except UnitError as error:
+            raise ValueError(f"{text!r} {error}; several stand with commas between them") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not finite; give volts, such as 300mV or 0.3")
+    return value
 
 
 def design_of(arguments: Any) -> Design:

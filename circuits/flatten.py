@@ -11,7 +11,7 @@ times its node's voltage, and one that draws a_b times that source's current fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,41 @@ def initial_guess(chip: Chip, state: Equilibrium, sample: int = 0) -> dict[str, 
     return guess
 
 
+def voltages_by_node(chip: Chip, inputs: ArrayLike, state: Equilibrium, sample: int = 0) -> dict[str, float]:
+    """Voltage [V] of every node of the flat chip, by its name there, as an equilibrium has it: node and port
+    voltages as they settled on ``inputs`` (n_in,) [V]; the nodes between, from what drives them.
+    """
+    found = {port(INPUT, j): float(v) for j, v in enumerate(np.asarray(inputs, np.float64))}
+    found |= {port(BIAS, 0): float(chip.bias_voltage)} | initial_guess(chip, state, sample)
+    for layer in range(len(chip.circuit.sizes) if chip.blocks.clamps else 0):
+        found |= {f"k{side}{layer}_{i}": barrier for i, side, barrier, _ in _diodes(chip, layer)}
+    for bank in chip.circuit.banks:
+        if bank.returned:
+            continue
+        tag, ports = _tag(bank), chip.planes(bank).shape[2]
+        for j in range(ports):
+            drive = port(bank.pre, j)
+            if bank.driven:
+                behind = node(bank.pre, j) if chip.circuit.resistive else drive
+                drive = f"d_{tag}_{j}"
+                found[drive] = float(chip.drivers[bank.name][j]) * found[behind]
+                if chip.circuit.resistive:
+                    found[f"q_{tag}_{j}"] = found[drive]
+            if _inverted(chip, bank):
+                found[f"n_{tag}_{j}"] = -found[drive]
+    return found
+
+
+def _tag(bank: Bank) -> str:
+    """A bank's name as part of SPICE names."""
+    return bank.name.replace(".", "_")
+
+
+def _inverted(chip: Chip, bank: Bank) -> bool:
+    """Whether a bank's drivers drive the opposite voltage, too."""
+    return chip.circuit.kappa > 0 and chip.planes(bank).shape[0] > 1
+
+
 def _neurons(net: Netlist, chip: Chip, layer: int) -> None:
     blocks, spec, where = chip.blocks, chip.neuron, chip.blocks.slices[layer]
     for i in range(chip.circuit.sizes[layer]):
@@ -113,27 +148,34 @@ def _neurons(net: Netlist, chip: Chip, layer: int) -> None:
 def _nodes(net: Netlist, chip: Chip, layer: int) -> None:
     """Nodes of a resistive network: capacitor, insulation and diodes, with the sources behind these."""
     blocks, spec, where = chip.blocks, chip.circuit.design.resistive, chip.blocks.slices[layer]
-    diodes = blocks.diodes
     for i in range(chip.circuit.sizes[layer]):
         k, v = where.start + i, node(layer, i)
         net.capacitor(f"C{layer}_{i}", v, "0", float(blocks.capacitance[k]))
         net.resistor(f"Rleak{layer}_{i}", v, "0", conductance=chip.leak)
-        sides = ("a", diodes.high, diodes.above), ("b", diodes.low, diodes.below)
-        for side, barrier, size in ((side, barriers[k], sizes[k]) for side, barriers, sizes in sides):
-            if not size:
-                continue
-            name, source = f"{side}{layer}_{i}", f"k{side}{layer}_{i}"
-            net.voltage_source(f"Vk{name}", source, "0", float(barrier))
-            ends = (v, source) if side == "a" else (source, v)
-            if spec.diode == "shockley":
-                net.diode(f"D{name}", *ends, is_=float(size), n=spec.ideality, gmin=0.0, tnom=net.temperature)
-            elif spec.diode == "ideal":
-                net.behavioural(f"B{name}", *ends, _steep(*ends), voltage=False)
-            else:
-                raise ValueError(
-                    "SPICE has no element for measured diodes: fit saturation and ideality to their curve, "
-                    'and write resistive.diode = "shockley"'
-                )
+    for i, side, barrier, size in _diodes(chip, layer):
+        name, v, source = f"{side}{layer}_{i}", node(layer, i), f"k{side}{layer}_{i}"
+        net.voltage_source(f"Vk{name}", source, "0", barrier)
+        ends = (v, source) if side == "a" else (source, v)
+        if spec.diode == "shockley":
+            net.diode(f"D{name}", *ends, is_=size, n=spec.ideality, gmin=0.0, tnom=net.temperature)
+        elif spec.diode == "ideal":
+            net.behavioural(f"B{name}", *ends, _steep(*ends), voltage=False)
+        else:
+            raise ValueError(
+                "SPICE has no element for measured diodes: fit saturation and ideality to their curve, "
+                'and write resistive.diode = "shockley"'
+            )
+
+
+def _diodes(chip: Chip, layer: int) -> Iterator[tuple[int, str, float, float]]:
+    """Of a layer's nodes: node, side (``a``: above, it conducts from the node; ``b``: below), barrier [V] and
+    size.
+    """
+    diodes, where = chip.blocks.diodes, chip.blocks.slices[layer]
+    for i, k in enumerate(range(where.start, where.stop)):
+        for side, barriers, sizes in ("a", diodes.high, diodes.above), ("b", diodes.low, diodes.below):
+            if sizes[k]:
+                yield i, side, float(barriers[k]), float(sizes[k])
 
 
 def _steep(a: str, b: str) -> Expression:
@@ -142,7 +184,7 @@ def _steep(a: str, b: str) -> Expression:
 
 def _bidirectional(net: Netlist, chip: Chip, forward: Bank, backward: Bank) -> None:
     """The amplifiers of a layer's nodes: the voltage behind each, and its current drawn from the node."""
-    tag = forward.name.replace(".", "_")
+    tag = _tag(forward)
     ahead, back = chip.drivers[forward.name], chip.drivers[backward.name]
     for j in range(chip.circuit.sizes[forward.pre]):
         v, behind, drive = node(forward.pre, j), f"q_{tag}_{j}", f"d_{tag}_{j}"
@@ -154,8 +196,7 @@ def _bidirectional(net: Netlist, chip: Chip, forward: Bank, backward: Bank) -> N
 def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
     """One read direction of an array: its drivers, then its devices."""
     actual = chip.planes(bank).astype(np.float64)
-    tag = bank.name.replace(".", "_")
-    passive = chip.circuit.kappa > 0
+    tag, passive, inverted = _tag(bank), chip.circuit.kappa > 0, _inverted(chip, bank)
     for j in range(actual.shape[2]):
         drive = port(bank.pre, j)
         if bank.driven:
@@ -170,14 +211,13 @@ def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
                 float(chip.drivers[bank.name][j]),
             )
         inverse = f"n_{tag}_{j}"
-        paired = len(actual) > 1
-        if passive and paired:
+        if inverted:
             net.vcvs(f"En_{tag}_{j}", inverse, "0", drive, "0", -1.0)
         for i in range(actual.shape[1]):
             plus, minus, v = float(actual[0, i, j]), float(actual[-1, i, j]), node(bank.post, i)
             if not (plus or minus):  # no devices there, or open ones
                 continue
-            if not paired:
+            if len(actual) == 1:
                 net.resistor(f"R_{tag}_{i}_{j}", drive, v, conductance=plus)
             elif passive:
                 net.resistor(f"Rp_{tag}_{i}_{j}", drive, v, conductance=plus)

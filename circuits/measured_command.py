@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..simulator.arguments import check_outputs
-from .export_command import tile
+from .design_arguments import tile
 
 if TYPE_CHECKING:
     from ..simulator.console import Console, Values

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..circuits.design_arguments import add_design_arguments
+from ..circuits.design_arguments import add_design_arguments, voltages
 from ..simulator.arguments import natural
 
 if TYPE_CHECKING:
     from ..circuits.archive import Run
+    from ..circuits.chip import Chip
+    from ..simulator.blocks import Array
     from .training import Trainer
 
 
@@ -23,6 +25,43 @@ def add_chip_arguments(parser: Any, run: str = "the RUN.h5 of a trained chip") -
 def add_data_argument(parser: Any) -> None:
     """``--data-dir`` alone."""
     parser.add_argument("--data-dir", metavar="DIR", help="folder that holds the data set")
+
+
+def add_sample_arguments(group: Any, what: str = "") -> None:
+    """``--sample`` and ``--input``, one of which says what a chip sees, for :func:`sample_voltages`."""
+    group.add_argument("--sample", type=natural, metavar="K", help=f"{what}test sample K, from 0, as inputs")
+    group.add_argument(
+        "--input", type=voltages, metavar="VOLTS",
+        help=f"{what}input voltages, one for all or one for each, such as 300mV (below 0: --input=-0.3,0.1)",
+    )  # fmt: skip
+
+
+def sample_voltages(arguments: Any, chip: Chip) -> Array | None:
+    """What the inputs of ``chip`` are driven with (n_in,) [V]; None if neither option is given. Raises
+    ValueError for a sample or a number of voltages that there is not, DataError.
+    """
+    import numpy as np
+
+    wanted = chip.circuit.inputs
+    if arguments.input is not None:
+        if len(arguments.input) not in (1, wanted):
+            raise ValueError(
+                f"--input has {len(arguments.input)} voltages; give {wanted}, one for each input, "
+                "or one for all"
+            )
+        return np.broadcast_to(np.asarray(arguments.input, chip.dtype), wanted)
+    if arguments.sample is None:
+        return None
+    from .data import load
+    from .training import input_voltages
+
+    images = load(chip.circuit.design.task.data, arguments.data_dir).test_x
+    if arguments.sample >= len(images):
+        raise ValueError(
+            f"--sample {arguments.sample}: the test set has {len(images)} samples; "
+            f"give 0 to {len(images) - 1}"
+        )
+    return input_voltages(chip, images[arguments.sample])
 
 
 def named_run(arguments: Any) -> Run | None:

@@ -9,37 +9,63 @@ from typing import TYPE_CHECKING, Any
 
 from ..circuits.design_arguments import design_of
 from ..simulator.arguments import positive
-from .chip_arguments import add_chip_arguments, named_run
+from .chip_arguments import add_chip_arguments, add_sample_arguments, named_run, sample_voltages
 
 if TYPE_CHECKING:
     from ..circuits.chip import Chip
+    from ..simulator.blocks import Array
     from ..simulator.console import Console, Values
 
 ABOUT = "let a chip settle: time, energy, residual current, stability"
+TIGHT = 1e-12  # tolerance of one sample's voltages, of full swing
 EXAMPLE = "ohmostat settle digits --set mismatch.conductance=0.5 --samples 20"
 
 
 def add_arguments(parser: Any) -> None:
     """Arguments of the command, for :func:`run`."""
     add_chip_arguments(parser)
-    parser.add_argument("--samples", type=positive, default=20, metavar="N", help="test samples (default 20)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--samples", type=positive, default=20, metavar="N", help="test samples (default 20)")
+    add_sample_arguments(which, "voltages by node, named as in export's netlist: ")
 
 
 def run(arguments: Any, console: Console) -> Values:
     """Settle by the ODE and by relaxation, and compare."""
     from threadpoolctl import threadpool_limits
 
-    from ..circuits.resistive import inputs_at_full
     from ..circuits.settling import Settling
     from .data import load
+    from .training import input_voltages
 
     chip = _chip(arguments)
+    one = sample_voltages(arguments, chip)
+    if one is not None:
+        return _one(chip, one, console)
     images = load(chip.circuit.design.task.data, arguments.data_dir).test_x[: arguments.samples]
-    inputs = images * inputs_at_full(chip)
+    inputs = input_voltages(chip, images)
     with threadpool_limits(1, user_api="blas"):
         found = Settling.of(chip, chip.relax(inputs, method="transient"), chip.relax(inputs))
     console.show(found.words())
     return vars(found)
+
+
+def _one(chip: Chip, inputs: Array, console: Console) -> Values:
+    """Settle on one sample, as tightly as the chip's numbers allow, and show every node."""
+    from ..circuits.flatten import voltages_by_node
+
+    state = chip.relax(inputs[None], tolerance=TIGHT)
+    assert state.residual is not None and state.stable is not None
+    settled, stable, residual = bool(state.settled[0]), bool(state.stable[0]), float(state.residual[0])
+    found = voltages_by_node(chip, inputs, state)
+    console.show(
+        f"{chip.circuit.design.name}, chip {chip.seed}: {'settled' if settled else 'NOT settled'}, "
+        f"{'stable' if stable else 'NOT stable'}, residual {residual:.2g} A"
+    )
+    width = max(map(len, found))
+    console.show(f"  {'node'.ljust(width)}  voltage [V]")
+    for name, volts in found.items():
+        console.show(f"  {name.ljust(width)}  {volts + 0.0:.6e}")  # the sum turns -0 into 0
+    return {"settled": settled, "stable": stable, "residual": residual, "voltages": found}
 
 
 def _chip(arguments: Any) -> Chip:

@@ -48,6 +48,15 @@ class Readout:
     bias: Array
 
 
+def input_voltages(chip: Chip, images: Array) -> Array:
+    """What a chip's inputs are driven with [V] for images in [0, 1], by its converter if it has one; see
+    :func:`.resistive.inputs_at_full`.
+    """
+    high, bits = inputs_at_full(chip), chip.circuit.design.converters.input_bits
+    volts: Array = np.multiply(images, high, dtype=chip.dtype)
+    return Converter(0.0, high, 2**bits)(volts) if bits and high else volts
+
+
 @dataclass(frozen=True)
 class Epoch:
     """What is recorded after each epoch (epoch 0: before training). Shares are of samples.
@@ -259,10 +268,8 @@ class Trainer:
     # -- one step -------------------------------------------------------------------------------
 
     def inputs(self, images: Array) -> Array:
-        """Input voltages [V] of images in [0, 1]; see :func:`.resistive.inputs_at_full`."""
-        high, bits = inputs_at_full(self.chip), self.design.converters.input_bits
-        volts: Array = np.multiply(images, high, dtype=self.chip.dtype)
-        return Converter(0.0, high, 2**bits)(volts) if bits and high else volts
+        """Input voltages [V] of images in [0, 1]; see :func:`input_voltages`."""
+        return input_voltages(self.chip, images)
 
     def cost(self, labels: Array) -> CrossEntropy | SquaredError:
         """The design's cost for a batch of labels."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from ohmostat.circuits.settling import Settling
 from ohmostat.cli import main
 from ohmostat.learning.data import load
 from ohmostat.learning.training import initialise_from
+
+from .simulator.compare import require_ngspice
 
 SMALL = ["--set", "learning.epochs=1", "--set", "task.train=200", "--set", "task.test=100", "--quiet"]
 
@@ -66,6 +70,54 @@ def test_settle_drives_a_resistive_chip_at_its_input_gain(capsys: pytest.Capture
     assert main(["settle", "resistive", *words, "--samples", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["energy"] == pytest.approx(expected.energy) and expected.energy[0] > 0
+
+
+@pytest.mark.parametrize("which", ["--sample=3", "--input=300mV"])
+def test_a_sample_settles_to_what_ngspice_finds_in_its_export(
+    which: str, good_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every node of one table has its line in the other, with the same voltage."""
+    require_ngspice()
+    run, netlist = str(good_files / "run.h5"), str(tmp_path / "chip.cir")
+    assert main(["export", run, which, "--out", netlist]) == 0
+    assert main(["settle", run, which]) == 0
+    told = capsys.readouterr().out
+    assert "chip 0: settled, stable, residual " in told
+    said = subprocess.run(["ngspice", "-n", "-b", netlist], capture_output=True, text=True, check=True).stdout
+    row = re.compile(r"^\s*(\w+)\s+(-?\d\.\d+e[-+]\d+)\s*$", re.MULTILINE)
+    ours = {name: float(volts) for name, volts in row.findall(told)}
+    theirs = {name: float(volts) for name, volts in row.findall(said.partition("Source")[0])}
+    assert ours.keys() == theirs.keys() and len(ours) == 2 * 64 + 3 + 3 * (4 + 10)
+    assert ours == pytest.approx(theirs, abs=1e-6)
+    assert max(map(abs, ours.values())) > 0.1
+    assert main(["settle", run, which, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["voltages"] == pytest.approx(ours, abs=1e-6) and found["settled"] and found["stable"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("300mV", [0.3] * 64),
+        ("0.3", [0.3] * 64),
+        (",".join(["1e-1V", "-20 mV", "0"] + ["1"] * 61), [0.1, -0.02, 0.0] + [1.0] * 61),
+    ],
+)
+def test_inputs_of_an_export_have_units(
+    given: str, expected: list[float], good_files: Path, tmp_path: Path
+) -> None:
+    netlist = tmp_path / "chip.cir"
+    assert main(["export", str(good_files / "run.h5"), f"--input={given}", "--out", str(netlist)]) == 0
+    sources = re.findall(r"^Vx_\d+ x_\d+ 0 (\S+)$", netlist.read_text(), re.MULTILINE)
+    assert list(map(float, sources)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_sample_is_converted_as_in_training(good_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With one bit, an input is at one rail or the other."""
+    chip = [str(good_files / "chip.toml"), "--set", "converters.input_bits=1"]
+    assert main(["settle", *chip, "--sample", "0", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["voltages"]
+    assert {found[f"x_{j}"] for j in range(64)} == {0.0, 1.0}
 
 
 def test_sweep_leaves_file_table_and_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,10 @@ settle digits --chip -1                             | '-1': give a whole number,
 settle digits --chip 9223372036854775808            | below 10^18
 settle digits --samples 0                           | '0': give a whole number, at least 1
 settle fashion --data-dir nowhere                   | Correct the path, or leave it out
+settle run.h5 --sample 360                          | the test set has 360 samples; give 0 to 359
+settle run.h5 --sample 1 --samples 2                | not allowed with argument
+settle run.h5 --input 1V,2V                         | --input has 2 voltages; give 64, one for each input
+settle run.h5 --input 1e999                         | '1e999' is not finite; give volts
 settle run.h5 --chip 1                              | a RUN.h5 holds the one that was trained
 
 train sweep.h5 --out new.h5                         | is not a run of ohmostat
@@ -257,9 +261,14 @@ export run.h5 --out nowhere/new.h5                  | there is no folder
 export run.h5 --out new.csv --format excel          | choose from 'hdf5'
 export run.h5 --out new.csv --format program --tile 0x4              | write rows x columns, such as 128x128
 export run.h5 --out new.csv --format program --tile 4                | write rows x columns, such as 128x128
-export run.h5 --out new.cir --input nan             | write finite numbers with commas
-export run.h5 --out new.cir --input one             | write finite numbers with commas
-export run.h5 --out new.cir --input 1,2             | takes one sample of 64 voltages
+export run.h5 --out new.cir --input nan             | 'nan' is not finite; give volts
+export run.h5 --out new.cir --input one             | 'one' is not a number with a unit; volts (V) are needed
+export run.h5 --out new.cir --input 1,,2            | '' is not a number with a unit; volts (V) are needed
+export run.h5 --out new.cir --input 300mA           | '300mA' is in amperes (A); volts (V) are needed
+export run.h5 --out new.cir --input 1,2             | --input has 2 voltages; give 64, one for each input
+export run.h5 --out new.cir --input 1 --sample 0    | not allowed with argument
+export run.h5 --out new.cir --sample 360            | the test set has 360 samples; give 0 to 359
+export run.h5 --out new.cir --sample -1             | '-1': give a whole number, at least 0
 
 measured sweep.h5 measured.csv --out new.h5         | is not a run of ohmostat
 measured run.h5 measured.csv                        | the following arguments are required: --out

@@ -12,7 +12,13 @@ from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
 from ohmostat.circuits.families import BIAS, INPUT
-from ohmostat.circuits.flatten import SquaredErrorNudge, flatten, initial_guess, voltages
+from ohmostat.circuits.flatten import (
+    SquaredErrorNudge,
+    flatten,
+    initial_guess,
+    voltages,
+    voltages_by_node,
+)
 from ohmostat.learning.nudges import Nudge, SquaredError
 from ohmostat.learning.training import initialise
 from ohmostat.simulator.operating_point import operating_point
@@ -85,6 +91,25 @@ def test_initial_guess_saves_iterations() -> None:
     warm = operating_point(net, initial=initial_guess(chip, state))
     assert warm.iterations < operating_point(net).iterations
     assert np.abs(voltages(chip, warm.voltages_by_node()) - state.voltages[0]).max() < 1e-9
+
+
+@pytest.mark.parametrize("columns", ["virtual-ground", "passive"])
+@pytest.mark.parametrize("family", ["twin", "shared"])
+def test_every_node_of_a_flat_chip_by_name(family: str, columns: str) -> None:
+    """Of the second sample of two, against the netlist engine: nodes, ports and all that lies between."""
+    chip = chip_of(family, columns, "logistic")
+    x = np.random.default_rng(4).random((2, 64))
+    flat = operating_point(flatten(chip, x[1])).voltages_by_node()
+    found = voltages_by_node(chip, x[1], chip.relax(x), sample=1)
+    assert found == pytest.approx({name: flat[name] for name in flat if name != "0"}, abs=MICROVOLT)
+
+
+@pytest.mark.parametrize("diode", ["ideal", "shockley"])
+def test_every_node_of_a_flat_resistive_network_by_name(diode: str) -> None:
+    chip, x, free = resistive(diode, 4.0)
+    flat = operating_point(flatten(chip, x)).voltages_by_node()
+    found = voltages_by_node(chip, x, free)
+    assert found == pytest.approx({name: flat[name] for name in flat if name != "0"}, abs=10 * MICROVOLT)
 
 
 def test_a_flat_chip_takes_one_sample() -> None:

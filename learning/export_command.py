@@ -5,13 +5,15 @@ Modules that take time to import are imported where they are used, so that askin
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import check_outputs, numbers
+from ..circuits.design_arguments import tile
+from ..simulator.arguments import check_outputs
+from .chip_arguments import add_data_argument, add_sample_arguments, sample_voltages
 
 if TYPE_CHECKING:
+    from ..circuits.chip import Chip
     from ..simulator.console import Console, Values
 
 ABOUT = "export a trained chip, device by device"
@@ -40,14 +42,13 @@ def add_arguments(parser: Any) -> None:
         "--tile", type=tile, default=(128, 128), metavar="ROWSxCOLUMNS",
         help="program: size of a tile (default 128x128)",
     )  # fmt: skip
-    parser.add_argument(
-        "--input", type=numbers, metavar="VOLTS", help="spice: input voltages (default: all 0 V)"
-    )
+    add_sample_arguments(parser.add_mutually_exclusive_group(), "spice (default: all inputs at 0 V): ")
+    add_data_argument(parser)
 
 
 def run(arguments: Any, console: Console) -> Values:
     """Write the chip as asked. Raises ValueError where no format is told."""
-    from . import archive
+    from ..circuits import archive
 
     kind = arguments.format or FORMATS.get(arguments.out.suffix.lower())
     if kind is None:
@@ -59,28 +60,26 @@ def run(arguments: Any, console: Console) -> Values:
     if kind == "hdf5":
         archive.write_run(arguments.out, run)
     elif kind == "csv":
-        from .tester import export_csv
+        from ..circuits.tester import export_csv
 
         export_csv(run.chip, arguments.out)
     elif kind == "program":
-        from .tester import write_list
+        from ..circuits.tester import write_list
 
         write_list(run.chip, arguments.out, arguments.tile)
     else:
-        from ..simulator.spice import write_spice
-        from .files import atomic_write
-        from .flatten import flatten
-
-        inputs = arguments.input or (0.0,) * run.chip.circuit.inputs
-        with atomic_write(arguments.out) as path:
-            path.write_text(write_spice(flatten(run.chip, inputs)), encoding="utf-8")
+        _spice(arguments, run.chip)
     console.wrote(arguments.out)
     return {"format": kind}
 
 
-def tile(text: str) -> tuple[int, int]:
-    """Rows and columns of a tile, such as ``128x128``."""
-    rows, _, columns = text.partition("x")
-    if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
-        raise argparse.ArgumentTypeError(f"{text!r}: write rows x columns, such as 128x128")
-    return int(rows), int(columns)
+def _spice(arguments: Any, chip: Chip) -> None:
+    """The flat circuit, with one sample's inputs as sources."""
+    from ..circuits.files import atomic_write
+    from ..circuits.flatten import flatten
+    from ..simulator.spice import write_spice
+
+    inputs = sample_voltages(arguments, chip)
+    net = flatten(chip, (0.0,) * chip.circuit.inputs if inputs is None else inputs)
+    with atomic_write(arguments.out) as path:
+        path.write_text(write_spice(net), encoding="utf-8")
