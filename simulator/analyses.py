@@ -10,7 +10,7 @@ Vectors are named as SPICE names them: ``v(node)``, ``i(device)``, ``time``, ``f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from . import spice_analyses as cards
 from .deck import Deck
 from .devices import Array, Current
+from .measure import Measured, measure
 from .netlist import GROUND, NetlistError
 from .noise import NoiseSpectrum, noise
 from .operating_point import ConvergenceError, OperatingPoint, operating_point
@@ -54,6 +55,7 @@ class Result:
     units: Mapping[str, str]
     axis: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Measured] = field(default_factory=dict)  # .meas, by name
 
     @property
     def kind(self) -> str:
@@ -87,10 +89,19 @@ def run_deck(deck: Deck, *, most_points: int = cards.MOST_POINTS) -> dict[str, R
         counts[kind] = counts.get(kind, 0) + 1
         name = kind if counts[kind] == 1 else f"{kind} {counts[kind]}"
         try:
-            results[name] = runs.run(card)
+            results[name] = _measured(runs.run(card), deck)
         except (NetlistError, ConvergenceError, TransientError) as error:
             raise type(error)(f"{card.origin}: {error}" if card.origin else str(error)) from None
     return results
+
+
+def _measured(result: Result, deck: Deck) -> Result:
+    """The result with the deck's measurements of its kind."""
+    wanted = [one for one in deck.measures if one.kind == result.kind]
+    if not wanted or result.axis is None:
+        return result
+    wave = result.answer if isinstance(result.answer, Transient) else None
+    return replace(result, measured=measure(wanted, result.vectors, result.axis, wave))
 
 
 class _Runs:

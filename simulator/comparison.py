@@ -30,6 +30,7 @@ from .ngspice import (
 from .spice import write_spice
 from .spice_analyses import Transfer
 from .spice_lines import Card, Source, decoded
+from .spice_measures import WORDS as MEASURES
 from .spice_reader import HARMLESS_CARDS
 from .transient import Transient
 
@@ -100,6 +101,8 @@ def _left_out(name: str, result: Result, waves: Waves) -> Iterator[NotCompared]:
     if unwritten:
         more = f" and {len(unwritten) - MOST_NAMED} more" if len(unwritten) > MOST_NAMED else ""
         yield NotCompared(name, ", ".join(unwritten[:MOST_NAMED]) + more, "ngspice wrote none")
+    if result.measured:
+        yield NotCompared(name, "measurements", "ngspice makes none where it writes waves")
     if _impedance_of_current(result):
         yield NotCompared(name, "output_impedance", "ngspice says 1e20 whatever a current's is")
 
@@ -130,7 +133,7 @@ def _word(card: Card) -> str:
 
 
 def _text(title: str, cards: list[Card], *more: str) -> str:
-    kept = [card.text for card in cards if _word(card) not in HARMLESS_CARDS | {".mc"}]
+    kept = [card.text for card in cards if _word(card) not in HARMLESS_CARDS | MEASURES | {".mc"}]
     printable = re.sub(r"[^ -~]|\\", "?", title)
     return "\n".join([f"* {printable}", *(_MISMATCH.sub("", text) for text in kept), *more, ".end", ""])
 

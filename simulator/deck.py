@@ -11,6 +11,7 @@ from .expressions import Expression
 from .netlist import GROUND, Netlist, NetlistError
 from .spice_analyses import Analysis
 from .spice_lines import Origin
+from .spice_measures import Measure
 from .spice_scope import ZERO_CELSIUS
 from .waveforms import Waveform
 
@@ -60,6 +61,7 @@ class Deck:
     ic: Mapping[str, float] = field(default_factory=dict)  # .ic: node voltages [V]
     nodeset: Mapping[str, float] = field(default_factory=dict)  # .nodeset: node voltages [V]
     origin: Origin | None = None  # where it starts
+    measures: tuple[Measure, ...] = ()  # .meas
 
     @property
     def mismatch(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 from .analyses import Result
 from .comparison import Difference, NotCompared
 from .deck import Deck
+from .measure import Measured
 from .noise import NoiseSpectrum
 from .operating_point import OperatingPoint
 from .small_signal import TransferFunction
@@ -28,11 +29,20 @@ def _lines(deck: Deck, results: Mapping[str, Result], differences: Differences |
     for name, result in results.items():
         yield ""
         yield from _DESCRIBED[result.kind](name, result)
+        yield from (_measurement(name, found) for name, found in result.measured.items())
     if differences is not None:
         yield "\nlargest differences from ngspice (relative to a vector's largest value, a transient's swing)"
         yield from _table(
             ("analysis", "vector", "difference", "relative"), list(map(_difference, differences))
         )
+
+
+def _measurement(name: str, found: Measured) -> str:
+    """As ngspice prints it."""
+    if found.failed:
+        return f"  {name:<20}=  failed: {found.failed}"
+    beside = "".join(f" {word}=  {value:.6e}" for word, value in found.beside.items())
+    return f"  {name:<20}=  {found.value:.6e}{beside}"
 
 
 def _difference(row: Difference | NotCompared) -> tuple[str, str, str, str]:
@@ -153,6 +163,11 @@ def plain(deck: Deck, results: Mapping[str, Result], differences: Differences | 
             }
         else:
             shown[name] = {**result.attributes, **result.vectors}
+        if result.measured:
+            shown[name]["measurements"] = {
+                key: {"value": one.value, **one.beside} | ({"failed": one.failed} if one.failed else {})
+                for key, one in result.measured.items()
+            }
     if differences is not None:
         shown["ngspice"] = [vars(difference) for difference in differences]
     return shown

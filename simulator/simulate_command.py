@@ -13,7 +13,7 @@ from .arguments import check_outputs, picture
 if TYPE_CHECKING:
     from .console import Console, Values
 
-ABOUT = "run the analyses of a SPICE netlist: .op .dc .tran .ac .noise .tf .mc"
+ABOUT = "run the analyses of a SPICE netlist: .op .dc .tran .ac .noise .tf .mc, and .meas"
 EXAMPLE = "ohmostat simulate amplifier.cir --out waves.h5 --plot waves.png --against ngspice"
 
 

@@ -1,8 +1,8 @@
 """SPICE text in: :func:`read_spice` and :func:`parse_spice`.
 
 Read are R C L V I D M E F G H B S X with ``.subckt .model .param .include .global .ic .nodeset .temp
-.options`` and the analyses ``.op .dc .tran .ac .noise .tf .mc``, as ngspice reads them, without regard to
-case. Ours:
+.options``, the analyses ``.op .dc .tran .ac .noise .tf .mc`` and measurements (``.meas``), as ngspice reads
+them, without regard to case. Ours:
 
 - ``.mc samples [seed=n]`` and ``mismatch=sigma`` on devices and models (standard deviation of the logarithm
   of the main parameter: resistance, capacitance, saturation current, transconductance ...);
@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .deck import Deck, Element, Options
-from .devices import DEVICES, Current
+from .devices import DEVICES, Control, Current
 from .netlist import GROUND
 from .spice_analyses import ANALYSES, Analysis, DcSweep, Noise, Transfer, Transient, read_analysis
 from .spice_devices import READERS
@@ -40,6 +40,8 @@ from .spice_lines import (
     node_settings,
     without_parentheses,
 )
+from .spice_measures import WORDS as MEASURES
+from .spice_measures import Measure, read_measures
 from .spice_models import read_model
 from .spice_scope import ZERO_CELSIUS, Body, Conditions, Scope
 from .waveforms import MOST_BREAKPOINTS
@@ -68,8 +70,6 @@ _REFUSED = {
     ".func": "functions cannot be defined; write the formula where it is used",
     ".csparam": "commands are not run; use .param",
     ".if": "conditional cards are not read; use a formula with ?: in .param",
-    ".meas": "measurements are not read; evaluate the waveforms after the simulation",
-    ".measure": "measurements are not read; evaluate the waveforms after the simulation",
 }
 
 
@@ -189,6 +189,9 @@ class _Reader:
         for card, analysis in analyses:
             self._check_names(card, analysis, nodes)
             self._check_size(card, analysis, nodes)
+        measures = read_measures(list(self._of(*MEASURES)), scope, [analysis for _, analysis in analyses])
+        for measure in measures:
+            self._check_signals(measure, nodes)
         self._check_currents()
         return Deck(
             self.title,
@@ -198,6 +201,7 @@ class _Reader:
             self._voltages(".ic", scope, nodes),
             self._voltages(".nodeset", scope, nodes),
             self.body.origin,
+            tuple(measures),
         )
 
     def _of(self, *words: str) -> Iterator[Card]:
@@ -349,13 +353,23 @@ class _Reader:
         for source in sources:
             if source not in self.by_name:
                 raise card.origin.error(f"no source {source[:40]!r} in the circuit")
-        outputs = analysis.output if isinstance(analysis, Noise | Transfer) else ()
-        if isinstance(outputs, tuple):
-            for node in outputs:
+        if isinstance(analysis, Noise | Transfer):
+            self._check_control(card.origin, analysis.output, nodes)
+
+    def _check_signals(self, measure: Measure, nodes: set[str]) -> None:
+        """What is measured exists."""
+        assert measure.origin is not None  # as read
+        for signal in measure.signals:
+            for port in signal.ports:
+                self._check_control(measure.origin, port, nodes)
+
+    def _check_control(self, origin: Origin, control: Control, nodes: set[str]) -> None:
+        if isinstance(control, Current):
+            self._check_current(origin, control)
+        elif isinstance(control, tuple):
+            for node in control:
                 if node != GROUND and node not in nodes:
-                    raise card.origin.error(f"no node {node[:40]!r} in the circuit")
-        elif isinstance(outputs, Current):
-            self._check_current(card.origin, outputs)
+                    raise origin.error(f"no node {node[:40]!r} in the circuit")
 
     def _check_currents(self) -> None:
         for element in self.elements:
@@ -395,6 +409,6 @@ def _check_options(f: Fields, values: Mapping[str, float]) -> None:
 
 
 _COMMANDS = frozenset(
-    (*ANALYSES, *HARMLESS_CARDS, ".options", ".option", ".temp", ".global", ".ic", ".nodeset")
+    (*ANALYSES, *MEASURES, *HARMLESS_CARDS, ".options", ".option", ".temp", ".global", ".ic", ".nodeset")
 )
 _STRUCTURE = frozenset((".subckt", ".ends", ".param", ".model", ".include", ".end"))

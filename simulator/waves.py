@@ -35,7 +35,8 @@ def write_waves(path: str | Path, title: str, results: Mapping[str, Result]) -> 
 
     Vectors are float64 or complex128, named as in SPICE. A slash in a name, which HDF5 reserves, becomes
     ``|``, with a number after it where that name is taken; the attribute ``name`` has the original. The
-    attribute ``axis`` of a group names the vector over which the others run.
+    attribute ``axis`` of a group names the vector over which the others run; ``measured NAME`` is the
+    value of a ``.meas``, NaN where it failed.
     """
     with h5py.File(path, "w") as file:
         file.attrs.update(
@@ -44,6 +45,7 @@ def write_waves(path: str | Path, title: str, results: Mapping[str, Result]) -> 
         for kind, result in results.items():
             group = file.create_group(kind)
             group.attrs.update(result.attributes)
+            group.attrs.update({f"measured {name}": found.value for name, found in result.measured.items()})
             if result.axis is not None:
                 group.attrs["axis"] = result.axis
             for name, values in result.vectors.items():

@@ -42,6 +42,11 @@ c1 s t 1p ic=0
 .dc vdd 0 2 0.5
 .tf v(out) vdd
 .mc 10 seed=1
+.meas tran top max v(out) from=1n to=90n
+.meas tran late trig v(vdd) val='a/1k' rise=1 targ par('v(x1.n)*2') val=0.5 td=1n cross=last
+.meas tran sum param='top+2*late'
+.meas dc half find i(vdd) when v(out)=v(x1.n) fall=2
+.measure ac corner when vdb(out)=-3
 .end
 """
 _MODELS = b""".model dm d is=1e-14 rs=1 cjo=1p
