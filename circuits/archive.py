@@ -240,8 +240,7 @@ def _device_entries(chip: Chip, array: CrossbarArray) -> _Tree:
     group: dict[str, _Value] = {
         "axes": ["plane", "row", "column"], "planes": [f"g{name}" for name in array.plane_names],
         "rows": rows, "row_layer": post, "columns": columns, "column_layer": pre,
-        "banks": [bank.name for bank in banks], "tile_rows": array.rows, "tile_columns": array.columns,
-        "g_min": g_min, "g_max": g_max, "limits_units": "S",
+        "banks": [bank.name for bank in banks], "g_min": g_min, "g_max": g_max, "limits_units": "S",
     }  # fmt: skip
     return {path: _Entry(group)} | {
         f"{path}/{name}": _Entry({"units": unit, "meaning": meaning}, getattr(chip.devices[array.name], name))

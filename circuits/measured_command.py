@@ -24,11 +24,12 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("run_file", metavar="RUN.h5", type=Path)
     parser.add_argument(
         "file", metavar="MEASURED.csv", type=Path,
-        help="columns array, tile, row, column, plane, as of export --format program, and conductance_uS",
+        help="columns array, tile, row, column, plane, as of export --format program, and conductance_uS; "
+        "without tile, row and column are those of the whole array",
     )  # fmt: skip
     parser.add_argument(
-        "--tile", type=tile, default=(128, 128), metavar="ROWSxCOLUMNS",
-        help="size of a tile (default 128x128)",
+        "--tile", type=tile, metavar="ROWSxCOLUMNS",
+        help="size of a tile (default: wires.tile of a chip with wires, else 128x128)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="RUN.h5", help="the chip as measured")
 

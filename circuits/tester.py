@@ -1,6 +1,7 @@
 """A chip's devices as tables: all of them as they are, what a tester is to program, and what it measured.
 
-A device's address is its array, the tile of it, row and column within that tile, and plane (``+`` or ``-``).
+A device's address is its array, row and column there, and plane (``+`` or ``-``). A tester's list divides an
+array into tiles: the address then has the tile's name, and row and column within that tile.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from ..simulator.blocks import Array
 from .chip import Chip
 from .files import atomic_write
 from .specs import DeviceSpec, ProgrammingSpec
-from .tables import MeasurementError, read_table
+from .tables import MeasurementError, Row, read_table
 from .wiring import tiles
 
 TILE = (128, 128)
 FIELDS = ("target", "actual", "deviation", "step")
-ADDRESS = ("array", "tile", "row", "column", "plane")
+ADDRESS = ("array", "row", "column", "plane")
 
 CSV_COLUMNS = (
-    "array", "banks", "tile", "row", "column", "plane", "target_S", "actual_S", "deviation", "step_gain",
+    "array", "banks", "row", "column", "plane", "target_S", "actual_S", "deviation", "step_gain",
     "g_min_S", "g_max_S", "chip_seed",
 )  # fmt: skip
 
@@ -44,7 +45,7 @@ def export_csv(chip: Chip, path: str | Path) -> None:
             fields = [getattr(chip.devices[array.name], name) for name in FIELDS]
             for plane, row in np.ndindex(array.shape[:2]):
                 texts = (values[plane, row].astype(str).tolist() for values in fields)
-                before = map(repeat, (array.name, banks, "r0c0", row))
+                before = map(repeat, (array.name, banks, row))
                 after, sign = map(repeat, (*chip.limits, chip.seed)), array.plane_names[plane]
                 lines = zip(*before, range(array.columns), repeat(sign), *texts, *after, strict=False)
                 writer.writerows(lines)
@@ -68,14 +69,20 @@ def pulses_to(target: Array, device: DeviceSpec, spec: ProgrammingSpec) -> Array
     return counted
 
 
-def write_list(chip: Chip, path: str | Path, tile: tuple[int, int] = TILE) -> int:
+def tile_of(chip: Chip) -> tuple[int, int]:
+    """Rows and columns of the tiles that a chip's arrays are made of, as its wires have them, or ``TILE``."""
+    wires = chip.circuit.design.wires
+    return (wires.tile, wires.tile) if wires.resistive else TILE
+
+
+def write_list(chip: Chip, path: str | Path, tile: tuple[int, int] | None = None) -> int:
     """Write every device's target [S], and the pulses that take a nominal one there from ``g_min``, tile by
-    tile, row by row; the number of devices.
+    tile (default: :func:`tile_of`), row by row; the number of devices.
     """
-    design, count = chip.circuit.design, 0
+    design, count, tile = chip.circuit.design, 0, tile or tile_of(chip)
     with atomic_write(path) as part, part.open("w", encoding="ascii", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*ADDRESS, "target_S", "pulses", "tile_size"])
+        writer.writerow(["array", "tile", *ADDRESS[1:], "target_S", "pulses", "tile_size"])
         size = f"{tile[0]}x{tile[1]}"
         for name, array, planes in (
             (a.name, chip.devices[a.name], a.plane_names) for a in chip.circuit.arrays
@@ -103,36 +110,33 @@ class Deviation:
     largest: float
 
 
-def take_measured(chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int] = TILE) -> list[Deviation]:
+def take_measured(
+    chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int] | None = None
+) -> list[Deviation]:
     """Put the measured conductances into the chip, by address, and say how they differ from its own.
 
     The file has the columns of an address and ``conductance_UNIT``; devices that it leaves out stay as they
-    are; where it says so (``tile_size``), its tiles must be of this size. The programmer's targets stay: what
-    it believes has not changed. A device above its own largest conductance is taken for one of a range as
-    much wider. Raises MeasurementError for a file that does not fit the chip, which then is unchanged.
+    are. With a column ``tile``, rows and columns are those within the tile (default: :func:`tile_of`); where
+    the file says so (``tile_size``), its tiles must be of this size. Without, they are the whole array's. The
+    programmer's targets stay: what it believes has not changed. A device above its own largest conductance is
+    taken for one of a range as much wider. Raises MeasurementError for a file that does not fit the chip,
+    which then is unchanged.
     """
-    scale, rows = read_table(path, ADDRESS, ("tile_size",))
-    size = f"{tile[0]}x{tile[1]}"
+    scale, rows = read_table(path, ADDRESS, ("tile", "tile_size"))
+    tile = tile or tile_of(chip)
     found = {name: np.full(array.actual.shape, np.nan) for name, array in chip.devices.items()}
-    places = {name: {part[0]: part[1:] for part in tiles(v.shape[1:], tile)} for name, v in found.items()}
+    parts = {name: {part[0]: part[1:] for part in tiles(v.shape[1:], tile)} for name, v in found.items()}
     planes = {array.name: array.plane_names for array in chip.circuit.arrays}
     for row in rows:
         texts = row.texts
         if texts["array"] not in found:
             arrays = ", ".join(found)
             raise MeasurementError(f"{row.place}: array = {texts['array']!r}; the chip has {arrays}")
-        if (theirs := texts.get("tile_size") or size) != size:
-            fault = f"tile_size = {theirs!r}, where tiles of {size} are meant"
-            raise MeasurementError(f"{row.place}: {fault}; pass --tile {theirs}")
         known = planes[texts["array"]]
         if texts["plane"] not in known:
             raise MeasurementError(f"{row.place}: plane = {texts['plane']!r}; write {' or '.join(known)}")
         values = found[texts["array"]]
-        corners = places[texts["array"]]
-        if texts["tile"] not in corners:
-            fault = f"tile = {texts['tile']!r}; {texts['array']} has {len(corners)} of {tile[0]}x{tile[1]}"
-            raise MeasurementError(f"{row.place}: {fault}, from r0c0; mind --tile")
-        down, across = corners[texts["tile"]]
+        down, across = _part(row, parts[texts["array"]], tile) or map(range, values.shape[1:])
         place = (
             known.index(texts["plane"]),
             down[row.whole("row", len(down) - 1)],
@@ -145,6 +149,25 @@ def take_measured(chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int
     if all(np.isnan(values).all() for values in found.values()):
         raise MeasurementError(f"{Path(path)}: has no rows of data; give one row for each device")
     return [_taken(chip, name, values) for name, values in found.items()]
+
+
+def _part(
+    row: Row, parts: dict[str, tuple[range, range]], tile: tuple[int, int]
+) -> tuple[range, range] | None:
+    """Rows and columns of the tile that a line of a table names; None if it has no tiles."""
+    size, theirs = f"{tile[0]}x{tile[1]}", row.texts.get("tile_size", "")
+    if theirs and theirs != size:
+        fault = f"tile_size = {theirs!r}, where tiles of {size} are meant"
+        raise MeasurementError(f"{row.place}: {fault}; pass --tile {theirs}")
+    name = row.texts.get("tile")
+    if name is None and theirs:
+        raise MeasurementError(f"{row.place}: has tile_size and no column tile; keep both, or neither")
+    if name is None:
+        return None
+    if name not in parts:
+        fault = f"tile = {name!r}; {row.texts['array']} has {len(parts)} of {size}"
+        raise MeasurementError(f"{row.place}: {fault}, from r0c0; mind --tile")
+    return parts[name]
 
 
 def _taken(chip: Chip, name: str, values: Array) -> Deviation:

@@ -39,8 +39,8 @@ def add_arguments(parser: Any) -> None:
         "by tile, row and column",
     )  # fmt: skip
     parser.add_argument(
-        "--tile", type=tile, default=(128, 128), metavar="ROWSxCOLUMNS",
-        help="program: size of a tile (default 128x128)",
+        "--tile", type=tile, metavar="ROWSxCOLUMNS",
+        help="program: size of a tile (default: wires.tile of a chip with wires, else 128x128)",
     )  # fmt: skip
     add_sample_arguments(parser.add_mutually_exclusive_group(), "spice (default: all inputs at 0 V): ")
     add_data_argument(parser)

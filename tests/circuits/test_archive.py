@@ -286,7 +286,7 @@ def test_csv_holds_every_device_to_the_bit(tmp_path: Path, family: str, dtype: s
         address = "+-".index(line["plane"]), int(line["row"]), int(line["column"])
         for field, column in columns.items():
             read[line["array"]][field][address] = line[column]
-        assert (line["tile"], line["chip_seed"]) == ("r0c0", "3")
+        assert line["chip_seed"] == "3" and "tile" not in line
         assert (float(line["g_min_S"]), float(line["g_max_S"])) == chip.limits
     for name, devices in chip.devices.items():
         for field, values in vars(devices).items():

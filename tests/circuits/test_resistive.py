@@ -78,7 +78,7 @@ def test_lists_name_every_device_and_measured_ones_come_back(more: dict[str, obj
     export_csv(chip, tmp_path / "chip.csv")
     lines = (tmp_path / "chip.csv").read_text().splitlines()
     assert len(lines) == count + 1
-    planes = {line.split(",")[5] for line in lines[1:] if line.startswith("forward1")}
+    planes = {line.split(",")[4] for line in lines[1:] if line.startswith("forward1")}
     assert planes == ({"+", "+2"} if more else {"+"})
     rows = [line.split(",") for line in (tmp_path / "list.csv").read_text().splitlines()]
     measured = ["array,tile,row,column,plane,conductance_S"]

@@ -14,7 +14,7 @@ from ohmostat.circuits.archive import read_run, save_chip
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.specs import DeviceSpec, ProgrammingSpec
 from ohmostat.circuits.tables import MeasurementError
-from ohmostat.circuits.tester import pulses_to, take_measured, write_list
+from ohmostat.circuits.tester import export_csv, pulses_to, take_measured, write_list
 from ohmostat.cli import main
 
 TILE = (4, 3)
@@ -115,6 +115,39 @@ def test_a_reading_of_nothing_is_no_dead_device(chip_of: Callable, tmp_path: Pat
     assert any(np.any(array.actual == 0) for array in chip.devices.values())
     for name, array in chip.devices.items():
         assert np.all(array.step >= steps[name] * (1 - 1e-12))
+
+
+def test_without_tiles_rows_and_columns_are_the_whole_arrays(chip_of: Callable, tmp_path: Path) -> None:
+    """As the CSV of a chip has them; an older one's `tile` is r0c0 throughout, and its arrays fit into it."""
+    chip, old = chip_of(), chip_of()
+    export_csv(chip, tmp_path / "chip.csv")
+    rows = [
+        {key: row[key] for key in ("array", "row", "column", "plane")}
+        | {"conductance_nS": repr(1e9 * 1.01 * float(row["actual_S"]))}
+        for row in rows_of(tmp_path / "chip.csv")
+    ]
+    expected = {name: 1.01 * array.actual for name, array in chip.devices.items()}
+    take_measured(chip, write_rows(tmp_path / "m.csv", rows), TILE)
+    take_measured(old, write_rows(tmp_path / "o.csv", [{"tile": "r0c0"} | row for row in rows]))
+    for name in expected:
+        for array in (chip.devices[name], old.devices[name]):
+            np.testing.assert_allclose(array.actual, expected[name], rtol=1e-6)
+
+
+def test_a_chip_with_wires_has_their_tiles(chip_of: Callable, tmp_path: Path) -> None:
+    chip = chip_of()
+    wired = {"chip.columns": "virtual-ground", "wires.row": "1Ohm", "wires.tile": 4}
+    assert write_list(chip.copy(chip.circuit.design.replace(wired)), tmp_path / "l.csv") > 0
+    assert {row["tile_size"] for row in rows_of(tmp_path / "l.csv")} == {"4x4"}
+    write_list(chip, tmp_path / "l.csv")
+    assert {row["tile_size"] for row in rows_of(tmp_path / "l.csv")} == {"128x128"}
+
+
+def test_a_tiles_size_without_its_name_is_refused(chip_of: Callable, tmp_path: Path) -> None:
+    """Rows and columns within tiles would pass for the whole array's."""
+    lost = {key: value for key, value in GOOD.items() if key != "tile"} | {"tile_size": "4x3"}
+    with pytest.raises(MeasurementError, match="has tile_size and no column tile; keep both"):
+        take_measured(chip_of(), write_rows(tmp_path / "m.csv", [lost]), TILE)
 
 
 GOOD = {"array": "forward1", "tile": "r0c0", "row": "0", "column": "0", "plane": "+", "conductance_S": "1e-6"}
