@@ -50,9 +50,10 @@ def run(arguments: Any, console: Console) -> Values:
 
 
 def _one(chip: Chip, inputs: Array, console: Console) -> Values:
-    """Settle on one sample, as tightly as the chip's numbers allow, and show every node."""
+    """Settle on one sample, in double precision and tightly, as SPICE would, and show every node."""
     from ..circuits.flatten import voltages_by_node
 
+    chip = chip.copy(chip.circuit.design.replace("learning.dtype", "float64"))
     state = chip.relax(inputs[None], tolerance=TIGHT)
     assert state.residual is not None and state.stable is not None
     settled, stable, residual = bool(state.settled[0]), bool(state.stable[0]), float(state.residual[0])

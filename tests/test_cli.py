@@ -120,6 +120,14 @@ def test_a_sample_is_converted_as_in_training(good_files: Path, capsys: pytest.C
     assert {found[f"x_{j}"] for j in range(64)} == {0.0, 1.0}
 
 
+def test_one_sample_of_a_chip_in_single_precision_settles_as_tightly(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["settle", "digits", "--set", "learning.dtype=float32", "--sample", "0", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settled"] and found["stable"] and found["residual"] < 1e-17
+
+
 def test_sweep_leaves_file_table_and_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "s.h5"
     arguments = ["sweep", "digits", *SMALL, "--mismatch", "0,0.5", "--chips", "1"]
