@@ -130,6 +130,7 @@ def sweep_to_files(
 ) -> Values:  # fmt: skip
     """Run a sweep and leave its file, table and figure."""
     table_file, figure = _files(out, plot)
+    from . import soundness
     from .figures import sweep_figure
     from .sweep import run_sweep, staging_of
     from .sweep_result import plain, read_sweep, table
@@ -151,4 +152,5 @@ def sweep_to_files(
     console.wrote(out, table_file)
     sweep_figure(result, figure)
     console.wrote(figure)
+    console.warn(soundness.of_sweep(result))
     return plain(result)

@@ -56,6 +56,7 @@ def train_to_file(
 ) -> Values:
     """Train a chip to ``epochs`` (default: the design's) and write its run, and its figure if asked for."""
     from ..circuits.archive import Run, write_run
+    from . import soundness
 
     design, kept = trainer.design, out.with_name(out.name + ".checkpoint")
     _fit(trainer, design.learning.epochs if epochs is None else epochs, kept, console)
@@ -70,6 +71,7 @@ def train_to_file(
 
         training_figure(trainer.history, plot, f"{design.name}, chip {trainer.chip.seed}")
         console.wrote(plot)
+    console.warn(soundness.of_run(trainer.history[-1].scalars()))
     return {"design": design.name, "chip": trainer.chip.seed, "history": trainer.history_arrays()}
 
 

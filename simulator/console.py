@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Console:
     kept: str = "nothing was written"
     status: int = DONE
     files: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def show(self, text: str) -> None:
         """Part of the result, for a reader; with ``json`` it is among the values that the command returns."""
@@ -45,6 +46,12 @@ class Console:
         """What is worth knowing beside the result."""
         if not self.quiet:
             self._write(text, sys.stderr)
+
+    def warn(self, lines: Sequence[str]) -> None:
+        """Note what makes the result doubtful, and what to do, if there is anything."""
+        self.warnings += lines
+        if lines:
+            self.note("warning: " + "\n         ".join(lines))
 
     def wrote(self, *paths: Path | None) -> None:
         """Note the files that are there now; None stands for one that was not asked for."""
@@ -64,7 +71,7 @@ class Console:
         try:
             values = command(self)
             if self.json:
-                print(as_json({**values, "files": self.files}))
+                print(as_json({**values, "files": self.files, "warnings": self.warnings}))
             sys.stdout.flush()
         except KeyboardInterrupt:
             print(f"\nohmostat: interrupted; {self.kept}", file=sys.stderr)
