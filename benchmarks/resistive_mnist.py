@@ -27,6 +27,7 @@ import numpy as np
 
 from ohmostat.circuits.design import Design
 from ohmostat.learning.data import load
+from ohmostat.learning.quantities import known
 from ohmostat.learning.training import Trainer
 
 RECORD = Path(__file__).parent / "records" / "resistive-mnist.json"
@@ -53,7 +54,7 @@ def run(name: str, out: Path, data_dir: str | None) -> None:
     """Train one cell as far as it is not yet done."""
     design = Design.named("fashion").replace({"name": f"resistive {name}"} | NETWORK | CELLS[name])
     trainer = Trainer.from_design(design, load("mnist", data_dir))
-    long_runs.train(trainer, name, out, lambda epoch: f"loss {epoch.loss:.4f}")
+    long_runs.train(trainer, name, out, lambda epoch: f"loss {known(epoch.loss, '.4f')}")
 
 
 def report(out: Path) -> dict[str, Any]:

@@ -103,7 +103,10 @@ def in_group(group: str, names: Iterable[str]) -> list[str]:
 
 def digits(value: float) -> str:
     """A number for a table, to four digits, or whole; a dash where there is none."""
-    if math.isnan(value):
-        return "–"
     whole = abs(value) < 1e9 and float(value).is_integer()
-    return f"{value:.0f}" if whole else f"{value:.4g}"
+    return known(value, ".0f" if whole else ".4g")
+
+
+def known(value: float, form: str) -> str:
+    """A number in a format of its own; a dash where there is none, as of a loss before training."""
+    return "–" if math.isnan(value) else format(value, form)

@@ -19,15 +19,15 @@ MEANING = {  # a share of an Epoch's: of which samples, what became of them, and
     "unstable": ("certified samples", "settled where the circuit would not stay"),
 }  # fmt: skip
 REMEDY = (
-    "make learning.rate, neuron.gain, learning.init_scale or learning.beta smaller, or turn on the homeostat "
-    "(homeostat.mode): docs/physics.md, section 2"
+    "make learning.rate, neuron.gain, learning.init_scale or learning.beta smaller, or, where it is "
+    "off, turn on the homeostat (homeostat.mode): docs/physics.md, section 2"
 )
 
 
 def of_run(last: Mapping[str, float]) -> list[str]:
     """Warnings from a training's last epoch, its quantities by name; the remedy comes last."""
     found = [
-        f"{last[name]:.1%} of {samples} {fate}, in the last epoch"
+        f"in the last epoch {last[name]:.1%} of {samples} {fate}"
         for name, (samples, fate) in MEANING.items()
         if last.get(name, 0.0) > MANY
     ]
@@ -45,5 +45,5 @@ def of_sweep(result: SweepResult) -> list[str]:
             arms = ", ".join(arm for arm, number in bad.items() if number)
             worst = max(float(values.max()) for values in cells.values())
             share = f"more than {MANY:.0%} of {samples} (up to {worst:.1%})"
-            found.append(f"in {count} of {runs} runs (arms: {arms}) {share} {fate}, in the last epoch")
+            found.append(f"in the last epoch of {count} of {runs} runs (arms: {arms}) {share} {fate}")
     return [*found, REMEDY] if found else []

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..circuits.design import Design
 from ..circuits.files import check_hdf5
 from .points import Level, Point, checked, shown, text_of
+from .quantities import known
 from .sweep import ARMS, SCHEMA, SCHEMA_VERSION, RunKey, SweepError
 
 REMEDY = "make one with 'ohmostat sweep'"
@@ -213,7 +214,7 @@ def table(result: SweepResult) -> str:
             cells = [*place, arm]
             for name, _ in columns:
                 mean, sd = found[name, arm]
-                cells.append(f"{mean[i]:.3f} ± " + ("–" if np.isnan(sd[i]) else f"{sd[i]:.3f}"))
+                cells.append(f"{known(mean[i], '.3f')} ± {known(sd[i], '.3f')}")
             rows.append(cells)
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]

@@ -103,11 +103,13 @@ def _fit(trainer: Trainer, epochs: int, kept: Path, console: Console) -> None:
 
 def epoch_line(epoch: Epoch) -> str:
     """One epoch's record on one line."""
+    from .quantities import known
+
     cosine = epoch.alignment.get("forward0", float("nan"))
     angle = epoch.angle.get("forward1", float("nan"))
     return (
-        f"epoch {epoch.epoch:3d}  accuracy {epoch.accuracy:.4f}  loss {epoch.loss:.4f}  "
-        f"alignment {cosine:+.3f}  angle {angle:5.1f} deg  "
+        f"epoch {epoch.epoch:3d}  accuracy {epoch.accuracy:.4f}  loss {known(epoch.loss, '.4f')}  "
+        f"alignment {known(cosine, '+.3f')}  angle {known(angle, '5.1f')} deg  "
         f"unsettled {epoch.unsettled:.1%} free, {epoch.unsettled_nudged:.1%} nudged, "
         f"{epoch.unsettled_test:.1%} test  left out {epoch.left_out:.1%}  "
         f"unstable {epoch.unstable:.1%}  {epoch.seconds:.1f} s"

@@ -41,6 +41,17 @@ def test_init_train_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert ".end" in (tmp_path / "chip.cir").read_text().lower()
 
 
+def test_what_has_no_value_is_a_dash_and_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--set", "task.train=100", "--set", "task.test=40", "--epochs", "1"]
+    train = ["train", "digits", *small, "--out", str(tmp_path / "run.h5")]
+    assert main(train) == 0
+    text = capsys.readouterr().out
+    assert "  loss –  " in text and "nan" not in text
+    assert main([*train, "--json"]) == 0
+    first, last = json.loads(capsys.readouterr().out)["history"]["loss"]
+    assert first is None and 0 < last < 1
+
+
 def test_settle_reports_a_design_and_a_trained_chip(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,8 +22,8 @@ def test_a_training_is_warned_of_above_the_threshold_only() -> None:
     sound = {"left_out": soundness.MANY, "unsettled_test": 0.0, "unstable": 0.0}
     assert soundness.of_run(sound) == []
     left, test, remedy = soundness.of_run(sound | {"left_out": 0.95, "unsettled_test": 0.2})
-    assert left.startswith("95.0% of training samples were left out of the updates")
-    assert test.startswith("20.0% of test samples did not settle") and remedy == soundness.REMEDY
+    assert left.startswith("in the last epoch 95.0% of training samples were left out of the updates")
+    assert "20.0% of test samples did not settle" in test and remedy == soundness.REMEDY
     assert all(key in Design().to_toml() for key in ("init_scale", "gain", "rate", "beta"))
 
 
@@ -31,7 +31,8 @@ def test_a_sweep_counts_the_runs_concerned() -> None:
     cells = {"none": np.array([[0.0, 0.4], [0.9, 0.05]]), "adjoint": np.zeros((2, 2))}
     result = SweepResult(Design(), ((), ()), ("none", "adjoint"), {"left_out": cells})
     found, remedy = soundness.of_sweep(result)
-    assert found.startswith("in 2 of 8 runs (arms: none) more than 10% of training samples (up to 90.0%)")
+    assert found.startswith("in the last epoch of 2 of 8 runs (arms: none) more than 10% of training samples")
+    assert "(up to 90.0%)" in found
     assert remedy == soundness.REMEDY
     cells["none"][...] = 0
     assert soundness.of_sweep(result) == []

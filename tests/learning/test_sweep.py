@@ -246,6 +246,12 @@ def test_one_chip_has_no_spread_and_angles_are_not_dropped(tmp_path: Path) -> No
     sweep_figure(result, tmp_path / "a.png")
 
 
+def test_a_mean_that_is_not_there_is_a_dash() -> None:
+    values = {"accuracy": {"none": np.array([[0.5]])}, "left_out": {"none": np.array([[np.nan]])}}
+    text = table(SweepResult(Design(), ((),), ("none",), values))
+    assert text.endswith("0.500 ± –     – ± –")
+
+
 def test_table_and_figure(merged: Path, tmp_path: Path) -> None:
     result = read_sweep(merged)
     lines = table(result).splitlines()
