@@ -6,10 +6,12 @@ The chip is the one that was trained, its conductances and readout untouched (:m
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from ..circuits.design import Design
 from ..circuits.files import atomic_write
 from ..circuits.specs import CornerSpec
 from . import asymmetry
@@ -43,6 +45,44 @@ def grid(
     """
     for process, voltage, temperature in itertools.product(processes, supplies, temperatures):
         yield replace(base, process=process, voltage=voltage, temperature=temperature)
+
+
+AXES = {"process": "process", "voltage": "supply", "temperature": "temperature"}  # and what they are called
+UNCHANGED = {  # why an axis changes nothing
+    "process": "no gain factor enters: corner.process_spread, mismatch.device_overdrive",
+    "voltage": "nothing depends on the supply",
+    "temperature": "no coefficient of temperature is set: corner.device_tempco, leak_tempco, inversion",
+}
+
+
+def idle(design: Design, places: Sequence[CornerSpec]) -> dict[str, list[Any]]:
+    """The axes of a grid along which this design stays the very same circuit, with their values there."""
+    found: dict[str, list[Any]] = {}
+    for axis in AXES:
+        values = list(dict.fromkeys(getattr(place, axis) for place in places))
+        moved = [(place, replace(place, **{axis: values[0]})) for place in places]
+        if len(values) > 1 and all(_operated(design, a) == _operated(design, b) for a, b in moved):
+            found[axis] = values
+    return found
+
+
+def _operated(design: Design, corner: CornerSpec) -> tuple[object, ...]:
+    """All that a corner decides of a chip, and of its readings: equal ones are the same chip."""
+    neuron = corner.operated(design.neuron)
+    conduction = corner.conduction(design.mismatch.device_overdrive > 0)
+    heat = corner.temperature if design.noise.bandwidth else None
+    if design.chip.family != "resistive":
+        return neuron, conduction, heat
+    hot = corner.temperature if design.resistive.diode == "shockley" else None
+    return neuron.high, conduction, heat, hot  # its nodes have neither the neuron's gain nor its leak
+
+
+def without(
+    places: Sequence[CornerSpec], axes: Mapping[str, Sequence[Any]], own: CornerSpec
+) -> list[CornerSpec]:
+    """One corner for each that differs along no other than ``axes``: at its ``own`` value, if it is there."""
+    kept = {a: getattr(own, a) if getattr(own, a) in values else values[0] for a, values in axes.items()}
+    return list(dict.fromkeys(replace(place, **kept) for place in places))
 
 
 def examine(
@@ -91,6 +131,16 @@ def table(found: Sequence[CornerResult]) -> str:
         )
     last = worst(found)
     return "\n".join([*lines, f"worst: {name(last.corner)}: accuracy {last.accuracy:.4f}"])
+
+
+def remarks(unchanged: Mapping[str, Sequence[Any]]) -> list[str]:
+    """A line for every axis that changes nothing."""
+    return [
+        f"{AXES[axis]} changes nothing for this design: each row stands for "
+        f"{', '.join(f'{value:g}' if isinstance(value, float) else str(value) for value in values)}"
+        f"{' K' if axis == 'temperature' else ''} ({UNCHANGED[axis]})"
+        for axis, values in unchanged.items()
+    ]
 
 
 def plain(one: CornerResult) -> dict[str, str | float]:

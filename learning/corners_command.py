@@ -60,10 +60,12 @@ def run(arguments: Any, console: Console) -> Values:
             arguments.temperature or corners.TEMPERATURES,
         )
     )
+    unchanged = corners.idle(trainer.design, places)
+    places = corners.without(places, unchanged, base)
     with threadpool_limits(1, user_api="blas"), console.bar(len(places), "corner") as shown:
         found = corners.examine(trainer, places, shown.update)
     title = _title(trainer, base)
-    console.show(f"{title}\n\n{corners.table(found)}")
+    console.show("\n".join([title, *corners.remarks(unchanged), "", corners.table(found)]))
     if arguments.out:
         corners.write_csv(found, arguments.out)
     if arguments.plot:
@@ -71,7 +73,8 @@ def run(arguments: Any, console: Console) -> Values:
 
         corners_figure(found, arguments.plot, title)
     console.wrote(arguments.out, arguments.plot)
-    return {"title": title, "corners": [corners.plain(one) for one in found]}
+    axes = {corners.AXES[axis]: values for axis, values in unchanged.items()}
+    return {"title": title, "corners": [corners.plain(one) for one in found], "unchanged": axes}
 
 
 def _base(trainer: Trainer, changes: Mapping[str, object]) -> CornerSpec:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ohmostat.circuits.archive import load_chip
 from ohmostat.circuits.chip import Chip
+from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.sections import DesignError
 from ohmostat.circuits.specs import CornerSpec
@@ -39,6 +43,40 @@ def test_the_grid_keeps_what_is_not_varied() -> None:
     assert {c.voltage for c in found} == {0.9, 1.0, 1.1} and {c.temperature for c in found} == {233, 300, 398}
     with pytest.raises(DesignError, match=r"corner.temperature = 10K: is outside the range"):
         list(corners.grid(base, temperatures=(10.0,)))
+
+
+IDLE: dict[
+    str, tuple[dict[str, object], set[str]]
+] = {  # of a design, at the default corners: which axes change nothing
+    "digits": ({}, {"temperature"}),
+    "warm": ({"corner.device_tempco": "-1m/K"}, set()),
+    "leaky": ({"corner.leak_tempco": "1m/K"}, set()),
+    "weak": ({"corner.inversion": "weak"}, set()),
+    "noisy": ({"noise.bandwidth": "1MHz"}, set()),
+    "typical": ({"corner.process_spread": 0.0}, {"process", "temperature"}),
+    "ideal": ({"chip.family": "resistive"}, {"process", "temperature"}),
+    "diodes": ({"chip.family": "resistive", "resistive.diode": "shockley"}, {"process"}),
+    "triode": ({"chip.family": "resistive", "mismatch.device_overdrive": "1V"}, {"temperature"}),
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_an_axis_is_idle_where_it_leaves_the_engines_circuit_as_it_is(name: str) -> None:
+    changes, expected = IDLE[name]
+    if "chip.family" in changes:
+        changes = {"chip.columns": "passive", "homeostat.mode": "off", "learning.angle": 0.0} | changes
+    design = Design.named("digits").replace({"chip.layers": [64, 5, 10]} | changes)
+    places = list(corners.grid(design.corner))
+    found = corners.idle(design, places)
+    assert found.keys() == expected
+    left = corners.without(places, found, design.corner)
+    assert len(left) == 27 // 3 ** len(expected)
+    chip, x = Circuit(design).fabricate(seed=1), np.ones((1, 64))
+    for axis, values in found.items():
+        assert {getattr(place, axis) for place in left} == {getattr(design.corner, axis)}
+        moved: list[dict[str, Any]] = [{axis: value} for value in values]
+        ports = [chip.at(replace(design.corner, **one)).relax(x).ports for one in moved]
+        assert np.array_equal(ports[0], ports[1]) and np.array_equal(ports[0], ports[2])
 
 
 def test_the_nominal_corner_is_what_training_recorded() -> None:
@@ -84,6 +122,19 @@ def test_the_command(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"accuracy {lowest:.4f}" in text.split("worst:")[1] and "-0.002/K" in text
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert load_chip(run_file).circuit.design.corner == CornerSpec()
+
+
+def test_what_changes_nothing_is_said_and_shown_once(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["corners", str(run_file), "--process", "typical", "--supply", "1", "--temperature", "233,398"]
+    assert main(ask) == 0
+    text = capsys.readouterr().out
+    assert "temperature changes nothing for this design: each row stands for 233, 398 K (" in text
+    assert text.count("typical     ") == 1
+    assert main([*ask, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["unchanged"] == {"temperature": [233, 398]} and len(found["corners"]) == 1
 
 
 def test_the_homeostat_mends_what_conducts_at_the_corner(make_chip: Callable[..., Chip]) -> None:
