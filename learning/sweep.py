@@ -211,7 +211,7 @@ def run_sweep(
     with _only_one(staging):
         for left in staging.glob(".*.part"):  # by a killed sweep
             left.unlink()
-        todo = [job for job in jobs if not _is_done(staging, job)]
+        todo = [job for job in jobs if not is_done(staging, job)]
         report = progress or (lambda done, total: None)
         report(len(jobs) - len(todo), len(jobs))
         if todo:
@@ -344,20 +344,17 @@ def _stage(staging: Path, job: Job, content: bytes) -> None:
 
 
 def _content_of(path: Path) -> bytes | None:
-    """The HDF5 file of a staged run; None, and the file is taken away, if any bit of it has changed."""
+    """The HDF5 file of a staged run; None if any bit of it has changed."""
     try:
         stored = path.read_bytes()
     except OSError as error:
         raise SweepError(f"{path} cannot be read ({error.strerror}); see to the cause") from error
     digest, content = stored[:DIGEST], stored[DIGEST:]
-    if hashlib.sha256(content).digest() == digest:
-        return content
-    path.unlink()
-    return None
+    return content if hashlib.sha256(content).digest() == digest else None
 
 
-def _is_done(staging: Path, job: Job) -> bool:
-    """Whether a staged run of this identity is there; one of another identity stops the sweep."""
+def is_done(staging: Path, job: Job) -> bool:
+    """Whether a staged run of this identity is there, whole; one of another identity stops the sweep."""
     import h5py
 
     path = _staged(staging, job.key)

@@ -86,7 +86,7 @@ def run(arguments: Any, console: Console) -> Values:
     if arguments.dry_run:
         from .sweep_estimate import Estimate
 
-        found = Estimate.of(sweep, arguments.workers, arguments.data_dir)
+        found = Estimate.of(sweep, arguments.workers, arguments.data_dir, arguments.out)
         console.show(found.words())
         return vars(found)
     return sweep_to_files(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
+from ..circuits.files import ArchiveError
 from .executors import cores
-from .sweep import Job, Sweep, data_of, jobs_of, run_file
+from .sweep import Job, Sweep, SweepError, data_of, is_done, jobs_of, run_file, staging_of
+from .sweep_result import read_sweep
 from .training import Trainer
 
 MEASURED_BY = (
@@ -17,7 +20,9 @@ MEASURED_BY = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """``seconds`` over ``workers`` processes, ``bytes`` of the staged runs and the result together."""
+    """``seconds`` over ``workers`` processes for the runs that are not ``done``, ``bytes`` of the staged runs
+    and the result together; ``replaces``: what stands at the result's place, in words.
+    """
 
     runs: int
     points: int
@@ -26,26 +31,51 @@ class Estimate:
     workers: int
     seconds: float
     bytes: int
+    done: int = 0
+    replaces: str = ""
 
     @classmethod
-    def of(cls, sweep: Sweep, workers: int | None = None, data_dir: str | None = None) -> Estimate:
-        """Measure the first run of every arm for a step. Raises SweepError as the sweep itself would."""
+    def of(
+        cls, sweep: Sweep, workers: int | None = None, data_dir: str | None = None, out: Path | None = None
+    ) -> Estimate:
+        """Measure the first run of every arm for a step. Raises SweepError as the sweep itself would, also
+        for runs of another design that are staged beside ``out``.
+        """
         jobs = jobs_of(sweep, data_dir)
-        places = min(workers or cores(), len(jobs))
+        todo = jobs if out is None else [job for job in jobs if not is_done(staging_of(out), job)]
+        places = min(workers or cores(), max(len(todo), 1))
         costs = {job.key.arm: _Cost.of(job, data_dir) for job in jobs[: len(sweep.arms)]}
-        seconds = sum(costs[job.key.arm].run(job, data_dir) for job in jobs)
+        seconds = sum(costs[job.key.arm].run(job, data_dir) for job in todo)
         stored = 2 * sum(costs[job.key.arm].bytes for job in jobs)
         return cls(
-            len(jobs), len(sweep.points), sweep.chips, len(sweep.arms), places, seconds / places, stored
-        )
+            len(jobs), len(sweep.points), sweep.chips, len(sweep.arms), places, seconds / places, stored,
+            len(jobs) - len(todo), _standing(sweep, out) if out is not None else "",
+        )  # fmt: skip
 
     def words(self) -> str:
         """For a terminal."""
+        done = f", of which {self.done} are done already and kept as they are" if self.done else ""
+        replaced = f"\nresult      replaces {self.replaces}" if self.replaces else ""
         return (
-            f"{self.runs} runs: {self.points} points x {self.chips} chips x {self.arms} arms\n"
+            f"{self.runs} runs: {self.points} points x {self.chips} chips x {self.arms} arms{done}\n"
             f"time        about {_duration(self.seconds)} on {self.workers} processes, {MEASURED_BY}\n"
             f"disk space  about {self.bytes / 1e6:.3g} MB at most, half of it for the runs as they are staged"
+            f"{replaced}"
         )
+
+
+def _standing(sweep: Sweep, out: Path) -> str:
+    """What a sweep would replace at the end of its work; nothing where nothing stands."""
+    if not out.exists():
+        return ""
+    try:
+        found = read_sweep(out)
+    except (ArchiveError, SweepError):
+        return f"{out}, which is no sweep that can be read"
+    here = (found.design, found.points, found.arms, found.chips)
+    if here == (sweep.design, sweep.points, sweep.arms, sweep.chips):
+        return f"{out}, which holds this very sweep"
+    return f'{out}, which holds another sweep, of design "{found.design.name}"'
 
 
 @dataclass(frozen=True)

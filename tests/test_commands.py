@@ -287,6 +287,40 @@ def test_a_dry_run_writes_nothing_and_knows_the_size(here: Path, capsys: pytest.
     assert Path("new.h5").stat().st_size < staged
 
 
+def test_a_dry_run_knows_what_stands_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sweep half done, another in its folder, another result, a damaged run, something else."""
+    half = [*SWEEP[:5], "1", *SWEEP[6:]]
+    assert main([*half, "--quiet", "--workers", "1"]) == 0
+    before = contents(here)
+    capsys.readouterr()
+    assert main([*SWEEP, "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "x 2 arms, of which 4 are done already" in text
+    assert 'result      replaces new.h5, which holds another sweep, of design "digits"' in text
+    assert main([*half, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["done"], found["seconds"]) == (4, 0)
+    assert found["replaces"] == "new.h5, which holds this very sweep"
+    other = [*SWEEP, "--set", "learning.rate=0.02"]
+    assert main([*other, "--dry-run"]) == 2
+    refused = capsys.readouterr()
+    assert main(other) == 2
+    assert capsys.readouterr().err == refused.err and "by a sweep of another design" in refused.err
+    assert refused.out == "" and contents(here) == before
+    staged = min(Path("new.h5.runs").glob("*.run"))
+    staged.write_bytes(staged.read_bytes()[:-1])
+    Path("new.h5").write_text("something else")
+    before = contents(here)
+    assert main([*SWEEP, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["done"] == 3 and found["replaces"] == "new.h5, which is no sweep that can be read"
+    assert contents(here) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_the_time_of_a_sweep_is_that_of_its_steps_and_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over 2 workers: 10 and 20 epochs of 7 batches at 1 s a step, and the evaluations before and after."""
     design = Design.named("digits").replace({"learning.batch": 200, "chip.layers": [64, 4, 10]})
