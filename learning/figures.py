@@ -158,7 +158,7 @@ def _caption(result: SweepResult) -> str:
         + (f"{chips} chips (band: ±1 sd)" if chips > 1 else "1 chip"),
         f"at most {unsettled:.1%} of test samples unsettled",
         f"the first {MOST_COLUMNS} of {count} columns" if count > MOST_COLUMNS else "",
-        accuracy_gap(result).replace(": ", ":\n"),
+        accuracy_gap(result).replace(" (", "\n(").replace(". Its", ".\nIts"),
     )
     return "\n".join(line for line in lines if line)
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..circuits.mismatch import generator
+from .quantities import signed
 
 Floats = NDArray[np.float64]
 DEGREES = (2, 3)  # tried where none is asked for
@@ -51,25 +52,30 @@ class Importance:
 
     def lines(self, quantity: str = "the quantity") -> list[str]:
         """For a terminal, the factor that matters most first."""
-        between = (
-            "" if math.isnan(self.noise) else f"; {self.noise:.0%} of a chip's variance is between chips"
-        )
-        head = (
-            f"shares of the variance of {quantity} (degree {self.degree}, {self.points} points, "
-            f"{self.coefficients} coefficients, Q2 = {self.q2:.2f}{between})"
-        )
         width = max(map(len, self.names))
         order = np.argsort(-self.total, kind="stable")
-        return [head] + [
-            f"  {self.names[k]:<{width}}  alone {_share(self.first[k], self.first_interval[k])}"
-            f"  in total {_share(self.total[k], self.total_interval[k])}"
+        lines = [f"What share of the variance of {quantity} each key makes, alone and with its interactions:"]
+        lines += [
+            f"  {self.names[k]:<{width}}  alone {self._share(self.first[k], self.first_interval[k])}, "
+            f"in total {self._share(self.total[k], self.total_interval[k])}"
             for k in order
         ]
+        lines.append(
+            f"This is read from a polynomial of degree {self.degree} with {self.coefficients} coefficients, "
+            f"fitted to {self.points} points; at points left out it predicts Q2 = {self.q2:.2f} of the "
+            "variance (1: all of it)."
+        )
+        if not math.isnan(self.noise):
+            lines.append(
+                f"{100 * self.noise:.0f} % of a single chip's variance is between chips of one point: no key "
+                "makes it."
+            )
+        return lines
 
-
-def _share(value: float, interval: Floats) -> str:
-    low, high = interval
-    return f"{value:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
+    def _share(self, value: float, interval: Floats) -> str:
+        low, high = 100 * interval
+        ends = "" if math.isnan(low) else f" ({100 * self.level:g} % interval {low:.0f} to {high:.0f} %)"
+        return f"{100 * value:.0f} %{ends}"
 
 
 def importance(
@@ -282,9 +288,13 @@ class Effect:
     level: float = 0.95
 
     def words(self, quantity: str = "mean") -> str:
-        """One line."""
-        ends = f"{100 * self.level:g} %: {self.low:+.3g} to {self.high:+.3g}"
-        return f"{self.name} {self.start:.4g} to {self.end:.4g}: {quantity} {self.change:+.3g} ({ends})"
+        """A sentence."""
+        from .yields import shown
+
+        change, low, high = (signed(quantity, value) for value in (self.change, self.low, self.high))
+        ends = f"from {shown(self.name, self.start)} to {shown(self.name, self.end)}"
+        interval = f"{100 * self.level:g} % interval {low} to {high}, {self.chips} chips"
+        return f"{self.name} {ends} changes {quantity} by {change} ({interval})."
 
 
 def effects(

@@ -88,6 +88,11 @@ def amount(name: str, value: float) -> str:
     return format_quantity(float(f"{value:.4g}"), unit) if known else digits(value)
 
 
+def signed(name: str, value: float) -> str:
+    """A change of a quantity to three digits, with its sign and unit."""
+    return ("-" if value < 0 else "+") + amount(name, abs(float(f"{value:.3g}")))
+
+
 def in_group(group: str, names: Iterable[str]) -> list[str]:
     """Those names that belong to a group, in the order of the table, forward arrays first: biases, and the
     count of epochs, to none.

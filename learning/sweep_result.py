@@ -174,22 +174,29 @@ COLUMNS = (
 
 
 def accuracy_gap(result: SweepResult) -> str:
-    """One line: what EP without the homeostat loses to the adjoint, over all levels, chip by chip."""
+    """In a sentence or two: what EP without the homeostat loses to the adjoint, over all levels, chip by
+    chip.
+    """
     accuracy = result.values["accuracy"]
     if not {"none", "adjoint"} <= accuracy.keys():
         return ""
     lost = (accuracy["adjoint"] - accuracy["none"]).mean(axis=0)
+    mean, points = float(lost.mean()), len(result.points)
+    over = f", mean over {points} points" if points > 1 else ""
     if len(lost) < 2:
-        return f"EP loses {lost[0]:+.3f} accuracy to the adjoint (one chip)"
+        way = "less" if mean > 0 else "more"
+        return f"EP is {abs(mean):.3f} {way} accurate than the adjoint (one chip{over}: no interval)."
     from scipy.stats import t
 
     half = float(t.ppf(0.975, len(lost) - 1) * lost.std(ddof=1) / np.sqrt(len(lost)))
-    text = f"EP loses {lost.mean():+.3f} ± {half:.3f} accuracy to the adjoint (paired 95 %)"
-    if lost.mean() > half:
-        return text
+    ends = f"95 % interval {mean - half:.3f} to {mean + half:.3f}"
+    counted = f"({ends}; {len(lost)} chips, each under both arms{over})"
+    if mean > half:
+        return f"EP loses {mean:.3f} of accuracy to the adjoint {counted}."
+    text = f"EP loses no accuracy to the adjoint that shows: {mean:.3f} {counted}."
     cosine = float(result.values["alignment/forward0"]["none"].mean())
-    wrong = f", though its gradient is wrong (first-layer cosine {cosine:.2f})" if cosine < ALIGNED else ""
-    return f"{text}: none that shows{wrong}"
+    wrong = f" Its gradient is wrong all the same: the first layer's cosine is {cosine:.2f}."
+    return text + wrong if cosine < ALIGNED else text
 
 
 def plain(result: SweepResult) -> dict[str, object]:

@@ -123,20 +123,21 @@ def lines(
     result: SweepResult, found: Finding, required: Sequence[Requirement], target: float
 ) -> Iterator[str]:
     """For a terminal."""
-    from .yields import chips_to_certify, proportion, summary
+    from .yields import chips_to_certify, proportion, shown, summary
 
     quantity = required[0].quantity
-    yield f"{found.arm}: {' and '.join(map(str, required))}"
-    yield f"  all points together: {proportion(int(found.passes.sum()), found.passes.size)}"
+    yield f"arm {found.arm}: {' and '.join(map(str, required))}"
+    yield f"  all points together: {proportion(int(found.passes.sum()), found.passes.size).words('runs')}"
     for key, place, _, curve in found.curves:
+        indent = "    " if place else "  "
         if place:
             yield f"  at {place}:"
-        yield from (f"  {line}" for line in summary(key, curve, target))
+        yield from (f"{indent}{line}" for line in summary(key, curve, target))
         if (limit := curve.largest(target)).inside:
-            count, level = chips_to_certify(CHECKED), f"{key} = {limit.x:.3g}"
+            count, level = chips_to_certify(CHECKED), f"{key} = {shown(key, limit.x, 3)}"
             yield (
-                f"  to check it without the curve: {count} other chips at {level}, all of which must pass to "
-                f"certify {100 * CHECKED:g} %"
+                f"{indent}To check the limit without the curve, test {count} other chips at {level}: if all "
+                f"pass, {100 * CHECKED:g} % is certified."
             )
     yield from (f"  {effect.words(quantity)}" for effect in found.effects)
     if found.importance is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..circuits.mismatch import generator
+from ..circuits.specs import KEYS
 from ..circuits.units import closest, did_you_mean, format_quantity
 from .probit import Counts, Flags, Floats, fit, likelihood_interval, profile, transition
 
@@ -132,9 +133,14 @@ class Proportion:
         """The share that passed."""
         return self.passed / self.total
 
+    def words(self, what: str = "chips") -> str:
+        """A sentence, of so many chips or runs."""
+        ends = f"{100 * self.low:.0f} to {100 * self.high:.0f} %"
+        share = f"{100 * self.estimate:.0f} % ({100 * self.level:g} % interval {ends})"
+        return f"{self.passed} of {self.total} {what} pass, {share}"
+
     def __str__(self) -> str:
-        interval = f"({100 * self.level:g} %: {self.low:.2f} to {self.high:.2f})"
-        return f"{self.passed}/{self.total} = {self.estimate:.2f} {interval}"
+        return self.words()
 
 
 def proportion(passed: int, total: int, level: float = 0.95) -> Proportion:
@@ -194,25 +200,34 @@ class Limit:
         return self.x > -math.inf if self.largest else self.x < math.inf
 
     def words(self, name: str = "level") -> str:
-        """One line."""
-        goal, (low, high) = f"{100 * self.yield_:g} % yield", self.swept
-        word, interval = "largest" if self.largest else "smallest", ""
-        if not math.isnan(self.low):
-            ends = (_level(self.low, self.swept), _level(self.high, self.swept))
-            interval = f" ({100 * self.level:g} %: {' to '.join(dict.fromkeys(ends))})"
-        else:
-            interval = f" (no interval: {'no chip fails' if self.reached else 'every chip fails'})"
+        """A sentence."""
+        goal, (low, high) = f"{100 * self.yield_:g} % yield", (shown(name, end) for end in self.swept)
         if self.inside:
-            return f"{word} {name} with {goal}: {self.x:.3g}{interval}"
+            level = f"{name} = {shown(name, self.x, 3)}"
+            far = f"up to {level}" if self.largest else f"from {level} on"
+            return f"{goal} is kept {far} {self._interval(name)}"
         if self.reached:
-            return f"{goal} at every {name} swept, {low:.4g} to {high:.4g}; {word} not found{interval}"
-        return f"{goal} at no {name} swept, {low:.4g} to {high:.4g}{interval}"
+            found = f"{goal} is kept at every {name} that was swept, {low} to {high}"
+            return f"{found}; where it ends is not found {self._interval(name)}"
+        return f"{goal} is kept at no {name} that was swept, {low} to {high} {self._interval(name)}"
+
+    def _interval(self, name: str) -> str:
+        if math.isnan(self.low):
+            return f"(no interval, since {'no chip fails' if self.reached else 'every chip fails'})"
+        ends = dict.fromkeys(self._end(name, end) for end in (self.low, self.high))
+        return f"({100 * self.level:g} % interval {' to '.join(ends)})"
+
+    def _end(self, name: str, x: float) -> str:
+        if math.isfinite(x):
+            return shown(name, x, 3)
+        beyond = self.swept[0] if x < 0 else self.swept[1]
+        return f"{'below' if x < 0 else 'above'} {shown(name, beyond)}"
 
 
-def _level(x: float, swept: tuple[float, float]) -> str:
-    if math.isfinite(x):
-        return f"{x:.3g}"
-    return f"below {swept[0]:.4g}" if x < 0 else f"above {swept[1]:.4g}"
+def shown(name: str, x: float, digits: int = 4) -> str:
+    """A level of a key of the design with its unit (of anything else, without), to so many digits."""
+    unit = getattr(KEYS.get(name), "unit", "")
+    return format_quantity(float(f"{x:.{digits}g}"), unit) if unit else f"{x:.{digits}g}"
 
 
 @dataclass(frozen=True)
@@ -341,18 +356,21 @@ def _within(x: float, swept: tuple[float, float]) -> float:
 def summary(name: str, curve: YieldCurve, target: float) -> list[str]:
     """Lines for a terminal: the yield at every level of ``name``, and how far it may go for ``target``."""
     lines = [
-        f"yield at {name} = {x:.4g}: {proportion(int(passed), int(total), curve.level)}"
+        f"{name} = {shown(name, x)}: {proportion(int(passed), int(total), curve.level)}"
         for x, passed, total in zip(curve.levels, curve.passed, curve.total, strict=True)
     ]
-    runs, same = int(curve.total.sum()), f"the same {curve.chips} chips at {len(curve.levels)} levels"
-    fitted = f"fitted over {same if curve.paired else f'{runs} chips'}"
-    faultless = chips_to_certify(target, curve.level)
-    certify = f"to certify {100 * target:g} % takes {faultless} faultless chips at a level"
-    lines.append(f"{curve.largest(target).words(name)}, {fitted}; {certify}")
+    same = f"the same {curve.chips} chips at {len(curve.levels)} levels"
+    fitted = same if curve.paired else f"{int(curve.total.sum())} chips at {len(curve.levels)} levels"
+    lines.append(f"{curve.largest(target).words(name)}.")
+    if math.isfinite(curve.line[0]):  # else all chips pass, or none does
+        lines.append(f"This is read from a curve fitted over {fitted}.")
     if curve.sharp:
-        edge = transition(curve.levels, curve.passed[None], curve.total)
+        centre = float(transition(curve.levels, curve.passed[None], curve.total).centre[0])
         lines.append(
-            f"yield changes too fast for these levels, around {edge.centre[0]:.3g}: "
-            "the curve's width is set, not fitted; sweep more levels there"
+            f"Near {name} = {shown(name, centre, 3)} the yield changes too fast for these levels: the "
+            "curve's width is set, not fitted. Sweep more levels there."
         )
+    faultless = chips_to_certify(target, curve.level)
+    sure = f"{100 * target:g} % at a level, with {100 * curve.level:g} % confidence"
+    lines.append(f"To certify {sure}, {faultless} chips must all pass there.")
     return lines

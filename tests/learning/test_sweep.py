@@ -236,7 +236,7 @@ def test_one_chip_has_no_spread_and_angles_are_not_dropped(tmp_path: Path) -> No
     sweep = Sweep.over(design, {SIGMA: (0.0, 0.5), "learning.angle": (0.0, 90.0)}, 1, ("none", "adjoint"))
     result = read_sweep(run_sweep(sweep, tmp_path / "a.h5", workers=1))
     assert np.isnan(result.mean_sd("accuracy", "none")[1]).all()
-    assert "± –" in table(result) and "(one chip)" in table(result)
+    assert "± –" in table(result) and "(one chip, mean over 4 points: no" in table(result)
     from matplotlib.figure import Figure
 
     axes = Figure().subplots(1, 2)
@@ -373,11 +373,15 @@ def gap(lost: list[float], cosine: float) -> str:
 
 def test_a_gradient_is_called_wrong_only_where_it_is() -> None:
     nothing, much = [0.01, -0.01, 0.0], [0.04, 0.05, 0.06]
-    assert gap(much, 0.5).endswith("+0.050 ± 0.025 accuracy to the adjoint (paired 95 %)")
-    assert gap(nothing, 0.56).endswith(
-        "none that shows, though its gradient is wrong (first-layer cosine 0.56)"
+    counted = "; 3 chips, each under both arms)."
+    assert gap(much, 0.5) == (
+        f"EP loses 0.050 of accuracy to the adjoint (95 % interval 0.025 to 0.075{counted}"
     )
-    assert gap(nothing, 0.99).endswith("none that shows")
+    shows_not = "EP loses no accuracy to the adjoint that shows: 0.000 (95 % interval -0.025 to 0.025"
+    assert gap(nothing, 0.99) == shows_not + counted
+    wrong = " Its gradient is wrong all the same: the first layer's cosine is 0.56."
+    assert gap(nothing, 0.56) == shows_not + counted + wrong
+    assert gap([0.04], 0.5) == "EP is 0.040 less accurate than the adjoint (one chip: no interval)."
 
 
 @pytest.mark.timeout(300)

@@ -52,15 +52,16 @@ def test_the_largest_spread_that_keeps_a_yield(tmp_path: Path, capsys: pytest.Ca
     assert main([*arguments, "--plot", str(figure)]) == 0
     text = capsys.readouterr().out
     first, second = text.split("homeostat: accuracy >= 0.9")
-    assert first.startswith("none: accuracy >= 0.9") and "29 faultless chips" in first
+    assert first.startswith("arm none: accuracy >= 0.9") and "29 chips must all pass" in first
     for part, edge in ((first, 0.5), (second, 0.8)):
-        found = float(part.split("with 90 % yield: ")[1].split(" ")[0])
+        found = float(part.split(f"90 % yield is kept up to {SIGMA} = ")[1].split(" ")[0])
         assert found == pytest.approx(norm.ppf(0.1, edge, 0.1), abs=0.03)
     assert "29 other chips at mismatch.conductance = 0.3" in first
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert main([*arguments, "--require", "inference_energy <= 500pJ", "--arms", "none"]) == 1  # never met
     text = capsys.readouterr().out
-    assert "all points together: 0/260 = 0.00" in text and "90 % yield at no mismatch.conductance" in text
+    assert "all points together: 0 of 260 runs pass, 0 %" in text
+    assert "90 % yield is kept at no mismatch.conductance that was swept" in text
 
 
 def test_the_status_tells_whether_the_target_is_met(
@@ -83,7 +84,7 @@ def test_other_keys_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--against", SIGMA]) == 0
     text = capsys.readouterr().out
     assert text.count("at rate=0.01:") == text.count("at rate=0.1:") == 2
-    assert "learning.rate with" not in text
+    assert "up to learning.rate" not in text
 
 
 def test_what_matters_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,14 +96,16 @@ def test_what_matters_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     figure = tmp_path / "l.svg"
     assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--plot", str(figure)]) == 0
     text = capsys.readouterr().out
-    assert f"{SIGMA}    " in text and "alone 0.99" in text and "Q2 = 1.00" in text
-    assert "with 95 % yield" not in text  # no two points differ in one key alone
+    assert f"{SIGMA}    " in text and "alone 99 %" in text and "Q2 = 1.00" in text
+    assert "95 % yield" not in text  # no two points differ in one key alone
     assert b"<svg" in figure.read_bytes()
 
     points = one_at_a_time(Design.named("digits"), {SIGMA: (0.2, 1.0), GAIN: (0.0, 0.5)})
     path = write_sweep(tmp_path / "o.h5", points, 3, accuracy)
     assert main(["yield", str(path), "--require", "accuracy >= 0.9"]) == 0
-    assert f"{SIGMA} = 1" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"{SIGMA} = 1" in text
+    assert f"{SIGMA} from 0.2 to 1 changes accuracy by -0.16 (95 % interval -0.16 to -0.16, 3 chips)." in text
     few = write_sweep(tmp_path / "f.h5", latin_hypercube(spans, 3, 0), 2, accuracy)
     assert main(["yield", str(few), "--require", "accuracy >= 0.9"]) == 1
     assert "what matters to accuracy is not told: " in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,7 +173,7 @@ def test_a_rising_curve_is_the_mirror_of_a_falling_one() -> None:
     assert (rising.x50, rising.width) == pytest.approx((-falling.x50, -falling.width))
     one, other = falling.largest(0.8), rising.largest(0.8)
     assert one.largest and not other.largest
-    assert other.words("gain").startswith(f"smallest gain with 80 % yield: {-one.x:.3g} (95 %: ")
+    assert other.words("gain").startswith(f"80 % yield is kept from gain = {-one.x:.3g} on (95 % interval ")
     assert (other.x, other.low, other.high) == pytest.approx((-one.x, -one.high, -one.low), abs=0.03)
 
 
@@ -233,7 +234,7 @@ def test_data_that_separate_get_a_width_and_an_interval(at: float, centre: float
     assert curve.width == pytest.approx(SHARPEST * 0.2)
     limit = curve.largest(0.95)
     assert 0.2 < limit.low < 0.41 and 0.55 < limit.high < 0.61  # the levels around, however sure the chips
-    assert "the curve's width is set, not fitted" in summary("sigma", curve, 0.95)[-1]
+    assert "the curve's width is set, not fitted" in summary("sigma", curve, 0.95)[-2]
 
 
 def test_levels_may_be_spaced_very_unevenly() -> None:
@@ -250,9 +251,17 @@ def test_nothing_is_extrapolated() -> None:
     always = YieldCurve.fit(LEVELS, np.ones((6, 5), bool))
     never = YieldCurve.fit(LEVELS, np.zeros((6, 5), bool))
     words = always.largest(0.9).words("sigma")
-    assert words == "90 % yield at every sigma swept, 0 to 1; largest not found (no interval: no chip fails)"
+    assert words == (
+        "90 % yield is kept at every sigma that was swept, 0 to 1; where it ends is not found "
+        "(no interval, since no chip fails)"
+    )
     words = never.largest(0.9).words("sigma")
-    assert words == "90 % yield at no sigma swept, 0 to 1 (no interval: every chip fails)"
+    assert words == (
+        "90 % yield is kept at no sigma that was swept, 0 to 1 (no interval, since every chip fails)"
+    )
+    leaks = replace(never, levels=np.array([1e-6, 1e-5]), passed=np.zeros(2, np.int64), total=np.full(2, 5))
+    assert "swept, 1uS to 10uS (" in leaks.largest(0.9).words("neuron.leak")
+    assert len(summary("sigma", never, 0.9)) == 6 + 2  # levels, the limit, and what certifies: no curve
     assert always.x50 == np.inf and never.x50 == -np.inf
     np.testing.assert_array_equal([always.at(LEVELS), never.at(LEVELS)], [np.ones(6), np.zeros(6)])
     curve = YieldCurve.fit(LEVELS, LEVELS[:, None] < thresholds(3, (40,), x50=0.95))
@@ -280,13 +289,14 @@ def test_what_the_curve_refuses() -> None:
 def test_summary() -> None:
     passes = LEVELS[:, None] < thresholds(5, (6, 20))
     curve = YieldCurve.fit(LEVELS, passes, resample="levels")
-    *levels, last = summary("mismatch.conductance", curve, 0.9)
-    assert levels[0] == f"yield at mismatch.conductance = 0: {proportion(int(passes[0].sum()), 20)}"
-    assert str(proportion(18, 20)) == "18/20 = 0.90 (95 %: 0.68 to 0.99)"
-    assert last.startswith(
-        f"largest mismatch.conductance with 90 % yield: {curve.largest(0.9).x:.3g} (95 %: "
+    *levels, limit, curve_of, last = summary("mismatch.conductance", curve, 0.9)
+    assert levels[0] == f"mismatch.conductance = 0: {proportion(int(passes[0].sum()), 20)}"
+    assert str(proportion(18, 20)) == "18 of 20 chips pass, 90 % (95 % interval 68 to 99 %)"
+    assert limit.startswith(
+        f"90 % yield is kept up to mismatch.conductance = {curve.largest(0.9).x:.3g} (95 % interval "
     )
-    assert last.endswith("fitted over 120 chips; to certify 90 % takes 29 faultless chips at a level")
+    assert curve_of == "This is read from a curve fitted over 120 chips at 6 levels."
+    assert last == "To certify 90 % at a level, with 95 % confidence, 29 chips must all pass there."
 
 
 # -- importance ------------------------------------------------------------------------------------
