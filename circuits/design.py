@@ -277,6 +277,7 @@ def template(design: Design | None = None) -> str:
 
 _HEAD = """\
 # A chip design. A quantity is text with a unit and any SI prefix, as in "2.5uS" or "1e-6 S".
+# A share, or a relative deviation, is a plain number, or text in per cent, as in "30%".
 # A key that is left out takes a default of its own.
 """
 _HEADER = re.compile(r"\s*\[+\s*([A-Za-z\"'][^\]]*)\]")
@@ -392,7 +393,7 @@ def _parse(text: str) -> dict[str, Any]:
         found = re.match(r"line (\d+)", place)
         line = int(found[1]) if found else text.rstrip().count("\n") + 1
         written = text.split("\n")[line - 1]
-        unquoted = re.search(r"=\s*([-+.\d]+(?:e[-+]?\d+)?\s*[A-Za-zµμ°]+)\s*(#.*)?$", written)
+        unquoted = re.search(r"=\s*([-+.\d]+(?:e[-+]?\d+)?\s*[A-Za-zµμ°%]+)\s*(#.*)?$", written)
         remedy = f'; write "{unquoted[1]}" in quotes' if unquoted else ""
         raise DesignError(f"is not valid TOML: {reason}{remedy}", line=line) from None
     except (ValueError, RecursionError):  # an integer of thousands of digits, brackets as deep

@@ -6,7 +6,7 @@ import argparse
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import literal
+from ..simulator.arguments import literal, numbers
 
 if TYPE_CHECKING:
     from .design import Design
@@ -51,6 +51,14 @@ def _volts(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is not finite; give volts, such as 300mV or 0.3")
     return value
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """Finite numbers with commas between them; per cent are hundredths."""
+    from .units import per_cent
+
+    parts = ((part, per_cent(part)) for part in text.split(","))
+    return numbers(",".join(part if share is None else repr(share) for part, share in parts))
 
 
 def design_of(arguments: Any) -> Design:

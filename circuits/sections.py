@@ -43,6 +43,11 @@ def number(default: float, unit: str, allowed: Range, help: str) -> Any:
     return key(default, Number(help, allowed, unit))
 
 
+def share(default: float, allowed: Range, help: str) -> Any:
+    """A key that holds a share, or a relative deviation: a plain number, or text in per cent."""
+    return key(default, Number(help, allowed, share=True))
+
+
 def integer(default: int | None, low: int, high: int, help: str) -> Any:
     """A key that holds an integer; a default of None reads and writes as "all"."""
     return key(default, Integer(help, low, high, everything=default is None))

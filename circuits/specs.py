@@ -1,7 +1,8 @@
 """The sections of a chip design: every key's default, unit, range and reason, once.
 
 Validation, messages, the template and the TOML writer all read them here. Everything is held in SI (angles
-in degrees); in Python a quantity may be an SI number or text with a unit (``DeviceSpec(g_max="20uS")``).
+in degrees); in Python a quantity may be an SI number or text with a unit (``DeviceSpec(g_max="20uS")``),
+and a share text in per cent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .data_shapes import DATA
-from .sections import Spec, choice, integer, key, kinds, number, refuse
+from .sections import Spec, choice, integer, key, kinds, number, refuse, share
 from .units import Curve, Integer, Kind, Layers, Number, Range, Text, positive
 
 #: Devices whose values were measured: the files of :mod:`.presets`.
@@ -134,16 +135,16 @@ class ProgrammingSpec(Spec):
         "write-verify: pulse and read until it fits", "ideal", "pulses", "sign", "write-verify")
     rounding: str = choice("of a change to whole pulses or levels", "stochastic", "nearest")
     levels: int = integer(0, 0, 65_536, "ideal and write-verify: evenly spaced conductances; 0: any")
-    pulse: float = number(0.002, "", Range(0.0, 0.5, open_low=True),
+    pulse: float = share(0.002, Range(0.0, 0.5, open_low=True),
         "share of g_max - g_min by which a pulse moves a device in mid-range")
     nonlinearity: float = number(0.0, "", Range(0.0, 2.0),
         "soft bounds: how much of that step is lost from one limit to the other; 2: all at the limit")
-    asymmetry: float = number(0.0, "", Range(-0.95, 0.95),
+    asymmetry: float = share(0.0, Range(-0.95, 0.95),
         "what a pulse up moves more, and a pulse down less, relative")
-    cycle: float = number(0.0, "", _SIGMA, "cycle to cycle: sd of a pulse's step, relative")
-    tolerance: float = number(0.01, "", Range(0.0, 0.5, open_low=True),
+    cycle: float = share(0.0, _SIGMA, "cycle to cycle: sd of a pulse's step, relative")
+    tolerance: float = share(0.01, Range(0.0, 0.5, open_low=True),
         "write-verify: of the conductance read, share of g_max - g_min")
-    read_noise: float = number(0.0, "", _SHARE, "write-verify: rms of that reading, as the same share")
+    read_noise: float = share(0.0, _SHARE, "write-verify: rms of that reading, as the same share")
     most_pulses: int = integer(100, 1, 100_000, "write-verify: after so many a device is left as it is")
 
     pulse_time: float = number(1e-7, "s", Range(0.0, 1.0), "of a pulse, its own set-up included")
@@ -191,22 +192,22 @@ class ConvertersSpec(Spec):
 class MismatchSpec(Spec):
     """The spread of a chip's parts, drawn once for each chip from its seed."""
 
-    conductance: float = number(0.0, "", _SIGMA,
+    conductance: float = share(0.0, _SIGMA,
         "of a device: sd of ln g (lognormal) or relative sd")
     distribution: str = choice("of the devices' conductances", "lognormal", "gaussian")
-    gradient: float = number(0.0, "", _SHARE,
+    gradient: float = share(0.0, _SHARE,
         "of conductance: relative sd of the change from one edge of an array to the other")
-    correlated: float = number(0.0, "", _SIGMA, "of conductance: sd of what neighbours share of ln g")
+    correlated: float = share(0.0, _SIGMA, "of conductance: sd of what neighbours share of ln g")
     correlation_length: float = number(16.0, "", Range(0.5, 1e6), "of that part, in devices")
-    stuck_open: float = number(0.0, "", _SHARE, "share of devices that conduct nothing")
-    stuck_closed: float = number(0.0, "", _SHARE, "share of devices that stay at their g_max")
-    programming: float = number(0.0, "", _SIGMA, "sd of ln of a device's programming-step gain")
-    programming_bias: float = number(0.0, "", _SHARE,
+    stuck_open: float = share(0.0, _SHARE, "share of devices that conduct nothing")
+    stuck_closed: float = share(0.0, _SHARE, "share of devices that stay at their g_max")
+    programming: float = share(0.0, _SIGMA, "sd of ln of a device's programming-step gain")
+    programming_bias: float = share(0.0, _SHARE,
         "sd over devices of programming.asymmetry")
-    amplifier_gain: float = number(0.0, "", _SHARE, "relative sd of a neuron's gain")
+    amplifier_gain: float = share(0.0, _SHARE, "relative sd of a neuron's gain")
     amplifier_offset: float = number(0.0, "V", Range(0.0, 10.0), "sd of a neuron's offset")
-    capacitance: float = number(0.0, "", _SHARE, "relative sd of a node's capacitance")
-    driver_gain: float = number(0.0, "", _SHARE,
+    capacitance: float = share(0.0, _SHARE, "relative sd of a node's capacitance")
+    driver_gain: float = share(0.0, _SHARE,
         "shared family only: relative sd of a read driver's gain")
     vt_coefficient: float = number(0.0, "Vm", Range(0.0, 1e-6),
         "Pelgrom: a transistor's sd of threshold, times sqrt(width length); 3.5nVm is 3.5 mV um")
@@ -218,9 +219,9 @@ class MismatchSpec(Spec):
     device_length: float = number(1e-6, "m", positive(1e-2), "of a device that is a transistor")
     device_overdrive: float = number(0.0, "V", Range(0.0, 100.0),
         "of its gate, above the threshold; 0: devices are no transistors")
-    nudge_gain: float = number(0.0, "", _SHARE, "relative sd of a nudge source's gain")
+    nudge_gain: float = share(0.0, _SHARE, "relative sd of a nudge source's gain")
     nudge_offset: float = number(0.0, "A", _CURRENT, "sd of a nudge source's offset while it is on")
-    sense_gain: float = number(0.0, "", _SHARE, "relative sd of a port's sense amplifier's gain")
+    sense_gain: float = share(0.0, _SHARE, "relative sd of a port's sense amplifier's gain")
     sense_offset: float = number(0.0, "V", Range(0.0, 10.0), "sd of a sense amplifier's offset")
 
     def _check_together(self) -> None:
@@ -259,9 +260,9 @@ class CornerSpec(Spec):
     """Where the chip is operated: process, supply and temperature (docs/physics.md)."""
 
     process: str = choice("of the transistors' gain factor", "typical", "slow", "fast")
-    process_spread: float = number(0.1, "", Range(0.0, 0.9),
+    process_spread: float = share(0.1, Range(0.0, 0.9),
         "what a slow process takes from that factor, and a fast one adds, relative: an assumption")
-    voltage: float = number(1.0, "", Range(0.5, 1.5),
+    voltage: float = share(1.0, Range(0.5, 1.5),
         "supply, relative to nominal: moves both rails about ground")
     temperature: float = number(ROOM, "K", Range(200.0, 500.0), "of the whole chip")
     device_tempco: float = number(0.0, "/K", _TEMPCO,
@@ -308,10 +309,10 @@ class NoiseSpec(Spec):
         "A of a device's spectrum A g^2 / f, over its conductance's square")
     f_low: float = number(1.0, "Hz", positive(1e12), "flicker: from here on, slower is drift")
     f_high: float = number(1e6, "Hz", positive(1e12), "flicker: to here; faster averages out")
-    telegraph_share: float = number(0.0, "", _SHARE, "share of devices with a trap")
-    telegraph_amplitude: float = number(0.1, "", Range(0.0, 2.0),
+    telegraph_share: float = share(0.0, _SHARE, "share of devices with a trap")
+    telegraph_amplitude: float = share(0.1, Range(0.0, 2.0),
         "relative step of conductance between full and empty")
-    telegraph_rate: float = number(0.01, "", _SHARE, "probability to switch from one step to the next")
+    telegraph_rate: float = share(0.01, _SHARE, "probability to switch from one step to the next")
     bandwidth: float = number(0.0, "Hz", Range(0.0, 1e12), "of a reading, for thermal noise; 0: none")
 
     def _check_together(self) -> None:
@@ -351,7 +352,7 @@ class LearningSpec(Spec):
     rate: float = number(0.005, "", positive(10.0), "learning rate")
     schedule: str = choice("of the rate: constant, or falling to 0 over the epochs as a cosine",
         "cosine", "constant")
-    momentum: float = number(0.9, "", Range(0.0, 1.0, open_high=True),
+    momentum: float = share(0.9, Range(0.0, 1.0, open_high=True),
         "sgd only: share kept each step")
     batch: int = integer(50, 1, 10_000, "samples a step")
     epochs: int = integer(4, 1, 100_000, "passes over the training data")
@@ -368,7 +369,7 @@ class LearningSpec(Spec):
         "cross-entropy: starting readout, over 1/sqrt(outputs)")
     read_noise: float = number(0.0, "V", Range(0.0, 10.0), "rms of a port's sense amplifier, per reading")
     threads: int = integer(1, 1, 64, "that share a step; how many decides how sums are rounded")
-    tolerance: float = number(1e-5, "", positive(0.1),
+    tolerance: float = share(1e-5, positive(0.1),
         "settled when within this share of full swing")
     dtype: str = choice("float32 is faster, float64 settles finer", "float32", "float64")
 
@@ -390,7 +391,7 @@ class HomeostatSpec(Spec):
         "probe", "trim", "off", "decay")
     schedule: str = choice("of the gain: as measured, or fixed, by the rate, by 1/n",
         "auto", "constant", "rate", "falling")
-    gain: float = number(0.25, "", _SHARE,
+    gain: float = share(0.25, _SHARE,
         "not auto: share of the asymmetry by which a step moves either side; 0.5 removes all")
     probes: int = integer(256, 1, 100_000, "measurements a step")
     scheme: str = choice("random probes are noisy; the others are exact once complete",
@@ -401,7 +402,7 @@ class HomeostatSpec(Spec):
     noise: float = number(0.0, "A", _CURRENT, "rms of a sense amplifier")
     resolution: float = number(0.0, "A", _CURRENT, "one step of the converter; 0 is ideal")
     every: int = integer(1, 1, 100_000, "applied at every n-th batch")
-    decay: float = number(1e-4, "", _SHARE, "mode decay: share of the weights that a step takes")
+    decay: float = share(1e-4, _SHARE, "mode decay: share of the weights that a step takes")
 
 
 @dataclass(frozen=True)

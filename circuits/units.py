@@ -38,6 +38,9 @@ _FORM = re.compile(
 )
 
 
+_PER_CENT = re.compile(r"\s*([+-]?(?=[0-9.])[0-9]*\.?[0-9]*)\s*%\s*")
+
+
 class UnitError(ValueError):
     """A text that is not a quantity in the unit that was asked for."""
 
@@ -63,6 +66,8 @@ def parse_quantity(text: str, unit: str) -> float:
     except quantiphy.QuantiPhyError:
         raise UnitError(f"is not a number with a unit; {needed}") from None
     found = {"°": "deg", "Ω": "Ohm", "V": kelvin or "V"}.get(quantity.units, quantity.units)
+    if not found and float(quantity) == 0 and unit == form["unit"] == "m":
+        found = "m"  # none of anything, be it metres or milli
     if not found:
         raise UnitError(f"has no unit; {needed}")
     if found != unit:
@@ -74,12 +79,18 @@ def parse_quantity(text: str, unit: str) -> float:
     return float(quantity)
 
 
+def per_cent(text: str) -> float | None:
+    """``"30%"`` as 0.3; None for a text that is not in per cent."""
+    form = _PER_CENT.fullmatch(text)
+    return float(f"{form[1]}e-2") if form and form[1].strip("+-.") else None
+
+
 def format_quantity(value: float, unit: str) -> str:
     """Write ``value`` [SI] with its unit so that :func:`parse_quantity` gives back the same bits.
 
     An SI prefix is used where one fits (``2.5e-06`` S is ``"2.5uS"``), else a power of ten.
     An empty ``unit`` gives the shortest plain number; degrees take no prefix, and whole metres a power of
-    ten (``"2e0m"``), since ``"2m"`` reads as 2 milli of nothing.
+    ten (``"2e0m"``), since ``"2m"`` reads as 2 milli of nothing. Zero is ``"0V"``, ``"0m"``.
     """
     value = float(value)
     if not unit or not math.isfinite(value):
@@ -89,7 +100,7 @@ def format_quantity(value: float, unit: str) -> str:
     digits, prefix = _trim(repr(value)), ""
     if unit != "deg" and power in _PREFIXES:
         digits, prefix = _trim(format(exact.scaleb(-power), "f")), _PREFIXES[power]
-    if unit == "m" and not prefix and "e" not in digits:
+    if unit == "m" and value and not prefix and "e" not in digits:
         prefix = "e0"
     return f"{digits}{prefix}{unit}"
 
@@ -174,28 +185,40 @@ class Kind:
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A real number; ``unit=""``: without dimension; ``bare``: a file may leave the unit out."""
+    """A real number; ``unit=""``: without dimension; ``bare``: a file may leave the unit out; ``share``: of
+    something, or relative to it, so that text in per cent is read too.
+    """
 
     help: str
     range: Range
     unit: str = ""
     bare: bool = False
+    share: bool = False
 
     def check(self, value: Any) -> float:
-        if isinstance(value, str) and self.unit:
-            try:
-                number = parse_quantity(value, self.unit)
-            except UnitError as error:
-                self._refuse(str(error))
+        if isinstance(value, str):
+            number = self._read(value)
         elif _is_number(value):
             number = _real(value)
         else:
-            quotes = "; write a plain number, without quotes" if isinstance(value, str) else ""
-            self._refuse(f"is {_type(value)}, and a number is needed{quotes}")
+            self._refuse(f"is {_type(value)}, and a number is needed")
         if number not in self.range:  # NaN is in no range
             finite = abs(number) < math.inf
             self._refuse("is outside the range" if finite else "is not a finite number")
         return number + 0.0  # no negative zero
+
+    def _read(self, text: str) -> float:
+        if self.unit:
+            try:
+                return parse_quantity(text, self.unit)
+            except UnitError as error:
+                self._refuse(str(error))
+        number = per_cent(text)
+        if number is None:
+            self._refuse("is text, and a number is needed; write a plain number, without quotes")
+        if not self.share:
+            self._refuse("is in per cent, but is no share of anything; write a plain number, without quotes")
+        return number
 
     def check_unit(self, value: Any) -> None:
         if self.unit and not self.bare and _is_number(value) and 0 < abs(_real(value)) < math.inf:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..circuits.design_arguments import add_changes, changes_of
+from ..circuits.design_arguments import add_changes, changes_of, shares
 from ..simulator.arguments import check_outputs, numbers, picture
 from .chip_arguments import add_data_argument, trained
 
@@ -32,7 +32,7 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--process", type=lambda text: text.split(","), metavar="LIST", help="default: slow,typical,fast"
     )
-    parser.add_argument("--supply", type=numbers, metavar="LIST", help="of nominal (default: 0.9,1,1.1)")
+    parser.add_argument("--supply", type=shares, metavar="LIST", help="of nominal (default: 0.9,1,1.1)")
     parser.add_argument(
         "--temperature", type=numbers, metavar="LIST", help="in kelvins (default: 233,300,398)"
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..circuits.design_arguments import add_design_arguments, design_of
+from ..circuits.design_arguments import add_design_arguments, design_of, shares
 from ..simulator.arguments import check_outputs, numbers, picture, positive
 from .chip_arguments import add_data_argument
 
@@ -33,7 +33,7 @@ def add_arguments(parser: Any) -> None:
     add_design_arguments(parser)
     add_data_argument(parser)
     parser.add_argument(
-        "--mismatch", type=numbers, metavar="LIST",
+        "--mismatch", type=shares, metavar="LIST",
         help="levels of mismatch.conductance (default: the design's)",
     )  # fmt: skip
     parser.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from argparse import ArgumentTypeError
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import pytest
 
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.design_arguments import shares
 from ohmostat.circuits.settling import Settling
-from ohmostat.cli import main
+from ohmostat.cli import build_parser, main
 from ohmostat.learning.data import load
 from ohmostat.learning.training import initialise_from
 
@@ -39,6 +41,15 @@ def test_init_train_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert "forward0" in file["devices"]
     assert (tmp_path / "chip.csv").read_text().count("\n") > 64 * 32 * 2
     assert ".end" in (tmp_path / "chip.cir").read_text().lower()
+
+
+@pytest.mark.parametrize(("text", "found"), [("0,30%", (0.0, 0.3)), ("90 %,1.1", (0.9, 1.1))])
+def test_levels_of_shares_may_be_in_per_cent(text: str, found: tuple[float, ...]) -> None:
+    assert shares(text) == found
+    for command in (["sweep", "digits", "--mismatch"], ["corners", "run.h5", "--supply"]):
+        assert found in vars(build_parser().parse_args([*command, text])).values()
+    with pytest.raises(ArgumentTypeError, match="write finite numbers"):
+        shares("30%%")
 
 
 def test_what_has_no_value_is_a_dash_and_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -437,6 +437,19 @@ def test_any_damage_to_a_file_makes_a_design_or_a_design_error(data: st.DataObje
         assert error.line is None or 1 <= error.line <= damaged.count("\n") + 1
 
 
+def test_shares_may_be_in_per_cent() -> None:
+    text = '[mismatch]\nconductance = "30%"\nstuck_open = "0.5 %"\n[corner]\nvoltage = "110%"'
+    design = Design.from_text(text)
+    found = design.mismatch.conductance, design.mismatch.stuck_open, design.corner.voltage
+    assert found == (0.3, 0.005, 1.1)
+    assert "conductance = 0.3\n" in design.to_toml()
+    plain = {"noise.flicker", "drift.exponent", "learning.rate", "neuron.gain", "mismatch.correlation_length"}
+    shares = {key for key, kind in KEYS.items() if getattr(kind, "share", False)}
+    assert not plain & shares and {"homeostat.gain", "programming.pulse", "mismatch.driver_gain"} < shares
+    with pytest.raises(DesignError, match='write "30%" in quotes'):
+        Design.from_text("[mismatch]\nconductance = 30%")
+
+
 # -- the module ------------------------------------------------------------------------------------
 
 

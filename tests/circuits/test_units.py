@@ -38,6 +38,7 @@ from ohmostat.circuits.units import (
         ("1_000 V", "V", 1000.0),
         (" 50mV ", "V", 0.05),
         ("0A", "A", 0.0),
+        ("0m", "m", 0.0),  # neither milli nor metres of nothing
         ("90deg", "deg", 90.0),
         ("90°", "deg", 90.0),
         ("1 MS", "S", 1e6),  # mega, not milli
@@ -109,6 +110,8 @@ def test_refuses(text: str, unit: str, reason: str) -> None:
         (0.001, "deg", "0.001deg"),
         (3.5e-9, "Vm", "3.5nVm"),
         (2.5e-7, "m", "250nm"),
+        (0.0, "m", "0m"),
+        (0.0, "S", "0S"),
         (2.0, "m", "2e0m"),  # "2m" would be 2 milli
         (0.3, "", "0.3"),
         (math.inf, "V", "inf"),
@@ -146,6 +149,7 @@ def test_ranges_say_which_ends_belong_to_them() -> None:
 
 VOLTS = Number("", Range(-1.0, 1.0), "V")
 PLAIN = Number("", Range(0.0, 3.0))
+SHARE = Number("", Range(0.0, 3.0), share=True)
 COUNT = Integer("", 1, 100, everything=True)
 
 
@@ -155,6 +159,10 @@ COUNT = Integer("", 1, 100, everything=True)
         (VOLTS, "50mV", 0.05),
         (VOLTS, 0.05, 0.05),
         (PLAIN, 1, 1.0),
+        (SHARE, "30%", 0.3),
+        (SHARE, " 0.7 %", 0.007),
+        (SHARE, "+150.%", 1.5),
+        (SHARE, 0.3, 0.3),
         (COUNT, 100, 100),
         (COUNT, "all", None),
         (COUNT, None, None),
@@ -177,6 +185,15 @@ def test_kinds_hold_one_type(kind: Number, value: object, held: object) -> None:
         (VOLTS, None, "is nothing, and a number is needed"),
         (VOLTS, [1.0], "is a list, and a number is needed"),
         (PLAIN, "0.5", "write a plain number, without quotes"),
+        (PLAIN, "30%", "is in per cent, but is no share of anything; write a plain number"),
+        (SHARE, "0.5", "write a plain number, without quotes"),
+        (SHARE, "301%", "is outside the range; allowed: 0 to 3"),
+        (SHARE, "-1%", "is outside the range; allowed: 0 to 3"),
+        (SHARE, "%", "is text, and a number is needed"),
+        (SHARE, ".%", "is text, and a number is needed"),
+        (SHARE, "1e1%", "is text, and a number is needed"),
+        (SHARE, "30%V", "is text, and a number is needed"),
+        (VOLTS, "30%", r"is in per cent \(%\); volts"),
         (PLAIN, math.nan, "is not a finite number"),
         (PLAIN, 10**400, "is not a finite number"),
         (COUNT, 50.0, "is a number with a point, and a whole number is needed"),
@@ -222,7 +239,7 @@ def test_showing_a_value_never_fails_nor_floods() -> None:
 @settings(deadline=None)
 @given(
     st.integers() | st.floats() | st.text() | st.none() | st.booleans() | st.lists(st.integers()),
-    st.sampled_from([VOLTS, PLAIN, COUNT, Choice("", ("a", "b")), Layers(""), Text("")]),
+    st.sampled_from([VOLTS, PLAIN, SHARE, COUNT, Choice("", ("a", "b")), Layers(""), Text("")]),
 )
 def test_any_value_is_held_or_refused(value: object, kind: Number) -> None:
     try:

@@ -309,6 +309,7 @@ def test_points() -> None:
     ("text", "key", "values"),
     [
         ("mismatch.conductance=0, 0.5", "mismatch.conductance", (0.0, 0.5)),
+        ("mismatch.conductance=0%,30 %", "mismatch.conductance", (0.0, 0.3)),
         ("neuron.leak=5uS,1e-5 S", "neuron.leak", (5e-6, 1e-5)),
         ("neuron.low=0,-100mV", "neuron.low", (0.0, -0.1)),
         ("learning.angle=0,90", "learning.angle", (0.0, 90.0)),
