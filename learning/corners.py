@@ -74,7 +74,7 @@ def _operated(design: Design, corner: CornerSpec) -> tuple[object, ...]:
     if design.chip.family != "resistive":
         return neuron, conduction, heat
     hot = corner.temperature if design.resistive.diode == "shockley" else None
-    return neuron.high, conduction, heat, hot  # its nodes have neither the neuron's gain nor its leak
+    return replace(neuron, gain=1.0), conduction, heat, hot  # its nodes have no amplifier of their own
 
 
 def without(

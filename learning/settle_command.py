@@ -37,7 +37,7 @@ def run(arguments: Any, console: Console) -> Values:
     from .data import load
     from .training import input_voltages
 
-    chip = _chip(arguments)
+    chip = _chip(arguments, console)
     one = sample_voltages(arguments, chip)
     if one is not None:
         return _one(chip, one, console)
@@ -69,14 +69,16 @@ def _one(chip: Chip, inputs: Array, console: Console) -> Values:
     return {"settled": settled, "stable": stable, "residual": residual, "voltages": found}
 
 
-def _chip(arguments: Any) -> Chip:
+def _chip(arguments: Any, console: Console) -> Chip:
     from ..circuits.circuit import Circuit
+    from ..circuits.unused import unused
     from .training import initialise_from
 
     stored = named_run(arguments)
     if stored is not None:
         return stored.chip
     design = design_of(arguments)
+    console.warn(unused(design))
     chip = Circuit(design).fabricate(seed=design.task.seed if arguments.chip is None else arguments.chip)
     initialise_from(chip)
     return chip
