@@ -12,6 +12,7 @@ import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, overload
 
@@ -86,7 +87,7 @@ class Design:
         if self.device.preset != "none":
             from .presets import check_measured
 
-            check_measured(self)
+            check_measured(self.device.preset, lambda key: attrgetter(key)(self))
 
     def _check_task(self) -> None:
         shape, layers = DATA[self.task.data], self.chip.layers
@@ -419,3 +420,18 @@ def _line_of(text: str, key: str | None, beside: str | None) -> int | None:
 
 def _plain(path: str) -> str:
     return ".".join(part.strip().strip("\"'") for part in path.split("."))
+
+
+def with_preset(design: Design, name: str) -> Design:
+    """The design with a preset's device, and the leak that makes its weights as large as before.
+
+    The largest weight is ``(g_max - g_min) / leak``, so the leak follows the range of the conductances; the
+    node's capacitance follows the leak, so that its pace stays.
+    """
+    new = design.replace("device.preset", name)
+    before, after = (d.device.g_max - d.device.g_min for d in (design, new))
+    if after == before:
+        return new
+    leak = float(f"{design.neuron.leak * after / before:.3g}")
+    capacitance = float(f"{design.neuron.capacitance * leak / design.neuron.leak:.3g}")
+    return new.replace({"neuron.leak": leak, "neuron.capacitance": capacitance})

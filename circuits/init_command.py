@@ -30,9 +30,9 @@ def add_arguments(parser: Any) -> None:
 
 def run(arguments: Any, console: Console) -> Values:
     """Write the design, or list what there is. Raises ValueError for a name or file that cannot be used."""
-    from .design import Design, named_designs, template
+    from .design import Design, named_designs, template, with_preset
     from .files import atomic_write
-    from .presets import abouts, listing, with_preset
+    from .presets import abouts, listing
 
     if arguments.list:
         console.show(f"designs (--from): {', '.join(named_designs())}\n\npresets (--preset):\n{listing()}")

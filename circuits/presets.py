@@ -8,17 +8,15 @@ of a design its ``value``, the NAME of its ``source``, the ``place`` there, perh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .sections import DesignError, refuse
 from .specs import KEYS, PRESETS
 from .units import Number, Range, closest, did_you_mean, parse_quantity, show
-
-if TYPE_CHECKING:
-    from .design import Design
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -89,15 +87,11 @@ def preset_values(name: object) -> dict[str, Any]:
     return {key: entry.value for key, entry in preset(str(name)).values.items()}
 
 
-def check_measured(design: Design) -> None:
-    """Refuse a value outside what was measured of the preset that the design names."""
-    name = design.device.preset
-    if name == "none":
-        return
+def check_measured(name: str, value_of: Callable[[str], Any]) -> None:
+    """Refuse a value, of a design's dotted key, outside what was measured of the preset that it names."""
     device = preset(name)
     for key, entry in device.values.items():
-        section, leaf = key.split(".")
-        value, kind = getattr(getattr(design, section), leaf), KEYS[key]
+        value, kind = value_of(key), KEYS[key]
         if entry.range is None or value in entry.range or not isinstance(kind, Number):
             continue
         span = entry.range.describe(kind.unit)
@@ -115,18 +109,3 @@ def listing() -> str:
     """The same, one a line: of use in a terminal."""
     width = max(len(name) for name in PRESETS)
     return "\n".join(f"  {name:<{width}}  {about}" for name, about in abouts().items())
-
-
-def with_preset(design: Design, name: str) -> Design:
-    """The design with a preset's device, and the leak that makes its weights as large as before.
-
-    The largest weight is ``(g_max - g_min) / leak``, so the leak follows the range of the conductances; the
-    node's capacitance follows the leak, so that its pace stays.
-    """
-    new = design.replace("device.preset", name)
-    before, after = (d.device.g_max - d.device.g_min for d in (design, new))
-    if after == before:
-        return new
-    leak = float(f"{design.neuron.leak * after / before:.3g}")
-    capacitance = float(f"{design.neuron.capacitance * leak / design.neuron.leak:.3g}")
-    return new.replace({"neuron.leak": leak, "neuron.capacitance": capacitance})

@@ -63,6 +63,10 @@ def kinds(spec: type[Any]) -> Iterator[tuple[str, Kind]]:
     return ((f.name, f.metadata["kind"]) for f in dataclasses.fields(spec) if "kind" in f.metadata)
 
 
+#: What every key of a design holds, by its dotted name, in the order of the template; :mod:`.specs` says it.
+KEYS: dict[str, Kind] = {}
+
+
 def check_fields(spec: Any, prefix: str) -> None:
     """Check and normalise every key of a section, whose dotted names start with ``prefix``."""
     for name, kind in kinds(type(spec)):
@@ -75,8 +79,6 @@ def check_fields(spec: Any, prefix: str) -> None:
 
 def refuse(key: str, value: object, problem: object, beside: str | None = None) -> NoReturn:
     """Raise the DesignError of a key's value; ``beside`` is the other key of a contradiction."""
-    from .specs import KEYS  # deferred: what is here makes them
-
     text = f"{key} = {KEYS[key].display(value)}: {problem}"
     raise DesignError(text, key, beside=beside) from None
 

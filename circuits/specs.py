@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .data_shapes import DATA
+from .sections import KEYS as KEYS
 from .sections import Spec, choice, integer, key, kinds, number, refuse, share
 from .units import Curve, Integer, Kind, Layers, Number, Range, Text, positive
 
@@ -368,7 +369,7 @@ class LearningSpec(Spec):
     readout_scale: float = number(8.0, "", positive(1000.0),
         "cross-entropy: starting readout, over 1/sqrt(outputs)")
     read_noise: float = number(0.0, "V", Range(0.0, 10.0), "rms of a port's sense amplifier, per reading")
-    threads: int = integer(1, 1, 64, "that share a step; how many decides how sums are rounded")
+    threads: int = integer(1, 1, 64, "that share a step; how many changes no result")
     tolerance: float = share(1e-5, positive(0.1),
         "settled when within this share of full swing")
     dtype: str = choice("float32 is faster, float64 settles finer", "float32", "float64")
@@ -433,7 +434,4 @@ HEAD: dict[str, Kind] = {
     "schema": Integer("layout of this file", SCHEMA, SCHEMA),
 }
 
-#: What every key of a design holds, by its dotted name, in the order of the template.
-KEYS: dict[str, Kind] = HEAD | {
-    f"{section}.{name}": kind for section, spec in SECTIONS.items() for name, kind in kinds(spec)
-}
+KEYS |= HEAD | {f"{section}.{name}": kind for section, spec in SECTIONS.items() for name, kind in kinds(spec)}

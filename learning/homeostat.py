@@ -135,7 +135,7 @@ class Homeostat:
             self.prober.calibrate(chip, array)
             live = devices.step > 0
             self._calibration[array] = np.divide(1, devices.step, out=np.zeros_like(devices.step), where=live)
-        command = np.empty_like(devices.target[0])
+        command: Array = np.empty_like(devices.target[0])
         planes = devices.target, devices.step, self._calibration[array]
         device_kernels.command(np.ascontiguousarray(change, command.dtype), *planes, command)
         return command

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ohmostat.circuits.design import Design, template
-from ohmostat.circuits.presets import preset, preset_values, with_preset
+from ohmostat.circuits.design import Design, template, with_preset
+from ohmostat.circuits.presets import preset, preset_values
 from ohmostat.circuits.sections import DesignError
 from ohmostat.circuits.specs import PRESETS
 from ohmostat.cli import main
