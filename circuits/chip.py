@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..simulator import device_kernels, ode
+from ..simulator import device_kernels, ode, products
 from ..simulator.blocks import Array, BlockCircuit
 from . import drift
 from . import mismatch as draws
@@ -75,7 +75,7 @@ class Chip:
         )
         design = circuit.design
         self.programmer = Programmer(design.programming, design.device, mismatch, seed, circuit.copies)
-        self.input_weight = np.zeros((circuit.sizes[0], circuit.inputs), self.dtype)
+        self.input_block = np.zeros((circuit.inputs, circuit.sizes[0]), self.dtype)
         self.bias = np.zeros(self.blocks.size, self.dtype)
         self._twin: Chip | None = None
         self._weights = {a.name: np.zeros(a.shape[1:], self.dtype) for a in circuit.arrays}
@@ -292,7 +292,7 @@ class Chip:
         weight = self.block(array)
         for bank in self._banks[array]:
             if bank.pre == INPUT:
-                self.input_weight = weight
+                device_kernels.transpose(weight, self.input_block)
             elif bank.pre == BIAS:
                 self.bias[self.blocks.slices[bank.post]] = weight[:, 0]
             else:
@@ -317,6 +317,11 @@ class Chip:
         """Total conductance ``Σ_j (g+ + g-)`` [S] (n_post,) of the devices that feed each node."""
         total: Array = self.planes(bank).sum(axis=(0, 2))
         return total
+
+    @property
+    def input_weight(self) -> Array:
+        """What inputs drive into the first layer [S] (n, n_in); a view."""
+        return self.input_block.T
 
     @property
     def leak(self) -> float:
@@ -346,7 +351,7 @@ class Chip:
         current = np.empty((len(x), self.blocks.size), self.dtype)
         bias = self.bias * self.dtype.type(self.bias_voltage)
         driven = self.blocks.slices[0]
-        np.matmul(x, self.input_weight.T, out=current[:, driven])
+        products.multiply(x, self.input_block, current[:, driven])
         current[:, driven] += bias[driven]
         current[:, : driven.start] = bias[: driven.start]
         current[:, driven.stop :] = bias[driven.stop :]

@@ -57,8 +57,13 @@ def shares(text: str) -> tuple[float, ...]:
     """Finite numbers with commas between them; per cent are hundredths."""
     from .units import per_cent
 
-    parts = ((part, per_cent(part)) for part in text.split(","))
-    return numbers(",".join(part if share is None else repr(share) for part, share in parts))
+    try:
+        parts = ((part, per_cent(part)) for part in text.split(","))
+        return numbers(",".join(part if share is None else repr(share) for part, share in parts))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: write finite numbers with commas, such as 0,0.5,1 or 0,50%"
+        ) from None
 
 
 def design_of(arguments: Any) -> Design:

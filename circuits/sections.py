@@ -63,7 +63,8 @@ def kinds(spec: type[Any]) -> Iterator[tuple[str, Kind]]:
     return ((f.name, f.metadata["kind"]) for f in dataclasses.fields(spec) if "kind" in f.metadata)
 
 
-#: What every key of a design holds, by its dotted name, in the order of the template; :mod:`.specs` says it.
+#: What every key of a design holds, by its dotted name, in the order of the template. :mod:`.specs` fills it;
+#: who refuses a key has it from there.
 KEYS: dict[str, Kind] = {}
 
 

@@ -38,7 +38,7 @@ _FORM = re.compile(
 )
 
 
-_PER_CENT = re.compile(r"\s*([+-]?(?=[0-9.])[0-9]*\.?[0-9]*)\s*%\s*")
+_PER_CENT = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:e([+-]?[0-9]{1,3}))?\s*%\s*", re.IGNORECASE)
 
 
 class UnitError(ValueError):
@@ -82,7 +82,7 @@ def parse_quantity(text: str, unit: str) -> float:
 def per_cent(text: str) -> float | None:
     """``"30%"`` as 0.3; None for a text that is not in per cent."""
     form = _PER_CENT.fullmatch(text)
-    return float(f"{form[1]}e-2") if form and form[1].strip("+-.") else None
+    return float(f"{form[1]}e{int(form[2] or 0) - 2}") if form else None
 
 
 def format_quantity(value: float, unit: str) -> str:
@@ -215,7 +215,8 @@ class Number(Kind):
                 self._refuse(str(error))
         number = per_cent(text)
         if number is None:
-            self._refuse("is text, and a number is needed; write a plain number, without quotes")
+            remedy = ', or per cent as in "30%"' if self.share else ""
+            self._refuse(f"is text, and a number is needed; write a plain number, without quotes{remedy}")
         if not self.share:
             self._refuse("is in per cent, but is no share of anything; write a plain number, without quotes")
         return number

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from .sweep_result import SweepResult
 
@@ -43,7 +45,7 @@ def of_sweep(result: SweepResult) -> list[str]:
         bad = {arm: int((values > MANY).sum()) for arm, values in cells.items()}
         if count := sum(bad.values()):
             arms = ", ".join(arm for arm, number in bad.items() if number)
-            worst = max(float(values.max()) for values in cells.values())
+            worst = max(float(np.nanmax(values)) for values in cells.values())
             share = f"more than {MANY:.0%} of {samples} (up to {worst:.1%})"
             found.append(f"in the last epoch of {count} of {runs} runs (arms: {arms}) {share} {fate}")
     return [*found, REMEDY] if found else []

@@ -184,8 +184,9 @@ def accuracy_gap(result: SweepResult) -> str:
     mean, points = float(lost.mean()), len(result.points)
     over = f", mean over {points} points" if points > 1 else ""
     if len(lost) < 2:
-        way = "less" if mean > 0 else "more"
-        return f"EP is {abs(mean):.3f} {way} accurate than the adjoint (one chip{over}: no interval)."
+        way = "as" if mean == 0 else f"{abs(mean):.3f} {'less' if mean > 0 else 'more'}"
+        link = "as" if mean == 0 else "than"
+        return f"EP is {way} accurate {link} the adjoint (one chip{over}: no interval)."
     from scipy.stats import t
 
     half = float(t.ppf(0.975, len(lost) - 1) * lost.std(ddof=1) / np.sqrt(len(lost)))
@@ -194,6 +195,8 @@ def accuracy_gap(result: SweepResult) -> str:
     if mean > half:
         return f"EP loses {mean:.3f} of accuracy to the adjoint {counted}."
     text = f"EP loses no accuracy to the adjoint that shows: {mean:.3f} {counted}."
+    if mean < -half:
+        text = f"EP is {-mean:.3f} more accurate than the adjoint {counted}."
     cosine = float(result.values["alignment/forward0"]["none"].mean())
     wrong = f" Its gradient is wrong all the same: the first layer's cosine is {cosine:.2f}."
     return text + wrong if cosine < ALIGNED else text

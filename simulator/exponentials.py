@@ -13,8 +13,9 @@ from numba import njit, types
 from numba.extending import overload
 
 # Division as in NumPy: the default tests each divisor, and that branch keeps LLVM from vectorising
-# (12x on the logistic).
-compiled = functools.partial(njit, cache=True, error_model="numpy")
+# (12x on the logistic). And no licence to reorder sums but where a kernel asks for it: numba would hand it on
+# from a kernel to those that are compiled on its behalf, and their rounding would hang on who came first.
+compiled = functools.partial(njit, cache=True, error_model="numpy", fastmath=False)
 
 
 def power(x):  # pragma: no cover - replaced by the overload below

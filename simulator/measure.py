@@ -34,7 +34,7 @@ from .transient import Transient
 
 FINER = 8  # parts of each interval of a transient
 MOST_FINER = 4_000_000  # values of its curves at once; beyond, fewer parts
-NEAR = 1e-9  # of the axis: how far beyond its end a place may lie by rounding
+NEAR = 1e-9  # of an axis: how far beyond its end a place may lie by rounding; of a height: what is none
 
 
 class MeasureError(ValueError):
@@ -206,11 +206,15 @@ class _Curves:
 
     def _height(self, event: Crossing) -> Array:
         """Of the signal above the level."""
-        level = event.level
-        height = self._values(event.signal) - (self._values(level) if isinstance(level, Signal) else level)
+        signal = self._values(event.signal)
+        level = self._values(event.level) if isinstance(event.level, Signal) else np.array(event.level)
+        height = np.asarray(signal - level)
         if not np.isfinite(height).all():
             raise MeasureError(f"{event.signal.text} is not finite everywhere")
-        return np.asarray(height)
+        close = NEAR * (
+            np.abs(signal).max() + np.abs(level).max()
+        )  # as the solver's rounding leaves a plateau
+        return np.where(np.abs(height) <= close, 0.0, height)
 
 
 def _crossings(x: Array, height: Array) -> tuple[Array, Array]:

@@ -26,7 +26,8 @@ Array = NDArray[Any]
 
 def _wide() -> int:
     """Bytes of a row of a tile, which is summed in registers: four vectors of 64, where there are 32 of them
-    to hold 6 rows; or of two of 32 (or four of 16) bytes.
+    to hold 6 rows; or of two of 32 (or four of 16) bytes. (By what the host has: numba kept to less works,
+    but not as fast.)
     """
     try:
         return 256 if llvm.get_host_cpu_features().get("avx512f") else 64
@@ -34,6 +35,7 @@ def _wide() -> int:
         return 64
 
 
+PRECISIONS = np.dtype(np.float32), np.dtype(np.float64)
 ROWS = 6
 WIDE, NARROW, SINGLE = _wide(), 32, 0  # what is not as wide is summed in narrower tiles, or by itself
 
@@ -54,8 +56,15 @@ def multiply(drivers, weights, out):
 
 
 def product(left: Array, right: Array) -> Array:
-    """``left right`` (m, n) of two real matrices (m, k) and (k, n)."""
+    """``left right`` (m, n) of two matrices (m, k) and (k, n), in float32 or float64. Raises ValueError for
+    others.
+    """
     dtype = np.result_type(left, right)
+    if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0] or dtype not in PRECISIONS:
+        raise ValueError(
+            f"no product of {left.shape} and {right.shape} in {dtype}: give real (m, k) and (k, n), in "
+            "float32 or float64"
+        )
     left, right = np.asarray(left, dtype), np.ascontiguousarray(right, dtype)
     found = np.empty((left.shape[0], right.shape[1]), dtype)
     multiply(left, right, found)

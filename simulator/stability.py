@@ -18,7 +18,8 @@ from . import products
 from .blocks import Array, BlockCircuit
 
 DOUBLINGS = 8  # of the number of Euler steps: 256 of half the fastest node's time constant
-RETURNED, LOST = 0.5, 1e4  # norms, well below 1, and beyond hope: rounding must not decide
+RETURNED = 0.5  # a norm well below 1
+LOST = 1e2  # and one beyond which single precision, which errs with its square, might decide
 
 
 def is_stable(circuit: BlockCircuit, voltages: Array, nudge_slope: Array | None = None) -> bool:

@@ -109,6 +109,18 @@ def test_energy_is_the_devices_heat_until_they_settle(
     assert oracle.natural(end.voltages[0]) == pytest.approx(true.y[:-1, -1], abs=2 * tolerance)
 
 
+@families
+@dtypes
+def test_a_sample_settles_to_the_same_bits_in_any_batch(chip_of: Callable, family: str, dtype: str) -> None:
+    chip = chip_of(family, dtype=dtype)
+    x = np.random.default_rng(3).random((9, chip.circuit.inputs))
+    whole = chip.relax(x)
+    for rows in (slice(0, 1), slice(2, 9), slice(5, 7)):
+        part = chip.relax(x[rows])
+        assert np.array_equal(part.ports, whole.ports[rows])
+        assert np.array_equal(part.voltages, whole.voltages[rows])
+
+
 # -- fabrication --------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
@@ -76,6 +76,7 @@ def test_a_node_settles_where_its_diodes_and_its_load_agree(kind: str, volts: fl
     has=st.sampled_from([(1, 0), (0, 1), (1, 1)]), gap=st.floats(0, 3),
     dtype=st.sampled_from(["float64", "float32"]),
 )  # fmt: skip
+@example(volts=0.0, resistance=10.0, saturation=0.0, has=(1, 1), gap=1.0, dtype="float64")  # sums reordered
 @settings(deadline=None, max_examples=300)
 def test_no_saturation_current_and_no_load_misleads_a_diode(
     volts: float, resistance: float, saturation: float, has: tuple[int, int], gap: float, dtype: str

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ohmostat.cli import main
 from ohmostat.simulator.analyses import run_deck
 from ohmostat.simulator.comparison import NotCompared, compare_with_ngspice
-from ohmostat.simulator.measure import Measured, _crossings, measure
+from ohmostat.simulator.measure import FINER, MOST_FINER, Measured, _crossings, _finer
 from ohmostat.simulator.spice_lines import SpiceSyntaxError
 from ohmostat.simulator.spice_reader import parse_spice, read_spice
 
@@ -328,11 +328,31 @@ def test_ngspice_beside_it_is_told_nothing_of_measurements(tmp_path: Path) -> No
 
 
 def test_a_long_transient_is_measured_within_bounds() -> None:
-    """Points of a million with hundreds of curves would be too many to take finer."""
+    """A million points of a hundred curves are too many to take finer."""
     x = np.linspace(0.0, 1.0, 1_000_001)
-    (card,) = parse_spice("t\nV1 a 0 1\nR1 a 0 1\n.dc V1 0 1 1\n.meas dc m when v(a)=0.25\n").measures
-    found = measure([card], {"sweep": x, "v(a)": x**2}, "sweep")["m"]
-    assert found.value == pytest.approx(0.5, rel=1e-9)
+    assert len(_finer(x, 100)) == len(x)
+    assert len(_finer(x, 2)) <= MOST_FINER / 2 + 1
+    assert len(_finer(x[:1001], 2)) == 1000 * FINER + 1
+
+
+def test_a_plateau_does_not_cross_its_own_level_and_a_peak_reaches_it() -> None:
+    """Whatever the solver's last digits are: a pulse from 0 to 1 V, and half a volt that stays."""
+    text = """t
+V1 a 0 pulse(0 1 1u 5u 5u 10u 100u)
+R1 a 0 1k
+V2 b 0 0.5
+R2 b 0 1k
+.tran 0.05u 60u
+.meas tran top max v(a)
+.meas tran peak when v(a)=1
+.meas tran falls when v(a)=1 fall=1
+.meas tran rests when v(b)=0.5
+.meas tran again when v(a)=0 rise=1
+"""
+    found = run_deck(parse_spice(text))["tran"].measured
+    assert found["peak"].value == pytest.approx(6e-6, rel=1e-6)
+    assert found["falls"].value == pytest.approx(16e-6, rel=1e-6)
+    assert found["rests"].failed and found["again"].failed
 
 
 # -- what is refused -------------------------------------------------------------------------------------

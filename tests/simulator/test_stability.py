@@ -112,6 +112,21 @@ def test_what_returns_is_stable(seed: int, size: int, scale: float, spread: floa
         assert growth > -1e5 or is_returning(rates)
 
 
+@pytest.mark.parametrize("size", [10.0**k for k in range(1, 7)])
+def test_what_is_unstable_by_less_than_single_precision_sees_does_not_return(size: float) -> None:
+    """Two couplings along orthogonal rows that all but cancel, and a faint one that closes the loop."""
+    x, y, u, v = 0.5 * np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
+    unstable = 0
+    for faint in np.geomspace(1e-9, 1, 300):
+        step = size * (np.outer(x, y) - np.outer(u, v)) + faint * np.outer(y, x)
+        np.fill_diagonal(step, 0.5)
+        rates = 2 * (step - np.eye(4))
+        if stability.rightmost(rates).real > 0:
+            unstable += 1
+            assert not is_returning(rates)
+    assert unstable > 0
+
+
 def test_most_of_what_is_stable_and_does_not_contract_returns() -> None:
     rng, returning, stable = np.random.default_rng(0), 0, 0
     for _ in range(200):
