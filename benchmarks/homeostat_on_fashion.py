@@ -129,6 +129,7 @@ def main() -> None:
         won = accuracy[arm] - accuracy["none"]
         report[f"{arm} - none"] = interval(won)
         report[f"share won back by {arm}"] = float(won.mean() / lost.mean())
+    report["adjoint - homeostat"] = interval(accuracy["adjoint"] - accuracy["homeostat"])
     report["homeostat - decay"] = interval(accuracy["homeostat"] - accuracy["decay"])
     text = json.dumps(report, indent=2)
     (arguments.out / "result.json").write_text(text + "\n")
