@@ -183,23 +183,20 @@ def accuracy_gap(result: SweepResult) -> str:
     lost = (accuracy["adjoint"] - accuracy["none"]).mean(axis=0)
     mean, points = float(lost.mean()), len(result.points)
     over = f", mean over {points} points" if points > 1 else ""
+    text = f"EP is {abs(mean):.3f} {'less' if mean > 0 else 'more'} accurate than the adjoint"
     if len(lost) < 2:
-        way = "as" if mean == 0 else f"{abs(mean):.3f} {'less' if mean > 0 else 'more'}"
-        link = "as" if mean == 0 else "than"
-        return f"EP is {way} accurate {link} the adjoint (one chip{over}: no interval)."
+        return f"{text} (one chip{over}: no interval)."
     from scipy.stats import t
 
     half = float(t.ppf(0.975, len(lost) - 1) * lost.std(ddof=1) / np.sqrt(len(lost)))
-    ends = f"95 % interval {mean - half:.3f} to {mean + half:.3f}"
+    ends = f"95 % interval of the loss {mean - half:.3f} to {mean + half:.3f}"
     counted = f"({ends}; {len(lost)} chips, each under both arms{over})"
     if mean > half:
-        return f"EP loses {mean:.3f} of accuracy to the adjoint {counted}."
-    text = f"EP loses no accuracy to the adjoint that shows: {mean:.3f} {counted}."
-    if mean < -half:
-        text = f"EP is {-mean:.3f} more accurate than the adjoint {counted}."
+        return f"{text} {counted}."
+    unclear = "" if mean < -half else f", which {len(lost)} chips cannot tell from nothing"
     cosine = float(result.values["alignment/forward0"]["none"].mean())
     wrong = f" Its gradient is wrong all the same: the first layer's cosine is {cosine:.2f}."
-    return text + wrong if cosine < ALIGNED else text
+    return f"{text}{unclear} {counted}.{wrong if unclear and cosine < ALIGNED else ''}"
 
 
 def plain(result: SweepResult) -> dict[str, object]:
