@@ -19,22 +19,24 @@ Differences = Sequence[Difference | NotCompared]
 LARGEST_PARTS = 3  # devices named as the sources of noise
 
 
-def report(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> str:
+def report(deck: Deck, results: Mapping[str, Result]) -> str:
     """All results as text: the operating point as a table, other analyses in short."""
-    return "\n".join(_lines(deck, results, differences))
+    return "\n".join(_lines(deck, results))
 
 
-def _lines(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> Iterator[str]:
+def compared(differences: Differences) -> str:
+    """The differences from ngspice as text."""
+    head = "\nlargest differences from ngspice (relative to a vector's largest value, a transient's swing)"
+    columns = ("analysis", "vector", "difference", "relative")
+    return "\n".join([head, *_table(columns, list(map(_difference, differences)))])
+
+
+def _lines(deck: Deck, results: Mapping[str, Result]) -> Iterator[str]:
     yield deck.title
     for name, result in results.items():
         yield ""
         yield from _DESCRIBED[result.kind](name, result)
         yield from (_measurement(name, found) for name, found in result.measured.items())
-    if differences is not None:
-        yield "\nlargest differences from ngspice (relative to a vector's largest value, a transient's swing)"
-        yield from _table(
-            ("analysis", "vector", "difference", "relative"), list(map(_difference, differences))
-        )
 
 
 def _measurement(name: str, found: Measured) -> str:
