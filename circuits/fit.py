@@ -15,6 +15,8 @@ import numpy as np
 from .fit_device import Array, DeviceFit, Estimate, fit_device, uncut_steps
 from .measurements import Curves
 
+OPEN = 1.02  # how many times wider or smaller a range can be before it is remarked upon
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -54,17 +56,28 @@ def _values(devices: tuple[DeviceFit, ...]) -> tuple[dict[str, Estimate | None],
     log_high = _mean([math.log(g) for g in high], relative)
     log_pulse = [math.log(d.pulse) for d in devices]
     errors, own = [d.pulse_error for d in devices], [d.asymmetry for d in devices]
+    own_errors = [d.asymmetry_error for d in devices]
+    # What all devices are off by in one way, where limits were not seen: no mean makes that smaller.
+    edge = float(np.mean([d.limits.open * (d.g_max - d.g_min) / 2 for d in devices]))
+    scale = float(np.mean([math.log(d.limits.factor) / 2 for d in devices]))
+    bent = float(np.mean([d.limits.open * d.lines.bend.value for d in devices]))
     values = {
-        "device.g_min": _mean(low, at_low),
-        "device.g_max": _exponential(log_high),
-        "programming.pulse": _exponential(_mean(log_pulse, errors)),
-        "programming.nonlinearity": _mean([d.bend.value for d in devices], [d.bend.error for d in devices]),
-        "programming.asymmetry": _mean(own, errors),
-        "programming.cycle": _mean([d.cycle.value for d in devices], [d.cycle.error for d in devices]),
-        "programming.read_noise": _mean([d.read_noise for d in devices], [0.0] * len(devices)),
+        "device.g_min": _mean(low, at_low, edge),
+        "device.g_max": _exponential(
+            Estimate(log_high.value, math.hypot(log_high.error, edge / math.exp(log_high.value)))
+        ),
+        "programming.pulse": _exponential(_mean(log_pulse, errors, scale)),
+        "programming.nonlinearity": _mean(
+            [d.lines.bend.value for d in devices], [d.lines.bend.error for d in devices], bent
+        ),
+        "programming.asymmetry": _mean(own, own_errors),
+        "programming.cycle": _mean(
+            [d.lines.cycle.value for d in devices], [d.lines.cycle.error for d in devices]
+        ),
+        "programming.read_noise": _mean([d.lines.read_noise for d in devices], [0.0] * len(devices)),
         "mismatch.conductance": _spread([math.log(g) for g in high], relative),
         "mismatch.programming": _spread(log_pulse, errors),
-        "mismatch.programming_bias": _spread(own, errors),
+        "mismatch.programming_bias": _spread(own, own_errors),
     }
     return _within(values)
 
@@ -91,11 +104,11 @@ def _exponential(of: Estimate) -> Estimate:
     return Estimate(value, value * of.error)
 
 
-def _mean(values: list[float], errors: list[float]) -> Estimate:
-    """Over devices, whose own errors are the least that its error can be."""
+def _mean(values: list[float], errors: list[float], shared: float = 0.0) -> Estimate:
+    """Over devices, whose own errors are the least that its error can be; ``shared`` is what all are off."""
     own = math.sqrt(float(np.mean(np.square(errors))))
     seen = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return Estimate(float(np.mean(values)), max(own, seen) / math.sqrt(len(values)))
+    return Estimate(float(np.mean(values)), math.hypot(max(own, seen) / math.sqrt(len(values)), shared))
 
 
 def _spread(values: list[float], errors: list[float]) -> Estimate | None:
@@ -129,10 +142,11 @@ def relative_steps(devices: tuple[DeviceFit, ...], sign: int) -> tuple[Array, Ar
     """
     columns: list[tuple[Array, Array, Array]] = []
     for d in devices:
+        lines = d.lines
         of = (d.steps.sign == sign) & uncut_steps(
-            d.steps, d.up.value, d.down.value, d.bend.value, d.cycle.value, d.read_noise
+            d.steps, lines.up.value, lines.down.value, lines.bend.value, lines.cycle.value, lines.read_noise
         )
-        middle = (d.up if sign > 0 else d.down).value
+        middle = (lines.up if sign > 0 else lines.down).value
         columns.append((d.steps.before[of], d.steps.size[of] / middle, d.expected[of] / middle))
     place, size, expected = (np.concatenate(part) for part in zip(*columns, strict=True))
     return place, size, expected
@@ -155,20 +169,26 @@ def _remarks(devices: tuple[DeviceFit, ...], pattern: dict[int, list[Estimate]])
     remarks = []
     if len(devices) == 1:
         remarks.append("one device alone: how devices differ cannot be told, and is not written")
-    unsaturated = sum(not d.saturates for d in devices)
-    if unsaturated:
+    moving = [d.limits for d in devices if d.limits.factor > OPEN]
+    if moving:
+        soft = sum(limits.soft for limits in moving)
+        taken = "about the ends of what was measured"
+        if soft > len(moving) / 2:
+            taken = "where the steps would vanish, as at soft bounds"
         remarks.append(
-            f"{unsaturated} of {len(devices)} devices did not come to rest at both ends: g_min and g_max are "
-            "the ends of what was measured, not the device's own"
+            f"{len(moving)} of {len(devices)} devices still moved at the ends of their curves, so that "
+            f"limits were not seen: g_min and g_max are {taken}. The range, and with it pulse and "
+            "nonlinearity, is known within its error only; measure until pulses move a device no more"
         )
-    noisy = sum(d.cycle.value > 1 for d in devices)
+    noisy = sum(d.lines.cycle.value > 1 for d in devices)
     if noisy:
         remarks.append(
             f"{noisy} of {len(devices)} devices vary by more than a step from pulse to pulse: limits cut "
             "many steps, and pulse comes out too large, cycle too small"
         )
     up, down = (
-        _mean([d.bends[k].value for d in devices], [d.bends[k].error for d in devices]) for k in (0, 1)
+        _mean([d.lines.bends[k].value for d in devices], [d.lines.bends[k].error for d in devices])
+        for k in (0, 1)
     )
     if abs(up.value - down.value) > max(0.2, 3 * math.hypot(up.error, down.error)):
         remarks.append(

@@ -7,7 +7,7 @@ With ``x = (g - g_min)/(g_max - g_min)`` a pulse moves a device by
 so that both laws are straight lines in x, fitted to single steps, device by device:
 
 1. ``g_min`` and ``g_max`` are the extremes of what was measured (a running median of five: a bad reading is
-   none).
+   none), where the device came to rest at both. Where it did not, the two lines tell more (:func:`_limits`).
 2. Each direction's line, by least squares with the reading before as the instrument (two-stage least
    squares): a reading's noise is in the step as well as in the x from which it starts, and would bend plain
    least squares. Steps that a limit may have cut are left out.
@@ -33,6 +33,9 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 FEWEST = 12  # steps of a device in each direction
 ROUNDS = 5
+VAGUE = 0.1  # of the measured range: an error of the middle, from which on the lines do not tell it
+MOST = 3  # times the measured range is what soft bounds may add, as long as they are believed
+ANY = 5  # times the measured range may that of a device be of which nothing tells
 
 
 class Estimate(NamedTuple):
@@ -59,15 +62,12 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class DeviceFit:
-    """One device: limits [S], u and d (``up``, ``down``), nu (``bend``; ``bends``: of each direction alone,
-    before they are made one), ``cycle``, ``read_noise`` r as a share of the range; its steps with what the
-    model says of them, and the model's curve [S] through its rows.
+class Lines:
+    """Both directions' lines, given the limits: u and d (``up``, ``down``), nu (``bend``; ``bends``: of each
+    direction alone, before they are made one), ``cycle``, ``read_noise`` r as a share of the range; and the
+    steps that they were fitted to.
     """
 
-    device: str
-    g_min: float
-    g_max: float
     up: Estimate
     down: Estimate
     bend: Estimate
@@ -75,34 +75,100 @@ class DeviceFit:
     cycle: Estimate
     read_noise: float
     steps: Steps
+
+
+@dataclass(frozen=True)
+class Limits:
+    """g_min and g_max [S] (``low``, ``high``), their standard errors as far as they come from the lines (0:
+    they were measured), and that of the middle between them, as a share of the range.
+
+    ``factor``: the range could as well be so much smaller (``soft``), or wider (not ``soft``).
+    """
+
+    low: float
+    high: float
+    errors: tuple[float, float] = (0.0, 0.0)
+    middle_error: float = 0.0
+    factor: float = 1.0
+    soft: bool = False
+
+    @property
+    def open(self) -> float:
+        """Half of what the range may be off, as a share of it."""
+        return (1 - 1 / self.factor if self.soft else self.factor - 1) / 2
+
+
+@dataclass(frozen=True)
+class DeviceFit:
+    """One device: its limits and lines; what they say of its steps, and the model's curve [S] through its
+    rows.
+    """
+
+    device: str
+    limits: Limits
+    lines: Lines
     expected: Array
     curve: Array
-    saturates: bool
+
+    @property
+    def g_min(self) -> float:
+        """Lower limit [S]."""
+        return self.limits.low
+
+    @property
+    def g_max(self) -> float:
+        """Upper limit [S]."""
+        return self.limits.high
+
+    @property
+    def steps(self) -> Steps:
+        """The steps that were fitted."""
+        return self.lines.steps
 
     @property
     def pulse(self) -> float:
         """``pulse gamma`` of the device."""
-        return (self.up.value + self.down.value) / 2
+        return (self.lines.up.value + self.lines.down.value) / 2
 
     @property
     def asymmetry(self) -> float:
         """``a`` of the device."""
-        return (self.up.value - self.down.value) / (self.up.value + self.down.value)
+        up, down = self.lines.up.value, self.lines.down.value
+        return (up - down) / (up + down)
 
     def limit_error(self, sign: int) -> float:
-        """Of g_max (+1) or g_min (-1) [S]: a reading's noise, and half of the step that ends there."""
-        last = (self.up if sign > 0 else self.down).value * (1 - self.bend.value / 2)
-        return math.hypot(self.read_noise, last / 2) * (self.g_max - self.g_min)
+        """Of g_max (+1) or g_min (-1) [S]: a reading's noise, half of the last step, the lines' own error."""
+        lines, span = self.lines, self.g_max - self.g_min
+        last = (lines.up if sign > 0 else lines.down).value * (1 - lines.bend.value / 2)
+        return math.hypot(lines.read_noise * span, last * span / 2, self.limits.errors[sign > 0])
 
     @property
     def pulse_error(self) -> float:
         """Standard error of ln pulse, and of the asymmetry too: both are of ``u ± d`` over ``u + d``."""
-        return math.hypot(self.up.error, self.down.error) / (self.up.value + self.down.value)
+        up, down = self.lines.up, self.lines.down
+        return math.hypot(up.error, down.error) / (up.value + down.value)
+
+    @property
+    def asymmetry_error(self) -> float:
+        """That, and what a shifted middle adds to one direction and takes from the other."""
+        return math.hypot(self.pulse_error, self.lines.bend.value * self.limits.middle_error)
 
 
 def fit_device(curves: Curves) -> DeviceFit:
     """Fit one device, as above; MeasurementError where that cannot be."""
-    low, high = _limits(curves)
+    low, high = _extremes(curves)
+    lines = _lines(curves, low, high)
+    limits = _limits(lines, low, high)
+    if (limits.low, limits.high) != (low, high):
+        low, high = limits.low, limits.high
+        lines = _lines(curves, low, high)
+    values = lines.up.value, lines.down.value, lines.bend.value
+    share = _run(curves, (curves.conductance - low) / (high - low), *values)
+    expected = law(lines.steps.sign, lines.steps.start, *values)
+    return DeviceFit(curves.device, limits, lines, expected, low + share * (high - low))
+
+
+def _lines(curves: Curves, low: float, high: float) -> Lines:
     steps = _steps(curves, low, high)
     counts = {sign: int(np.count_nonzero(steps.sign == sign)) for sign in (1, -1)}
     for sign, count in counts.items():
@@ -127,21 +193,65 @@ def fit_device(curves: Curves) -> DeviceFit:
         left = steps.size - law(steps.sign, steps.start, up.value, down.value, bend.value)
         spread, noise = _noise(steps, left, uncut, up.value, down.value, bend.value)
         cycle = spread.value
-    expected = law(steps.sign, steps.start, up.value, down.value, bend.value)
-    share = _run(curves, (curves.conductance - low) / (high - low), up.value, down.value, bend.value)
-    return DeviceFit(
-        curves.device, low, high, up, down, bend, bends, spread, noise, steps, expected,
-        low + share * (high - low), _saturates(curves, low, high, up.value, down.value, bend.value),
-    )  # fmt: skip
+    return Lines(up, down, bend, bends, spread, noise, steps)
 
 
-def _limits(curves: Curves) -> tuple[float, float]:
+def _extremes(curves: Curves) -> tuple[float, float]:
     g = curves.conductance
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(g, 5), axis=1) if len(g) > 5 else g
     low, high = float(smooth.min()), float(smooth.max())
     if not high > low:
         raise MeasurementError(f"device {curves.device}: its conductance does not move; leave it out")
     return low, high
+
+
+def _limits(lines: Lines, low: float, high: float) -> Limits:
+    """The device's own limits, by lines that were fitted with the extremes ``low`` and ``high`` as limits.
+
+    A direction's steps vanish at ``1/2 ± 1/nu``, so that the lines tell the middle between the limits, and
+    one limit where the other was reached. Where none was, the range is open: from the least that holds what
+    was measured, to the one of which nu is 2, soft bounds, at whose limits the steps vanish. That one is
+    taken where steps more than halve over what was measured.
+    """
+    span, rest = high - low, (_rests(lines, -1), _rests(lines, 1))
+    if all(rest):
+        return Limits(low, high)
+    (top, top_error), (bottom, bottom_error) = (
+        (0.5 + sign / bend.value, bend.error / bend.value**2) if bend.value > 0 else (math.inf, math.inf)
+        for sign, bend in zip((1, -1), lines.bends, strict=True)
+    )
+    if not math.hypot(top_error, bottom_error) / 2 < VAGUE:  # as of straight ones, which vanish nowhere
+        return Limits(low, high, middle_error=0.5, factor=ANY)
+    if bottom >= 0 and top <= 1:
+        return Limits(low, high)
+    middle, half, error = (top + bottom) / 2, (top - bottom) / 2, math.hypot(top_error, bottom_error)
+    least = max(middle, 1 - middle)
+    most = max(least, min(half, middle + low / span))  # no conductance is below 0
+    soft = not any(rest) and half <= MOST * least
+    own = most if soft else least
+    errors = (bottom_error, top_error) if soft else (error * (own > middle), error * (own > 1 - middle))
+    if half < least:  # of noise: the steps vanish within what was measured
+        errors = bottom_error + abs(middle - own - bottom), top_error + abs(middle + own - top)
+    return Limits(
+        max(low + (middle - own) * span, 0.0), low + (middle + own) * span,
+        (errors[0] * span, errors[1] * span), error / 2 / (2 * own),
+        1.0 if any(rest) else min(most / least, ANY), soft,
+    )  # fmt: skip
+
+
+def _rests(lines: Lines, sign: int) -> bool:
+    """Whether pulses at an end of what was measured surely move the device by less than half of what the line
+    says of them: a limit holds it.
+    """
+    steps = lines.steps
+    room = 1 - steps.before if sign > 0 else steps.before
+    last = (lines.up if sign > 0 else lines.down).value * max(1 - lines.bends[sign < 0].value / 2, 0.0)
+    there = (steps.sign == sign) & (room < 1.5 * last + 3 * lines.read_noise)
+    count = np.count_nonzero(there)
+    if count < 4:
+        return False
+    mean, error = steps.size[there].mean(), steps.size[there].std() / math.sqrt(count)
+    return bool(mean < last / 2 and mean + 2 * error < last)
 
 
 def _steps(curves: Curves, low: float, high: float) -> Steps:
@@ -247,10 +357,3 @@ def _run(curves: Curves, x: Array, up: float, down: float, bend: float) -> Array
             now = float(x[k])
         out.append(now)
     return np.array(out)
-
-
-def _saturates(curves: Curves, low: float, high: float, up: float, down: float, bend: float) -> bool:
-    """Whether it stayed at both ends for some pulses, or had nearly stopped there."""
-    x = (curves.conductance - low) / (high - low)
-    stay = np.count_nonzero(x > 1 - up / 2) >= 4 and np.count_nonzero(x < down / 2) >= 4
-    return bool(stay or bend > 1.6)

@@ -37,16 +37,22 @@ def add_arguments(parser: Any) -> None:
 def run(arguments: Any, console: Console) -> Values:
     """Take the measurements over, and say how they differ from what the chip had."""
     from . import archive
-    from .tester import take_measured
+    from .tester import doubts, put_measured, read_measured
 
     check_outputs(arguments.out, keep=[arguments.file])
     run = archive.read_run(arguments.run_file)
-    found = take_measured(run.chip, arguments.file, arguments.tile)
+    measured = read_measured(run.chip, arguments.file, arguments.tile)
+    console.warn(doubts(run.chip, measured))
+    found = put_measured(run.chip, measured)
     archive.write_run(arguments.out, replace(run, attributes={**run.attributes, "measured": "yes"}))
-    console.show("array          measured     rms    largest  (of g_max - g_min)")
+    console.show("how far the measured conductances are off, of g_max - g_min")
+    console.show("                           the target         what the run had")
+    console.show("array          measured     rms    largest     rms    largest")
     for one in found:
-        share = f"{one.count}/{one.devices}"
-        console.show(f"{one.array:12s} {share:>11s}  {one.rms:6.2%}  {one.largest:8.2%}")
+        share, columns = f"{one.count}/{one.devices}", ""
+        for rms, largest in ((one.target_rms, one.target_largest), (one.rms, one.largest)):
+            columns += f"  {rms:6.2%}  {largest:8.2%}"
+        console.show(f"{one.array:12s} {share:>11s}{columns}")
     console.wrote(arguments.out)
     console.note(f"next: ohmostat train {arguments.out} --out on.h5, to go on learning")
     return {"arrays": [vars(one) for one in found]}

@@ -20,9 +20,13 @@ from .chip import Chip
 from .files import atomic_write
 from .specs import DeviceSpec, ProgrammingSpec
 from .tables import MeasurementError, Row, read_table
+from .units import format_quantity
 from .wiring import tiles
 
 TILE = (128, 128)
+ROOM = 0.1  # beyond the devices' own range, of g_max - g_min: what reading and programming may be off
+OUTSIDE = 0.05  # of the devices may lie beyond that, before the unit of a tester's list is doubted
+OFF = 10  # times may their median be off the targets'
 FIELDS = ("target", "actual", "deviation", "step")
 ADDRESS = ("array", "row", "column", "plane")
 
@@ -99,8 +103,9 @@ def write_list(chip: Chip, path: str | Path, tile: tuple[int, int] | None = None
 
 @dataclass(frozen=True)
 class Deviation:
-    """How measured conductances differ from those that a chip had, over an array's measured devices:
-    ``count`` of ``devices``, root mean square and largest, as shares of ``g_max - g_min``.
+    """How measured conductances differ, over an array's measured devices (``count`` of ``devices``), from
+    those that a chip had (``rms``, ``largest``) and from its programmer's targets (``target_rms``,
+    ``target_largest``): root mean square and largest, as shares of ``g_max - g_min``.
     """
 
     array: str
@@ -108,19 +113,26 @@ class Deviation:
     devices: int
     rms: float
     largest: float
+    target_rms: float
+    target_largest: float
 
 
 def take_measured(
     chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int] | None = None
 ) -> list[Deviation]:
-    """Put the measured conductances into the chip, by address, and say how they differ from its own.
+    """:func:`read_measured`, put into the chip by :func:`put_measured`."""
+    return put_measured(chip, read_measured(chip, path, tile))
 
-    The file has the columns of an address and ``conductance_UNIT``; devices that it leaves out stay as they
-    are. With a column ``tile``, rows and columns are those within the tile (default: :func:`tile_of`); where
-    the file says so (``tile_size``), its tiles must be of this size. Without, they are the whole array's. The
-    programmer's targets stay: what it believes has not changed. A device above its own largest conductance is
-    taken for one of a range as much wider. Raises MeasurementError for a file that does not fit the chip,
-    which then is unchanged.
+
+def read_measured(
+    chip: Chip, path: str | os.PathLike[str], tile: tuple[int, int] | None = None
+) -> dict[str, Array]:
+    """Measured conductances [S] by array (planes, rows, columns), nan where the file has none.
+
+    The file has the columns of an address and ``conductance_UNIT``. With a column ``tile``, rows and columns
+    are those within the tile (default: :func:`tile_of`); where the file says so (``tile_size``), its tiles
+    must be of this size. Without, they are the whole array's. Raises MeasurementError for a file that does
+    not fit the chip.
     """
     scale, rows = read_table(path, ADDRESS, ("tile", "tile_size"))
     tile = tile or tile_of(chip)
@@ -148,7 +160,57 @@ def take_measured(
         values[place] = measured
     if all(np.isnan(values).all() for values in found.values()):
         raise MeasurementError(f"{Path(path)}: has no rows of data; give one row for each device")
-    return [_taken(chip, name, values) for name, values in found.items()]
+    return found
+
+
+def put_measured(chip: Chip, measured: dict[str, Array]) -> list[Deviation]:
+    """Put the conductances of :func:`read_measured` into the chip, and say how they differ from its own.
+
+    Devices without one stay as they are. The programmer's targets stay: what it believes has not changed. A
+    device above its own largest conductance is taken for one of a range as much wider.
+    """
+    return [_put(chip, name, values) for name, values in measured.items()]
+
+
+def doubts(chip: Chip, measured: dict[str, Array]) -> list[str]:
+    """What makes one doubt the unit of the conductances of :func:`read_measured`, for a warning; nothing if
+    nothing does. ``chip`` is the one before they are put into it, whose devices tell how far they spread.
+    """
+    g_min, g_max = chip.limits
+    room, rest = ROOM * (g_max - g_min), g_min + ROOM * (g_max - g_min)
+    outside, count, pairs = 0, 0, []
+    for name, values in measured.items():
+        array, of = chip.devices[name], ~np.isnan(values)
+        spread = array.deviation[array.deviation > 0]
+        low, high = (g * edge for g, edge in zip((g_min, g_max), _edges(spread), strict=True))
+        outside += int(np.count_nonzero((values[of] < low - room) | (values[of] > high + room)))
+        count += int(np.count_nonzero(of))
+        pairs.append(np.stack((values[of], array.target[of])))
+    found, target = np.concatenate(pairs, axis=1)
+    written = target > rest if np.any(target > rest) else np.ones(count, bool)  # at rest, noise decides
+    middle, wanted = (float(np.median(g[written])) for g in (found, target))
+    lines = []
+    if not wanted / OFF <= middle <= wanted * OFF:
+        lines.append(
+            f"the median of the measured conductances is {_rounded(middle)}, and that of their targets "
+            f"{_rounded(wanted)}"
+        )
+    if outside > (OUTSIDE + chip.circuit.design.mismatch.stuck_open) * count:
+        lines.append(
+            f"{outside} of {count} measured conductances ({outside / count:.0%}) are beyond "
+            f"{_rounded(g_min)} to {_rounded(g_max)}, the range of the design's devices, and their mismatch"
+        )
+    remedy = "check the unit in the header (conductance_S, _uS, _nS), and that the run is this chip's"
+    return [*lines, remedy] if lines else []
+
+
+def _rounded(conductance: float) -> str:
+    return format_quantity(float(f"{conductance:.3g}"), "S")
+
+
+def _edges(spread: Array) -> tuple[float, float]:
+    """The least and largest deviation of an array's devices, 1 among them."""
+    return float(spread.min(initial=1.0)), float(spread.max(initial=1.0))
 
 
 def _part(
@@ -170,10 +232,12 @@ def _part(
     return parts[name]
 
 
-def _taken(chip: Chip, name: str, values: Array) -> Deviation:
+def _put(chip: Chip, name: str, values: Array) -> Deviation:
     array, measured = chip.devices[name], ~np.isnan(values)
     g_min, g_max = chip.limits
-    off = (values - array.actual)[measured] / (g_max - g_min)
+    before, target = (
+        _rms_and_largest((values - g)[measured] / (g_max - g_min)) for g in (array.actual, array.target)
+    )
     array.actual[measured] = values[measured]
     # Above its limit, deviation times g_max, a device is one of a wider range. Below g_min it is as if it had
     # drifted there: its range, and its steps, stay.
@@ -182,5 +246,8 @@ def _taken(chip: Chip, name: str, values: Array) -> Deviation:
     array.step[measured] *= np.divide(wider, within, out=np.ones_like(wider), where=within > 0)
     array.deviation[measured] = wider
     chip.refresh()
-    rms, largest = (float(np.sqrt(np.mean(off**2))), float(np.abs(off).max())) if off.size else (0.0, 0.0)
-    return Deviation(name, int(measured.sum()), measured.size, rms, largest)
+    return Deviation(name, int(measured.sum()), measured.size, *before, *target)
+
+
+def _rms_and_largest(off: Array) -> tuple[float, float]:
+    return (float(np.sqrt(np.mean(off**2))), float(np.abs(off).max())) if off.size else (0.0, 0.0)

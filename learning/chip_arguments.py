@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ..simulator.blocks import Array
     from .training import Trainer
 
+TOUCHING = 1e-5  # of full scale: no farther beyond it than single precision rounds
+
 
 def add_chip_arguments(parser: Any, run: str = "the RUN.h5 of a trained chip") -> None:
     """``DESIGN``, ``--set``, ``--chip`` and ``--data-dir``; ``run`` says what a RUN.h5 in its place is."""
@@ -62,6 +64,30 @@ def sample_voltages(arguments: Any, chip: Chip) -> Array | None:
             f"give 0 to {len(images) - 1}"
         )
     return input_voltages(chip, images[arguments.sample])
+
+
+def beyond_rails(inputs: Array | None, chip: Chip) -> list[str]:
+    """Warning of input voltages (n_in,) [V] beyond the rails, or the full scale of a resistive chip."""
+    import numpy as np
+
+    from ..circuits.resistive import inputs_at_full
+    from ..circuits.units import format_quantity
+
+    if inputs is None:
+        return []
+    full = inputs_at_full(chip)
+    low = 0.0 if chip.circuit.resistive else chip.neuron.low
+    off = (inputs < min(low, 0.0) - TOUCHING * full) | (inputs > full * (1 + TOUCHING))
+    if not np.any(off):
+        return []
+    worst = inputs[np.argmax(np.where(off, np.abs(inputs), 0))]
+    what, where, there = (format_quantity(float(f"{v:.6g}"), "V") for v in (worst, min(low, 0.0), full))
+    limits = "the full scale of its inputs" if chip.circuit.resistive else "the chip's rails"
+    return [
+        f"--input: {np.count_nonzero(off)} of {len(inputs)} inputs, the farthest at {what}, are beyond "
+        f"{where} to {there}, {limits}",
+        "the chip was not made for them; write a unit if one is missing, as in --input 300mV",
+    ]
 
 
 def named_run(arguments: Any) -> Run | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..circuits.design_arguments import tile
 from ..simulator.arguments import check_outputs
-from .chip_arguments import add_data_argument, add_sample_arguments, sample_voltages
+from .chip_arguments import add_data_argument, add_sample_arguments, beyond_rails, sample_voltages
 
 if TYPE_CHECKING:
     from ..circuits.chip import Chip
@@ -68,18 +68,19 @@ def run(arguments: Any, console: Console) -> Values:
 
         write_list(run.chip, arguments.out, arguments.tile)
     else:
-        _spice(arguments, run.chip)
+        _spice(arguments, run.chip, console)
     console.wrote(arguments.out)
     return {"format": kind}
 
 
-def _spice(arguments: Any, chip: Chip) -> None:
+def _spice(arguments: Any, chip: Chip, console: Console) -> None:
     """The flat circuit, with one sample's inputs as sources."""
     from ..circuits.files import atomic_write
     from ..circuits.flatten import flatten
     from ..simulator.spice import write_spice
 
     inputs = sample_voltages(arguments, chip)
+    console.warn(beyond_rails(inputs, chip))
     net = flatten(chip, (0.0,) * chip.circuit.inputs if inputs is None else inputs)
     with atomic_write(arguments.out) as path:
         path.write_text(write_spice(net), encoding="utf-8")

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..circuits.design_arguments import design_of
 from ..simulator.arguments import positive
-from .chip_arguments import add_chip_arguments, add_sample_arguments, named_run, sample_voltages
+from .chip_arguments import add_chip_arguments, add_sample_arguments, beyond_rails, named_run, sample_voltages
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..circuits.chip import Chip
     from ..simulator.blocks import Array
     from ..simulator.console import Console, Values
 
 ABOUT = "let a chip settle: time, energy, residual current, stability"
 TIGHT = 1e-12  # tolerance of one sample's voltages, of full swing
+LONGEST = 600  # that ngspice may take [s]
 EXAMPLE = "ohmostat settle digits --set mismatch.conductance=0.5 --samples 20"
 
 
@@ -27,6 +30,10 @@ def add_arguments(parser: Any) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--samples", type=positive, default=20, metavar="N", help="test samples (default 20)")
     add_sample_arguments(which, "voltages by node, named as in export's netlist: ")
+    parser.add_argument(
+        "--against", choices=["ngspice"],
+        help="of one sample: have ngspice solve that netlist too, and print where it differs most",
+    )  # fmt: skip
 
 
 def run(arguments: Any, console: Console) -> Values:
@@ -40,7 +47,10 @@ def run(arguments: Any, console: Console) -> Values:
     chip = _chip(arguments, console)
     one = sample_voltages(arguments, chip)
     if one is not None:
-        return _one(chip, one, console)
+        console.warn(beyond_rails(one, chip))
+        return _one(chip, one, console, arguments.against)
+    if arguments.against is not None:
+        raise ValueError("--against ngspice compares one sample; say which, with --sample K or --input VOLTS")
     images = load(chip.circuit.design.task.data, arguments.data_dir).test_x[: arguments.samples]
     inputs = input_voltages(chip, images)
     with threadpool_limits(1, user_api="blas"):
@@ -49,8 +59,10 @@ def run(arguments: Any, console: Console) -> Values:
     return vars(found)
 
 
-def _one(chip: Chip, inputs: Array, console: Console) -> Values:
-    """Settle on one sample, in double precision and tightly, as SPICE would, and show every node."""
+def _one(chip: Chip, inputs: Array, console: Console, against: str | None) -> Values:
+    """Settle on one sample, in double precision and tightly, as SPICE would, and show every node; then what
+    ngspice finds, if asked.
+    """
     from ..circuits.flatten import voltages_by_node
 
     chip = chip.copy(chip.circuit.design.replace("learning.dtype", "float64"))
@@ -66,7 +78,29 @@ def _one(chip: Chip, inputs: Array, console: Console) -> Values:
     console.show(f"  {'node'.ljust(width)}  voltage [V]")
     for name, volts in found.items():
         console.show(f"  {name.ljust(width)}  {volts + 0.0:.6e}")  # the sum turns -0 into 0
-    return {"settled": settled, "stable": stable, "residual": residual, "voltages": found}
+    values = {"settled": settled, "stable": stable, "residual": residual, "voltages": found}
+    return values | {"ngspice": _beside_ngspice(chip, inputs, found, console)} if against else values
+
+
+def _beside_ngspice(chip: Chip, inputs: Array, found: Mapping[str, float], console: Console) -> Values | None:
+    """The largest difference of ngspice's voltages from ``found``, and its node; None where ngspice fails."""
+    from ..circuits.flatten import flatten
+    from ..simulator.ngspice import SpiceError, run_ngspice
+    from ..simulator.spice import write_spice
+
+    text = write_spice(flatten(chip, inputs))
+    try:
+        answer = run_ngspice(text, timeout=LONGEST)
+    except SpiceError as error:
+        console.lost("not compared with ngspice", error)
+        return None
+    node = max(found, key=lambda name: abs(found[name] - answer[name]))
+    difference, theirs = abs(found[node] - answer[node]), answer[node]
+    console.show(
+        f"ngspice, {len(found)} nodes of the same netlist: differs by {difference:.1e} V at most, at {node} "
+        f"({theirs + 0.0:.6e} V)"
+    )
+    return {"nodes": len(found), "difference": difference, "node": node, "voltage": theirs}
 
 
 def _chip(arguments: Any, console: Console) -> Chip:

@@ -18,6 +18,7 @@ import numpy as np
 
 from . import spice_analyses as cards
 from .deck import Deck
+from .device_points import DevicePoints, device_points
 from .devices import Array, Current
 from .measure import Measured, measure
 from .netlist import GROUND, NetlistError
@@ -56,6 +57,7 @@ class Result:
     axis: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Measured] = field(default_factory=dict)  # .meas, by name
+    devices: DevicePoints = field(default_factory=dict)  # .op: transistors and diodes, by name
 
     @property
     def kind(self) -> str:
@@ -146,7 +148,8 @@ class _Runs:
             "method": point.method,
             "iterations": point.iterations,
         }
-        return Result(card, point, vectors, units, attributes=attributes)
+        devices = device_points(self.net, point)
+        return Result(card, point, vectors, units, attributes=attributes, devices=devices)
 
     def _dc(self, card: cards.DcSweep) -> Result:
         curves = dc_sweep(

@@ -53,6 +53,12 @@ class Console:
         if lines:
             self.note("warning: " + "\n         ".join(lines))
 
+    def lost(self, what: str, error: Exception) -> None:
+        """A part of the work failed, and the rest stands: said in any case, and the exit status says so."""
+        self.status = FAILED
+        self.warnings.append(f"{what}: {error}")
+        self._write(f"ohmostat: {what}: {error}", sys.stderr)
+
     def wrote(self, *paths: Path | None) -> None:
         """Note the files that are there now; None stands for one that was not asked for."""
         for path in paths:

@@ -8,6 +8,7 @@ from typing import Any
 from .analyses import Result
 from .comparison import Difference, NotCompared
 from .deck import Deck
+from .device_points import DIODE, TRANSISTOR
 from .measure import Measured
 from .noise import NoiseSpectrum
 from .operating_point import OperatingPoint
@@ -19,22 +20,24 @@ Differences = Sequence[Difference | NotCompared]
 LARGEST_PARTS = 3  # devices named as the sources of noise
 
 
-def report(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> str:
+def report(deck: Deck, results: Mapping[str, Result]) -> str:
     """All results as text: the operating point as a table, other analyses in short."""
-    return "\n".join(_lines(deck, results, differences))
+    return "\n".join(_lines(deck, results))
 
 
-def _lines(deck: Deck, results: Mapping[str, Result], differences: Differences | None) -> Iterator[str]:
+def compared(differences: Differences) -> str:
+    """The differences from ngspice as text."""
+    head = "\nlargest differences from ngspice (relative to a vector's largest value, a transient's swing)"
+    columns = ("analysis", "vector", "difference", "relative")
+    return "\n".join([head, *_table(columns, list(map(_difference, differences)))])
+
+
+def _lines(deck: Deck, results: Mapping[str, Result]) -> Iterator[str]:
     yield deck.title
     for name, result in results.items():
         yield ""
         yield from _DESCRIBED[result.kind](name, result)
         yield from (_measurement(name, found) for name, found in result.measured.items())
-    if differences is not None:
-        yield "\nlargest differences from ngspice (relative to a vector's largest value, a transient's swing)"
-        yield from _table(
-            ("analysis", "vector", "difference", "relative"), list(map(_difference, differences))
-        )
 
 
 def _measurement(name: str, found: Measured) -> str:
@@ -74,6 +77,14 @@ def _operating_point(name: str, result: Result) -> Iterator[str]:
     if point.branches:
         currents = zip(point.branches, map(_number, point.currents.tolist()), strict=True)
         yield from _table(("branch", "current [A]"), list(currents))
+    for kind, units in (("transistor", TRANSISTOR), ("diode", DIODE)):
+        rows = [
+            (device, *(f"{values[key] + 0.0:.6g}" for key in units))
+            for device, values in result.devices.items()
+            if values.keys() == units.keys()
+        ]
+        if rows:
+            yield from _table((kind, *(f"{key} [{unit}]" for key, unit in units.items())), rows)
 
 
 def _over_axis(name: str, result: Result) -> str:
@@ -126,11 +137,14 @@ def _monte_carlo(name: str, result: Result) -> Iterator[str]:
     assert isinstance(found, MonteCarloPoints)
     failed = int(result.attributes["failed"])
     yield f"{name}: {len(found)} samples, seed {result.attributes['seed']}, {failed} without operating point"
-    table = found.statistics()
-    columns = [[f"{value:.6g}" for value in values.tolist()] for values in table.values()]
-    yield from _table(
-        ("node", *(f"{key} [V]" for key in table)), list(zip(found.nodes, *columns, strict=True))
-    )
+    for what, names, unit, table in (
+        ("node", found.nodes, "V", found.statistics()),
+        ("branch", found.branches, "A", found.current_statistics()),
+    ):
+        columns = [[f"{value + 0.0:.6g}" for value in values.tolist()] for values in table.values()]
+        if names:
+            head = (what, *(f"{key} [{unit}]" for key in table))
+            yield from _table(head, list(zip(names, *columns, strict=True)))
 
 
 _DESCRIBED = {
@@ -152,15 +166,17 @@ def plain(deck: Deck, results: Mapping[str, Result], differences: Differences | 
         if isinstance(answer, OperatingPoint):
             shown["op"] = {vector: values[0] for vector, values in result.vectors.items()}
             shown["residual"] = {"current": answer.residual, "voltage": answer.voltage_residual}
-            shown |= {"method": answer.method, "iterations": answer.iterations}
+            shown |= {"method": answer.method, "iterations": answer.iterations, "devices": result.devices}
         elif isinstance(answer, TransferFunction):
             shown[name] = {vector: values[0] for vector, values in result.vectors.items()}
         elif isinstance(answer, MonteCarloPoints):
-            table = answer.statistics()
-            shown[name] = {**result.attributes, "samples": len(answer)} | {
-                f"v({node})": {key: values[k] for key, values in table.items()}
-                for k, node in enumerate(answer.nodes)
-            }
+            shown[name] = {**result.attributes, "samples": len(answer)}
+            for letter, names, table in (
+                ("v", answer.nodes, answer.statistics()),
+                ("i", answer.branches, answer.current_statistics()),
+            ):
+                for k, one in enumerate(names):
+                    shown[name][f"{letter}({one})"] = {key: values[k] for key, values in table.items()}
         else:
             shown[name] = {**result.attributes, **result.vectors}
         if result.measured:

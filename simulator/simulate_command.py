@@ -35,18 +35,24 @@ def run(arguments: Any, console: Console) -> Values:
     """
     from .analyses import run_deck
     from .comparison import compare_with_ngspice
-    from .report import plain, report
+    from .ngspice import SpiceError
+    from .report import compared, plain, report
     from .spice_reader import read_spice
     from .waves import plot_waves, write_waves
 
     check_outputs(arguments.out, arguments.plot, keep=[arguments.file])
     deck = read_spice(arguments.file)
-    results = run_deck(deck)
-    differences = compare_with_ngspice(arguments.file, deck, results) if arguments.against else None
-    console.show(report(deck, results, differences))
+    results, differences = run_deck(deck), None
+    console.show(report(deck, results))
     if arguments.out is not None:
         write_waves(arguments.out, deck.title, results)
     if arguments.plot is not None:
         plot_waves(arguments.plot, deck.title, results)
     console.wrote(arguments.out, arguments.plot)
+    if arguments.against:
+        try:
+            differences = compare_with_ngspice(arguments.file, deck, results)
+            console.show(compared(differences))
+        except SpiceError as error:
+            console.lost("not compared with ngspice", error)
     return plain(deck, results, differences)

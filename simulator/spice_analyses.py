@@ -178,6 +178,8 @@ def _dc(f: Fields, scope: Scope, text: str) -> DcSweep:
 
 def _sweep(f: Fields, scope: Scope, words: tuple[str, ...]) -> Sweep:
     source = words[0]
+    if source == "temp":
+        raise f.error("the temperature cannot be swept; run the deck again with another .temp")
     if source[0] not in "vi":
         raise f.error(f"{source!r} where the name of a voltage or current source was expected")
     start, stop, step = _numbers(f, scope, words[1:], ("start", "stop", "step"))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 LARGEST_TEXT = 32_000_000  # characters, all files together
 LONGEST_CARD = 1_000_000  # characters of one line with its continuations
-MOST_FILES = 1000  # .include cards followed
+MOST_FILES = 1000  # .include and .lib cards followed
 DEEPEST_INCLUDE = 16  # files that include one another
 LONGEST_MESSAGE = 600  # characters of an error
 
@@ -23,6 +23,8 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufffe\uffff]")
 _COMMENT = re.compile(r";|//|(?<![^\s,])\$")
 _INCLUDE = re.compile(r"\.inc(?:lude)?\b\s*(.*)", re.IGNORECASE)
+_LIB = re.compile(r"\.lib\b\s*(\"[^\"]*\"|'[^']*'|\S*)\s*(\S*)", re.IGNORECASE)
+_ENDL = re.compile(r"\.endl\b.*", re.IGNORECASE)
 _QUOTED = re.compile(r"\{[^{}]*\}|'[^']*'|\"[^\"]*\"")
 _STRAY = re.compile(r"[{}'\"]")
 _KEY = re.compile(r"(?<![\w.])([a-z_]\w*)\s*=(?!=)")
@@ -158,57 +160,99 @@ class Source:
         self._count(len(title), Origin(file, 1))
         return title.lstrip("* ").strip(), list(self._cards(body, file, 2, self.folder, 0))
 
-    def _cards(self, text: str, file: str, first: int, folder: Path | None, depth: int) -> Iterator[Card]:
+    def _cards(
+        self, text: str, file: str, first: int, folder: Path | None, depth: int, section: str | None = None
+    ) -> Iterator[Card]:
+        """The cards of a file: those outside of any ``.lib SECTION … .endl``, or those of one ``section``."""
         self._count(len(text), Origin(file, first))
+        inside, opened, seen = None, Origin(file, first), set[str]()
         for origin, line in _logical_lines(text, file, first):
             if re.fullmatch(r"\.end\b.*", line, re.IGNORECASE):
-                return
-            if include := _INCLUDE.fullmatch(line):
-                yield from self._included(include[1], origin, folder, depth + 1)
+                break
+            lib = _LIB.fullmatch(line)
+            if lib and not lib[2]:
+                inside, opened = _section(lib[1], origin, inside), origin
+                seen.add(inside)
+            elif _ENDL.fullmatch(line):
+                if inside is None:
+                    raise origin.error(".endl without .lib SECTION")
+                inside = None
+            elif inside != section:
+                continue
+            elif lib:
+                yield from self._included(".lib", lib[1], origin, folder, depth + 1, lib[2].lower())
+            elif include := _INCLUDE.fullmatch(line):
+                yield from self._included(".include", include[1], origin, folder, depth + 1)
             else:
                 yield Card(origin, line.lower())
+        if inside is not None:
+            raise opened.error(
+                f".lib {_short(inside)} without .endl; to read a file: .lib FILE SECTION, or .include FILE"
+            )
+        if section is not None and section not in seen:
+            known = ", ".join(sorted(seen)) or "none"
+            raise Origin(file, 1).error(
+                f"has no .lib section {_short(section)}; its sections are {_short(known)[1:-1]}"
+            )
 
-    def _included(self, name: str, origin: Origin, folder: Path | None, depth: int) -> Iterator[Card]:
+    def _included(
+        self,
+        word: str,
+        name: str,
+        origin: Origin,
+        folder: Path | None,
+        depth: int,
+        section: str | None = None,
+    ) -> Iterator[Card]:
         if not name.strip():
-            raise origin.error("expected .include file")
+            raise origin.error(f"expected {word} file")
         if folder is None or self.folder is None:
-            raise origin.error(".include in a text without a folder: read the netlist from its file")
+            raise origin.error(f"{word} in a text without a folder: read the netlist from its file")
         if depth > DEEPEST_INCLUDE:
             raise origin.error(f"files include one another more than {DEEPEST_INCLUDE} deep")
         self.files += 1
         if self.files > MOST_FILES:
             raise origin.error(f"more than {MOST_FILES} .include cards in all")
-        path = self._inside(unquoted(name.strip()), origin, folder)
-        text = decoded(self._content(path, origin))
-        yield from self._cards(text, str(path.relative_to(self.folder)), 1, path.parent, depth)
+        path = self._inside(word, unquoted(name.strip()), origin, folder)
+        text = decoded(self._content(word, path, origin))
+        yield from self._cards(text, str(path.relative_to(self.folder)), 1, path.parent, depth, section)
 
-    def _inside(self, name: str, origin: Origin, folder: Path) -> Path:
+    def _inside(self, word: str, name: str, origin: Origin, folder: Path) -> Path:
         """The file, which must lie in the netlist's folder once links are followed."""
         assert self.folder is not None
         try:
             path = (folder / name).resolve()
             inside = path.is_relative_to(self.folder)
         except (OSError, ValueError, RuntimeError):  # too long, a zero byte, links in a circle
-            raise origin.error(f".include {_short(name)} is no file name") from None
+            raise origin.error(f"{word} {_short(name)} is no file name") from None
         if not inside:
             raise origin.error(
-                f".include {_short(name)} leads outside of the netlist's folder; copy the file into it"
+                f"{word} {_short(name)} leads outside of the netlist's folder; copy the file into it"
             )
         return path
 
-    def _content(self, path: Path, origin: Origin) -> bytes:
+    def _content(self, word: str, path: Path, origin: Origin) -> bytes:
         try:
             if not path.is_file():  # a pipe or a terminal would make us wait
-                raise origin.error(f".include: there is no file {_short(path.name)}")
+                raise origin.error(f"{word}: there is no file {_short(path.name)}")
             self._count(path.stat().st_size, origin, add=False)
             return path.read_bytes()
         except OSError as error:
-            raise origin.error(f".include: {_short(path.name)} cannot be read: {error.strerror}") from None
+            raise origin.error(f"{word}: {_short(path.name)} cannot be read: {error.strerror}") from None
 
     def _count(self, size: int, origin: Origin, *, add: bool = True) -> None:
         if self.size + size > LARGEST_TEXT:
             raise origin.error(f"more than {LARGEST_TEXT} characters in all files together")
         self.size += size if add else 0
+
+
+def _section(name: str, origin: Origin, around: str | None) -> str:
+    """The section that a ``.lib NAME`` opens."""
+    if not name:
+        raise origin.error("expected .lib file section, or .lib section before .endl")
+    if around is not None:
+        raise origin.error(f".lib {_short(name)} inside of section {_short(around)}; expected .endl before")
+    return unquoted(name).lower()
 
 
 def decoded(content: bytes) -> str:

@@ -1,6 +1,6 @@
 """SPICE text in: :func:`read_spice` and :func:`parse_spice`.
 
-Read are R C L V I D M E F G H B S X with ``.subckt .model .param .include .global .ic .nodeset .temp
+Read are R C L V I D M E F G H B S X with ``.subckt .model .param .include .lib .global .ic .nodeset .temp
 .options``, the analyses ``.op .dc .tran .ac .noise .tf .mc`` and measurements (``.meas``), as ngspice reads
 them, without regard to case. Ours:
 
@@ -66,7 +66,6 @@ HARMLESS_OPTIONS = frozenset(
 )
 _REFUSED = {
     ".control": "commands are not run; write analyses as .op, .dc, .tran, .ac, .noise or .tf",
-    ".lib": "libraries by section are not read; use .include with a file in the netlist's folder",
     ".func": "functions cannot be defined; write the formula where it is used",
     ".csparam": "commands are not run; use .param",
     ".if": "conditional cards are not read; use a formula with ?: in .param",
@@ -74,7 +73,7 @@ _REFUSED = {
 
 
 def read_spice(path: str | Path) -> Deck:
-    """Read a SPICE file; ``.include`` reaches files in its folder. Raises SpiceSyntaxError, OSError."""
+    """Read a SPICE file; ``.include`` and ``.lib`` reach files in its folder. SpiceSyntaxError, OSError."""
     path = Path(path)
     with path.open("rb") as stream:
         content = stream.read(LARGEST_TEXT + 1)
@@ -84,7 +83,7 @@ def read_spice(path: str | Path) -> Deck:
 
 
 def parse_spice(text: str, source: str = "<text>", folder: str | Path | None = None) -> Deck:
-    """Read SPICE text, which errors call ``source``; without a ``folder``, ``.include`` is refused.
+    """Read SPICE text, which errors call ``source``; without a ``folder``, other files are refused.
 
     The first line is the title. Raises :class:`SpiceSyntaxError`.
     """
@@ -411,4 +410,4 @@ def _check_options(f: Fields, values: Mapping[str, float]) -> None:
 _COMMANDS = frozenset(
     (*ANALYSES, *MEASURES, *HARMLESS_CARDS, ".options", ".option", ".temp", ".global", ".ic", ".nodeset")
 )
-_STRUCTURE = frozenset((".subckt", ".ends", ".param", ".model", ".include", ".end"))
+_STRUCTURE = frozenset((".subckt", ".ends", ".param", ".model", ".include", ".lib", ".endl", ".end"))

@@ -131,12 +131,19 @@ class MonteCarloPoints:
 
     def statistics(self, quantiles: Sequence[float] = QUANTILES) -> dict[str, Array]:
         """``mean``, ``sd`` (of a sample), ``min``, ``max`` and quantiles ``q5`` … of each voltage (n,)."""
-        v = self.voltages[self.converged]
-        if not len(v):
+        return self._statistics(self.voltages, quantiles)
+
+    def current_statistics(self, quantiles: Sequence[float] = QUANTILES) -> dict[str, Array]:
+        """The same of each branch current (m,)."""
+        return self._statistics(self.currents, quantiles)
+
+    def _statistics(self, values: Array, quantiles: Sequence[float]) -> dict[str, Array]:
+        of = values[self.converged]
+        if not len(of):
             raise NetlistError(f"no sample converged; the first: {next(iter(self.errors.values()))}")
-        sd = v.std(axis=0, ddof=1) if len(v) > 1 else np.zeros(v.shape[1])
-        table = {"mean": v.mean(axis=0), "sd": sd, "min": v.min(axis=0), "max": v.max(axis=0)}
-        return table | {f"q{100 * q:g}": np.quantile(v, q, axis=0) for q in quantiles}
+        sd = of.std(axis=0, ddof=1) if len(of) > 1 else np.zeros(of.shape[1])
+        table = {"mean": of.mean(axis=0), "sd": sd, "min": of.min(axis=0), "max": of.max(axis=0)}
+        return table | {f"q{100 * q:g}": np.quantile(of, q, axis=0) for q in quantiles}
 
 
 def monte_carlo(

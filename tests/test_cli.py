@@ -112,8 +112,15 @@ def test_a_sample_settles_to_what_ngspice_finds_in_its_export(
     assert ours.keys() == theirs.keys() and len(ours) == 2 * 64 + 3 + 3 * (4 + 10)
     assert ours == pytest.approx(theirs, abs=1e-6)
     assert max(map(abs, ours.values())) > 0.1
-    assert main(["settle", run, which, "--json"]) == 0
+    assert main(["settle", run, which, "--against", "ngspice"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"ngspice, {len(ours)} nodes of the same netlist: differs by ")
+    assert main(["settle", run, which, "--json", "--against", "ngspice"]) == 0
     found = json.loads(capsys.readouterr().out)
+    beside = found["ngspice"]
+    most = max(abs(found["voltages"][name] - theirs[name]) for name in theirs)
+    assert beside["difference"] == pytest.approx(most, abs=2e-6) and beside["difference"] < 1e-6
+    assert beside["voltage"] == pytest.approx(theirs[beside["node"]], abs=1e-6)
     assert found["voltages"] == pytest.approx(ours, abs=1e-6) and found["settled"] and found["stable"]
 
 
@@ -132,6 +139,40 @@ def test_inputs_of_an_export_have_units(
     assert main(["export", str(good_files / "run.h5"), f"--input={given}", "--out", str(netlist)]) == 0
     sources = re.findall(r"^Vx_\d+ x_\d+ 0 (\S+)$", netlist.read_text(), re.MULTILINE)
     assert list(map(float, sources)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("design", "given", "words"),
+    [
+        ("chip.toml", "300", "64 of 64 inputs, the farthest at 300V, are beyond 0V to 1V, the chip's rails"),
+        ("chip.toml", ",".join(["-0.1"] + ["1"] * 63), "1 of 64 inputs, the farthest at -100mV"),
+        ("chip.toml", "1", ""),
+        ("resistive", "300", "full scale of its inputs"),
+    ],
+)
+def test_inputs_beyond_the_rails_are_warned_of(
+    design: str, given: str, words: str, good_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--set", "chip.layers=64,6,10", "--set", "task.data=digits"] if design == "resistive" else []
+    chip = [str(good_files / design) if not small else design, *small]
+    assert main(["settle", *chip, f"--input={given}", "--json"]) == 0
+    told = capsys.readouterr()
+    assert (words in told.err) if words else not told.err
+    assert bool(json.loads(told.out)["warnings"]) == bool(words)
+    if design == "chip.toml":
+        out = ["--out", str(tmp_path / "chip.cir")]
+        assert main(["export", str(good_files / "run.h5"), f"--input={given}", *out]) == 0
+        assert words in capsys.readouterr().err
+
+
+def test_without_ngspice_a_sample_is_shown_all_the_same(
+    good_files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    command = ["settle", str(good_files / "chip.toml"), "--sample", "0", "--against", "ngspice"]
+    assert main(command) == 1
+    told = capsys.readouterr()
+    assert "voltage [V]" in told.out and "not compared with ngspice: ngspice is not on the PATH" in told.err
 
 
 def test_a_sample_is_converted_as_in_training(good_files: Path, capsys: pytest.CaptureFixture[str]) -> None:

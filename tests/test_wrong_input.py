@@ -130,6 +130,7 @@ settle digits --chip -1                             | '-1': give a whole number,
 settle digits --chip 9223372036854775808            | below 10^18
 settle digits --samples 0                           | '0': give a whole number, at least 1
 settle fashion --data-dir nowhere                   | Correct the path, or leave it out
+settle digits --against ngspice                     | say which, with --sample K or --input VOLTS
 settle run.h5 --sample 360                          | the test set has 360 samples; give 0 to 359
 settle run.h5 --sample 1 --samples 2                | not allowed with argument
 settle run.h5 --input 1V,2V                         | --input has 2 voltages; give 64, one for each input

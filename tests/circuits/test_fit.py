@@ -94,6 +94,56 @@ def test_errors_are_those_of_repetition(tmp_path: Path) -> None:
         assert 0.6 < np.std(values, ddof=1) / np.mean(errors) < 1.6, key  # 30 tell an sd to 13 %
 
 
+def turning(up: float, down: float, bend: float, pulses: int, noise: float = 0.0, start: float = 0.0) -> Rows:
+    """Five devices from 5 to 50 uS, up and down by so many pulses, four times, whether they rest or not."""
+    draw, rows = np.random.default_rng(3), []
+    for device in range(5):
+        x = start
+        for pulse in range(8 * pulses):
+            sign = 1 if pulse // pulses % 2 == 0 else -1
+            size = (up if sign > 0 else down) * (1 + bend * sign * (0.5 - x))
+            x = min(max(x + sign * size * (1 + 40 * noise * draw.standard_normal()), 0.0), 1.0)
+            read = 5e-6 + 45e-6 * (x + noise * draw.standard_normal())
+            rows.append((device, 0, pulse, sign, max(read, 0.0)))
+    return rows
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.005])
+@pytest.mark.parametrize(
+    ("law", "pulses", "start", "soft"),
+    [
+        ((0.025, 0.04, 2.0), 50, 0.0, True),  # soft bounds, nearly reached
+        ((0.025, 0.025, 2.0), 25, 0.0, True),
+        ((0.025, 0.025, 2.0), 25, 0.3, True),  # half of the range
+        ((0.02, 0.03, 1.0), 25, 0.3, True),  # no soft bounds, but nothing tells
+        ((0.01, 0.01, 0.0), 30, 0.3, False),  # linear: the limits may be anywhere
+        ((0.01, 0.015, 0.0), 60, 0.0, False),  # the lower one alone is reached
+        ((0.02, 0.01, 1.0), 60, 0.0, None),  # one limit reached: it and the lines tell the other
+    ],
+)
+def test_limits_that_were_not_reached_are_found_within_their_error(
+    tmp_path: Path,
+    law: tuple[float, float, float],
+    pulses: int,
+    start: float,
+    soft: bool | None,
+    noise: float,
+) -> None:
+    found, (up, down, bend) = fitted(tmp_path, turning(*law, pulses, noise, start)), law
+    true = {
+        "device.g_min": 5e-6, "device.g_max": 5e-5, "programming.pulse": (up + down) / 2,
+        "programming.nonlinearity": bend, "programming.asymmetry": (up - down) / (up + down),
+    }  # fmt: skip
+    for key, value in true.items():
+        of = estimate(found, key)
+        assert abs(of.value - value) < 3 * of.error + 1e-9, key
+    remarks = [remark for remark in found.remarks if "still moved" in remark]
+    assert remarks or soft is None
+    if not noise:  # else the lines may be too vague to tell
+        assert len(remarks) == (soft is not None)
+        assert all(("soft bounds" in remark) == soft for remark in remarks)
+
+
 def test_one_device_tells_no_spread(tmp_path: Path) -> None:
     found = fitted(tmp_path, simulate(1))
     assert found.values["mismatch.conductance"] is None
@@ -209,5 +259,5 @@ def test_a_pulse_left_out_is_no_step(tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(len(rows))
     found = fitted(tmp_path, [rows[k] for k in order])
     again = fitted(tmp_path, rows)
-    assert {d.device: d.up for d in found.devices} == {d.device: d.up for d in again.devices}
+    assert {d.device: d.lines.up for d in found.devices} == {d.device: d.lines.up for d in again.devices}
     assert all(len(d.steps.size) < 900 - 2 * 18 for d in found.devices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ohmostat.circuits.archive import read_run, save_chip
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.specs import DeviceSpec, ProgrammingSpec
 from ohmostat.circuits.tables import MeasurementError
-from ohmostat.circuits.tester import export_csv, pulses_to, take_measured, write_list
+from ohmostat.circuits.tester import doubts, export_csv, pulses_to, read_measured, take_measured, write_list
 from ohmostat.cli import main
 
 TILE = (4, 3)
@@ -90,6 +91,9 @@ def test_what_was_measured_is_what_conducts(chip_of: Callable, tmp_path: Path) -
         assert found[name].count == off.size and found[name].devices == off.size + same.sum()
         assert found[name].rms == pytest.approx(np.sqrt(np.mean(off**2)))
         assert found[name].largest == pytest.approx(np.abs(off).max())
+        wrong = ((array.actual - array.target) / (g_max - g_min))[~same]
+        assert found[name].target_rms == pytest.approx(np.sqrt(np.mean(wrong**2)))
+        assert found[name].target_largest == pytest.approx(np.abs(wrong).max())
         assert np.all(array.actual <= array.deviation * g_max * (1 + 1e-9))
         usual = old <= again.devices[name].deviation * g_max
         kept = array.actual <= again.devices[name].deviation * g_max
@@ -115,6 +119,33 @@ def test_a_reading_of_nothing_is_no_dead_device(chip_of: Callable, tmp_path: Pat
     assert any(np.any(array.actual == 0) for array in chip.devices.values())
     for name, array in chip.devices.items():
         assert np.all(array.step >= steps[name] * (1 - 1e-12))
+
+
+@pytest.mark.parametrize(
+    ("factor", "spread", "stuck", "words"),
+    [
+        (1.0, 0.02, 0.0, []),
+        (1.0, 0.3, 0.0, []),  # as the chip's own design has it
+        (1.0, 0.02, 0.03, []),  # some open devices
+        (3.0, 0.02, 0.0, ["are beyond", "check the unit"]),
+        (1e-6, 0.02, 0.0, ["the median of the measured", "check the unit"]),  # siemens in a column of uS
+        (1e3, 0.02, 0.0, ["the median of the measured", "are beyond", "check the unit"]),
+    ],
+)
+def test_a_slip_of_the_unit_is_doubted(
+    chip_of: Callable, tmp_path: Path, factor: float, spread: float, stuck: float, words: list[str]
+) -> None:
+    chip, rng = chip_of(mismatch__conductance=0.3), np.random.default_rng(2)
+    for array in chip.devices.values():  # a chip whose devices are used, up to their limits
+        array.target[...] = rng.choice([chip.limits[0], chip.limits[1]], array.target.shape)
+    write_list(chip, tmp_path / "l.csv", TILE)
+    rows = rows_of(tmp_path / "l.csv")
+    for row in rows:
+        good = rng.random() >= stuck
+        row["conductance_S"] = repr(good * factor * float(row["target_S"]) * rng.lognormal(0, spread))
+    found = doubts(chip, read_measured(chip, write_rows(tmp_path / "m.csv", rows), TILE))
+    assert len(found) == len(words)
+    assert all(word in line for word, line in zip(words, found, strict=True)), found
 
 
 def test_without_tiles_rows_and_columns_are_the_whole_arrays(chip_of: Callable, tmp_path: Path) -> None:
@@ -204,9 +235,17 @@ def test_there_and_back_by_the_command(tmp_path: Path, capsys: pytest.CaptureFix
         {key: row[key] for key in GOOD if key in row} | {"conductance_S": row["target_S"]} for row in rows
     ])  # fmt: skip
     assert main(["measured", run, str(measured), "--tile", "32x32", "--out", back]) == 0
-    assert "of g_max - g_min" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "off, of g_max - g_min" in said.out and "the target" in said.out and "warning" not in said.err
     chip = read_run(back).chip
     assert all(np.array_equal(array.actual, array.target) for array in chip.devices.values())
+    for row in (slipped := rows_of(measured)):
+        row["conductance_uS"] = row.pop("conductance_S")
+    slip = write_rows(tmp_path / "s.csv", slipped)
+    again = ["measured", run, str(slip), "--tile", "32x32", "--out", str(tmp_path / "s.h5"), "--json"]
+    assert main(again) == 0
+    said = capsys.readouterr()
+    assert "warning: the median" in said.err and "check the unit" in json.loads(said.out)["warnings"][1]
     assert main(["train", back, "--epochs", "1", "--quiet", "--out", on]) == 0
     assert read_run(on).history["accuracy"][0] > 0.5  # it begins with what it had learned
     assert main(["train", back, "--set", "task.train=100", "--out", on]) == 2

@@ -68,6 +68,7 @@ _SHORT_CARDS = rb"""
 .include '.'
 .include
 .lib '../secret.inc' tt
+.lib tt|.lib '../secret.inc' tt|.endl
 .control|shell id|.endc
 .subckt loop a b|xl a b loop|.ends|xx 1 0 loop
 .subckt never a

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ohmostat.cli import build_parser
+from ohmostat.cli import build_parser, main
 from ohmostat.simulator.analyses import run_deck
 from ohmostat.simulator.comparison import Difference, NotCompared, compare_with_ngspice
 from ohmostat.simulator.console import Console, as_json
@@ -320,3 +320,17 @@ def test_the_report_shows_the_differences(deck_file: Path, capsys: pytest.Captur
     ]
     simulate(deck_file, "--against", "ngspice", "--json")
     assert {d["analysis"] for d in printed_json(capsys)["ngspice"]} >= {"op", "tran", "tf"}
+
+
+def test_what_ngspice_refuses_keeps_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It wants a source with `ac` for noise; ours does not."""
+    require_ngspice()
+    path = tmp_path / "noisy.cir"
+    path.write_text("t\nV1 in 0 1\nR1 in out 1k\nR2 out 0 1k\n.op\n.noise v(out) V1 dec 1 1 10\n.end\n")
+    assert main(["simulate", str(path), "--against", "ngspice"]) == 1
+    told = capsys.readouterr()
+    assert "voltage [V]" in told.out and "at v(out): " in told.out
+    assert "ohmostat: not compared with ngspice: ngspice refused" in told.err
+    assert main(["simulate", str(path), "--against", "ngspice", "--json"]) == 1
+    found = printed_json(capsys)
+    assert found["op"]["v(out)"] == 0.5 and "not compared" in found["warnings"][0]

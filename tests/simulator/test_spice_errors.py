@@ -88,7 +88,12 @@ ERRORS: list[tuple[str, int, tuple[str, ...]]] = [
     (".tran inside .subckt 's'", 3, (".subckt s p", ".tran 1 2", ".ends")),
     ("distinct nodes", 2, (".subckt s p p", ".ends")),
     (".control is not supported: commands are not run", 2, (".control",)),
-    (".lib is not supported: .*use .include", 3, ("r1 a 0 1", ".lib 'models' tt")),
+    (".lib in a text without a folder", 3, ("r1 a 0 1", ".lib 'models' tt")),
+    ("expected .lib file section", 2, (".lib",)),
+    (".lib 'models.lib' without .endl; .* .lib FILE SECTION", 2, (".lib models.lib", "r1 a 0 1")),
+    (".lib 'ff' inside of section 'tt'; expected .endl before", 3, (".lib tt", ".lib ff", ".endl")),
+    (".endl without .lib SECTION", 2, (".endl tt",)),
+    (".dc: the temperature cannot be swept", 4, ("v1 a 0 1", "r1 a 0 1", ".dc temp -40 125 5")),
     (".foo is not supported: expected one of .ac", 3, ("r1 a 0 1", ".foo")),
     ("expected .include file", 2, (".include ",)),
     (".include in a text without a folder", 2, (".include 'x'",)),
@@ -145,6 +150,51 @@ def test_includes_inside_the_folder(folder: Path) -> None:
     assert [(e.name, Path(e.origin.file).name, e.origin.line) for e in read.elements] == [
         ("r2", "more.inc", 1), ("d1", "top.cir", 3),
     ]  # fmt: skip
+
+
+CORNERS = """* corners, and what they share
+.lib TT
+.param dvt=0
+.lib 'corners.lib' shared
+.endl TT
+.lib ff
+.param dvt=-0.05
+.lib corners.lib shared
+.endl
+.lib shared
+.model n nmos vto={0.5+dvt} kp=1e-4
+.endl shared
+.model never read
+"""
+
+
+@pytest.mark.parametrize(("section", "threshold"), [("tt", 0.5), ("FF", 0.45)])
+def test_a_section_of_a_library_is_read(folder: Path, section: str, threshold: float) -> None:
+    """Only it, with those that it names in turn; paths are those of the file that has them."""
+    (folder / "models" / "corners.lib").write_text(CORNERS)
+    deck = parse_spice(f"top\n.lib 'models/corners.lib' {section}\nm1 d d 0 0 n\n", "top.cir", folder)
+    assert deck.elements[0].parameters["vto"] == threshold
+
+
+def test_sections_of_the_deck_itself_are_for_others(folder: Path) -> None:
+    (folder / "top.cir").write_text(
+        "top\n.lib low\n.param r=1k\n.endl\n.lib high\n.param r=1meg\n.endl\n.lib top.cir high\nr1 a 0 {r}\n"
+    )
+    assert read_spice(folder / "top.cir").elements[0].parameters["conductance"] == pytest.approx(1e-6)
+
+
+def test_libraries_are_refused_as_included_files_are(folder: Path) -> None:
+    (folder / "corners.lib").write_text(CORNERS)
+    for card, words in (
+        (".lib corners.lib ss", r"corners.lib:1: has no .lib section 'ss'; its sections are ff, shared, tt"),
+        (".lib '../secret.lib' tt", r":2: .lib '../secret.lib' leads outside of the netlist's folder"),
+        (".lib nothing.lib tt", r":2: .lib: there is no file 'nothing.lib'"),
+    ):
+        with pytest.raises(SpiceSyntaxError, match=words):
+            parse_spice(f"title\n{card}\nr1 a 0 1\n", "top.cir", folder)
+    (folder / "loop.lib").write_text(".lib a\n.lib loop.lib a\n.endl\n")
+    with pytest.raises(SpiceSyntaxError, match="include one another more than 16 deep"):
+        parse_spice("title\n.lib loop.lib a\nr1 a 0 1\n", "top.cir", folder)
 
 
 @pytest.mark.parametrize(
