@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..circuits.design_arguments import design_of
 from ..simulator.arguments import positive
-from .chip_arguments import add_chip_arguments, add_sample_arguments, named_run, sample_voltages
+from .chip_arguments import add_chip_arguments, add_sample_arguments, named_run, note_fewer, sample_voltages
 
 if TYPE_CHECKING:
     from ..circuits.chip import Chip
@@ -41,8 +41,9 @@ def run(arguments: Any, console: Console) -> Values:
     one = sample_voltages(arguments, chip)
     if one is not None:
         return _one(chip, one, console)
-    images = load(chip.circuit.design.task.data, arguments.data_dir).test_x[: arguments.samples]
-    inputs = input_voltages(chip, images)
+    images = load(chip.circuit.design.task.data, arguments.data_dir).test_x
+    note_fewer(arguments.samples, len(images), console)
+    inputs = input_voltages(chip, images[: arguments.samples])
     with threadpool_limits(1, user_api="blas"):
         found = Settling.of(chip, chip.relax(inputs, method="transient"), chip.relax(inputs))
     console.show(found.words())
@@ -77,7 +78,7 @@ def _chip(arguments: Any, console: Console) -> Chip:
     stored = named_run(arguments)
     if stored is not None:
         return stored.chip
-    design = design_of(arguments)
+    design = design_of(arguments, console)
     console.warn(unused(design))
     chip = Circuit(design).fabricate(seed=design.task.seed if arguments.chip is None else arguments.chip)
     initialise_from(chip)
