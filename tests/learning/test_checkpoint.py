@@ -78,6 +78,20 @@ def test_what_is_not_this_run_is_refused(digits: Dataset, tmp_path: Path) -> Non
     checkpoint.save(trainer(digits), path)
     with pytest.raises(ArchiveError, match="not a checkpoint of this design, chip and data"):
         checkpoint.resume(trainer(digits, {"learning.rate": 0.5}), path)
+    with pytest.raises(
+        ArchiveError, match=r"\(learning.rate 0.03 -> 0.5, learning.epochs 3 -> 4\): undo that to go on"
+    ):
+        checkpoint.resume(trainer(digits, {"learning.rate": 0.5, "learning.epochs": 4}), path)
+    with pytest.raises(ArchiveError, match=r"\(the data are others\)"):
+        checkpoint.resume(trainer(digits.subset(100, 60)), path)
+    other = Trainer.from_design(trainer(digits).design, digits, chip_seed=3)
+    with pytest.raises(ArchiveError, match=r"\(chip 2 -> 3\)"):
+        checkpoint.resume(other, path)
+    begun = trainer(digits)
+    begun.readout.weight[0, 0] += 1.0
+    checkpoint.save(trainer(digits), tmp_path / "begun.h5", checkpoint.state_of(begun))
+    with pytest.raises(ArchiveError, match="the chip began otherwise"):
+        checkpoint.resume(trainer(digits), tmp_path / "begun.h5")
     with h5py.File(path, "a") as file:
         del file["readout/bias"]
     with pytest.raises(ArchiveError, match="cannot be read"):
