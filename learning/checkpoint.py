@@ -63,8 +63,8 @@ def resume(trainer: Trainer, path: str | Path) -> bool:
             if file.attrs.get("identity") != _identity(trainer) or begun != state_of(trainer):
                 what = _difference(file.attrs.get("identity"), trainer)
                 raise ArchiveError(
-                    f"{path}: is not a checkpoint of this design, chip and data ({what}): undo that to go on, "
-                    "name another file, or delete this one"
+                    f"{path}: is not a checkpoint of this design, chip and data ({what}): undo that to go "
+                    "on, name another file, or delete this one"
                 )
             _restore(trainer, file)
     except (OSError, KeyError, TypeError) as error:

@@ -7,12 +7,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError
 from ohmostat.learning import checkpoint
 from ohmostat.learning.data import load
 from ohmostat.learning.dataset import Dataset
+from ohmostat.learning.figures import training_figure
 from ohmostat.learning.training import Trainer
 
 
@@ -67,6 +69,19 @@ def test_noise_is_the_same_after_a_pause(digits: Dataset, tmp_path: Path) -> Non
     assert_equal(whole, second)
     for name, devices in whole.chip.devices.items():
         assert not np.array_equal(devices.actual, quiet.chip.devices[name].actual)
+
+
+def test_a_trainings_figure_counts_whole_epochs(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    trained = trainer(digits)
+    for epochs in (1, 2, 3):
+        trained.fit(epochs)
+        training_figure(trained.history, tmp_path / "run.png")
+        ticks = drawn.pop().axes[-1].get_xticks()
+        assert len(ticks) > epochs and np.array_equal(ticks, np.round(ticks))
 
 
 def test_nothing_to_take_up(digits: Dataset, tmp_path: Path) -> None:
