@@ -185,7 +185,7 @@ class Job:
         if staged["data"] != self.digest and not any(key.startswith("task.") for key in keys):
             found.append("on other data")
         if staged["sources"] != self.sources:
-            found.append("by other code (another version of ohmostat, or a change in its sources)")
+            found.append("of other code (another version of ohmostat, or a change in its sources)")
         return " and ".join(found) or "in another format"
 
 

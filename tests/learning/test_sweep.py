@@ -113,7 +113,7 @@ def test_other_data_of_the_same_name_is_refused(tmp_path: Path) -> None:
 def test_how_a_staged_run_differs_is_told(merged: Path) -> None:
     job = jobs_of(small(), None)[0]
     assert job.differs({}) == "of another design, on other data, or by other code"  # staged long ago
-    assert "by other code" in job.differs({**job.about, "sources": "0"})
+    assert "of other code" in job.differs({**job.about, "sources": "0"})
     assert job.differs({**job.about, "keep_chip": True}) == "with --keep-chips"
     fewer = job.design.replace("task.train", 100)
     assert (
