@@ -18,7 +18,7 @@ SOURCES := $(sort pyproject.toml LICENSE py.typed $(wildcard README.md *.py simu
 .PHONY: help demo test lint docs package smoke install clean FORCE
 
 help:
-	@echo "make demo    sweep, repair, train and export a chip on the embedded data; writes demo/"
+	@echo "make demo    sweep, repair, train and report on a chip on the embedded data; writes demo/"
 	@echo "make test    run the tests on the installed package (ARGS='-k name -x' goes to pytest)"
 	@echo "make install  only install, into .venv"
 	@echo "make lint    ruff, mypy and the direction of imports"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ from .learning import (
     yield_command,
 )
 from .simulator import simulate_command
-from .simulator.arguments import picture
-from .simulator.console import Console
+from .simulator.arguments import Ending
+from .simulator.console import WRONG_INPUT, Console, Values
 
 COMMANDS: dict[str, Any] = {
     "init": init_command,
@@ -58,7 +59,7 @@ EPILOG = """examples:
   ohmostat yield sweep.h5 --require "accuracy >= 0.75"        # chips that meet a specification
   ohmostat report run.h5 --out run.html          # one page about a run, a sweep or an audit
   ohmostat compare a.h5 b.h5 --out compare.html  # runs or sweeps beside each other
-  ohmostat export run.h5 --out chip.h5           # every physical device, to program or to check
+  ohmostat export run.h5 --out chip.csv          # every physical device, to program or to check
   ohmostat simulate amplifier.cir --plot waves.png --against ngspice
   ohmostat fit measured.csv --out device.toml    # a device's parameters from its measured curves
   ohmostat demo --out demo                       # the main job on the embedded data, in minutes
@@ -71,13 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status (docs/command-line.md)."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # small matrices: a second BLAS thread only gets in the way
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if "command" not in arguments:
+        parser.print_help(sys.stderr)
+        return WRONG_INPUT
     console = Console(arguments.json, arguments.quiet, arguments.debug)
     return console.run(lambda console: arguments.command.run(arguments, console))
 
 
-def build_parser(file: object = None) -> argparse.ArgumentParser:
+def build_parser(file: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
     """The parser of all commands; ``file`` marks the arguments that are files, for :class:`_Completion`."""
+    designs = _designs(file) if file else {}
     parser = argparse.ArgumentParser(
         prog="ohmostat", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Simulate analog chips that learn by equilibrium propagation.", parents=[_common()],
@@ -88,7 +94,7 @@ def build_parser(file: object = None) -> argparse.ArgumentParser:
         "--completion", choices=SHELLS, action=_Completion, metavar="SHELL",
         help=f"print a script that completes commands and options in {', '.join(SHELLS)}",
     )  # fmt: skip
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
     for name, command in COMMANDS.items():
         about = command.ABOUT
         own = commands.add_parser(
@@ -98,8 +104,10 @@ def build_parser(file: object = None) -> argparse.ArgumentParser:
         command.add_arguments(own)
         own.set_defaults(command=command)
         for argument in own._actions if file else ():
-            if argument.type in (Path, picture) or argument.dest == "design":
-                argument.complete = file  # type: ignore[attr-defined]  # shtab's own
+            if argument.dest == "design":
+                argument.complete = designs  # type: ignore[attr-defined]  # shtab's own
+            elif argument.type is Path or isinstance(argument.type, Ending):
+                argument.complete = file  # type: ignore[attr-defined]
     return parser
 
 
@@ -113,6 +121,19 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
+def _designs(file: Mapping[str, Any]) -> dict[str, Any]:
+    """Completion of a design, in shtab's form: the shipped ones, and files."""
+    from .circuits.design import named_designs
+
+    name, shipped = "_ohmostat_designs", " ".join(named_designs())
+    functions = {
+        "bash": f'{name}() {{\n  compgen -W "{shipped}" -- "$1"\n  {file["bash"]} "$1"\n}}',
+        "zsh": f"{name}() {{\n  compadd -- {shipped}\n  {file['zsh']}\n}}",
+        "fish": f"function {name}\n  string split ' ' '{shipped}'\n  {file['fish'][1:-1]}\nend",
+    }
+    return {"bash": name, "zsh": name, "fish": f"({name})", "preamble": functions}
+
+
 class _Completion(argparse.Action):
     """Print a completion script, made by shtab, and exit."""
 
@@ -123,5 +144,10 @@ class _Completion(argparse.Action):
             import shtab
         except ImportError:
             parser.error("--completion needs shtab: pip install 'ohmostat[completion]'")
-        print(shtab.complete(build_parser(shtab.FILE), values))
-        parser.exit()
+        script = shtab.complete(build_parser(shtab.FILE), values)
+
+        def show(console: Console) -> Values:
+            console.show(script)
+            return {}
+
+        parser.exit(Console().run(show))

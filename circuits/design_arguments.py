@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..simulator.arguments import literal, numbers
 
 if TYPE_CHECKING:
+    from ..simulator.console import Console
     from .design import Design
 
 
@@ -66,13 +68,28 @@ def shares(text: str) -> tuple[float, ...]:
         ) from None
 
 
-def design_of(arguments: Any) -> Design:
-    """The design that was named, with its changes. Raises DesignError for what cannot be."""
-    from .design import load_design
+def design_of(arguments: Any, console: Console) -> Design:
+    """The design that was named, with its changes; of a file without any key, notes what it comes to. Raises
+    DesignError for what cannot be.
+    """
+    from .design import Design, load_design
 
     design = load_design(arguments.design)
+    if design == Design() and _sets_nothing(arguments.design):
+        layers = "-".join(map(str, design.chip.layers))
+        console.note(
+            f"{arguments.design} sets no key, so all are at their defaults: a {design.chip.family} chip "
+            f"{layers} on {design.task.data}; 'ohmostat init' writes a design with every key"
+        )
     changes = changes_of(arguments)
     return design.replace(changes) if changes else design
+
+
+def _sets_nothing(spec: str) -> bool:
+    """Of a design that could be read: whether it is a file without any key."""
+    import tomllib
+
+    return Path(spec).is_file() and not tomllib.loads(Path(spec).read_text("utf-8-sig"))
 
 
 def changes_of(arguments: Any) -> dict[str, object]:
@@ -92,11 +109,16 @@ def _checked(key: str, value: object) -> object:
     """``value``, unless it is a bare number where a file would want a unit."""
     from .sections import DesignError
     from .specs import KEYS
+    from .units import Number
 
-    unit = getattr(KEYS.get(key), "unit", "")
-    bare = getattr(KEYS.get(key), "bare", False)
-    if unit and not bare and isinstance(value, int | float) and value != 0 and math.isfinite(value):
-        raise DesignError(f"--set {key}={value}: a number without a unit; write {value}{unit}, say", key)
+    if not isinstance(value, int | float) or not isinstance(kind := KEYS.get(key), Number):
+        return value
+    if kind.unit and not kind.bare and value != 0 and math.isfinite(value):
+        example = kind.example(float(value))
+        remedy = f"write {example}, say; " if example else ""
+        raise DesignError(
+            f"--set {key}={value}: a number without a unit; {remedy}allowed: {kind.allowed()}", key
+        )
     return value
 
 

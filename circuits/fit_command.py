@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import check_outputs, picture
+from ..simulator.arguments import check_outputs, design_file, picture
 
 if TYPE_CHECKING:
     from ..simulator.console import Console, Values
@@ -24,7 +24,7 @@ def add_arguments(parser: Any) -> None:
         help="columns device, cycle (optional), pulse, direction (up, down), conductance_S or conductance_uS",
     )  # fmt: skip
     parser.add_argument(
-        "--out", metavar="DEVICE.toml", type=Path, help="write the keys of a design, with errors"
+        "--out", metavar="DEVICE.toml", type=design_file, help="write the keys of a design, with errors"
     )
     parser.add_argument("--plot", metavar="FILE.png", type=picture, help="draw curves, residuals and steps")
 
@@ -39,8 +39,9 @@ def run(arguments: Any, console: Console) -> Values:
     from .fit_report import figure, plain, table, to_toml
     from .measurements import read_curves
 
-    check_outputs(arguments.out, arguments.plot, keep=[arguments.file])
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.file])
     curves = read_curves(arguments.file)
+    console.replaces(there)
     found = fit(curves)
     console.show(table(found))
     if arguments.out:

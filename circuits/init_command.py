@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import check_writable
+from ..simulator.arguments import check_outputs, design_file
 
 if TYPE_CHECKING:
     from ..simulator.console import Console, Values
@@ -16,7 +16,10 @@ EXAMPLE = "ohmostat init my-chip.toml --from digits"
 
 def add_arguments(parser: Any) -> None:
     """Arguments of the command, for :func:`run`."""
-    parser.add_argument("path", metavar="FILE.toml", type=Path, nargs="?", default=Path("chip.toml"))
+    parser.add_argument(
+        "path", metavar="FILE.toml", type=design_file, nargs="?", default=Path("chip.toml"),
+        help="default chip.toml",
+    )  # fmt: skip
     parser.add_argument(
         "--from", dest="source", metavar="NAME", default="fashion-6k",
         help="shipped design to start from (default: fashion-6k)",
@@ -39,10 +42,11 @@ def run(arguments: Any, console: Console) -> Values:
         return {"designs": named_designs(), "presets": abouts()}
     if arguments.path.exists() and not arguments.force:
         raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
-    check_writable(arguments.path)
+    there = check_outputs(arguments.path)
     design = Design.named(arguments.source)
     if arguments.preset is not None:
         design = with_preset(design, arguments.preset)
+    console.replaces(there)
     with atomic_write(arguments.path) as part:
         part.write_text(template(design), encoding="utf-8")
     console.wrote(arguments.path)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import check_outputs
+from ..simulator.arguments import check_outputs, hdf5_file
 from .design_arguments import tile
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def add_arguments(parser: Any) -> None:
         "--tile", type=tile, metavar="ROWSxCOLUMNS",
         help="size of a tile (default: wires.tile of a chip with wires, else 128x128)",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN.h5", help="the chip as measured")
+    parser.add_argument("--out", type=hdf5_file, required=True, metavar="RUN.h5", help="the chip as measured")
 
 
 def run(arguments: Any, console: Console) -> Values:
@@ -39,11 +39,12 @@ def run(arguments: Any, console: Console) -> Values:
     from . import archive
     from .tester import doubts, put_measured, read_measured
 
-    check_outputs(arguments.out, keep=[arguments.file])
+    there = check_outputs(arguments.out, keep=[arguments.run_file, arguments.file])
     run = archive.read_run(arguments.run_file)
     measured = read_measured(run.chip, arguments.file, arguments.tile)
     console.warn(doubts(run.chip, measured))
     found = put_measured(run.chip, measured)
+    console.replaces(there)
     archive.write_run(arguments.out, replace(run, attributes={**run.attributes, "measured": "yes"}))
     console.show("how far the measured conductances are off, of g_max - g_min")
     console.show("                           the target         what the run had")

@@ -223,8 +223,18 @@ class Number(Kind):
 
     def check_unit(self, value: Any) -> None:
         if self.unit and not self.bare and _is_number(value) and 0 < abs(_real(value)) < math.inf:
-            meant = format_quantity(_real(value), self.unit)
-            self._refuse(f'has no unit; if {UNITS[self.unit]} are meant, write "{meant}"')
+            number, example = _real(value), self.example(_real(value))
+            if number in self.range:
+                self._refuse(f'has no unit; if {UNITS[self.unit]} are meant, write "{example}"')
+            self._refuse("has no unit" + (f'; write "{example}", say' if example else ""))
+
+    def example(self, value: float) -> str:
+        """The digits of a number that lacks its unit, as a quantity that is allowed; "" where none is."""
+        for power in (0,) if self.unit in ("deg", "K") else (0, -3, -6, -9, -12, -15, 3, 6, 9):
+            scaled = float(Decimal(repr(value)).scaleb(power))
+            if scaled in self.range:
+                return format_quantity(scaled, self.unit)
+        return ""
 
     def allowed(self) -> str:
         return self.range.describe(self.unit)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..circuits.design_arguments import design_of
-from ..simulator.arguments import check_outputs, natural, picture, positive
-from .chip_arguments import add_chip_arguments, named_run, trained
+from ..simulator.arguments import HDF5, check_outputs, hdf5_file, natural, picture, positive
+from .chip_arguments import add_chip_arguments, named_run, note_fewer, trained
 
 if TYPE_CHECKING:
     from ..circuits.archive import Run
@@ -42,7 +42,7 @@ def add_arguments(parser: Any) -> None:
         "--wires", type=_ohms, metavar="OHM[,OHM]",
         help="resistance of each cell's segment of row and column wire (default: the design's)",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="AUDIT.h5", help="write tables and vectors to HDF5")
+    parser.add_argument("--out", type=hdf5_file, metavar="AUDIT.h5", help="write tables and vectors to HDF5")
     parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw the shares of the error")
 
 
@@ -66,10 +66,10 @@ def run(arguments: Any, console: Console) -> Values:
     from threadpoolctl import threadpool_limits
 
     stored = named_run(arguments)
-    keep = [] if stored is None else [Path(arguments.design)]
-    check_outputs(arguments.out, arguments.plot, keep=keep)
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design])
     with threadpool_limits(1, user_api="blas"):
         trainer = _fabricated(arguments, console) if stored is None else _as_stored(arguments, stored)
+        console.replaces(there)
         return _audit(arguments, trainer, console)
 
 
@@ -78,6 +78,7 @@ def _audit(arguments: Any, trainer: Trainer, console: Console) -> Values:
     from .audit_report import plain, table, write
     from .figures import audit_figure
 
+    note_fewer(arguments.samples, len(trainer.data.test_y), console)
     audited = subject(trainer, arguments.samples, arguments.wires)
     with console.bar(len(combinations(audited.present)), "gradient") as shown:
         found = audit(audited, shown.update)
@@ -105,7 +106,7 @@ def _fabricated(arguments: Any, console: Console) -> Trainer:
     from .data import load_task
     from .training import Trainer
 
-    design = design_of(arguments)
+    design = design_of(arguments, console)
     console.warn(unused(design))
     if arguments.epochs > design.learning.epochs:
         raise ValueError(
@@ -155,7 +156,7 @@ def _stencil(design: Design) -> Stencil:
 
 def _title(arguments: Any, trainer: Trainer, subject: Subject) -> str:
     design, name = trainer.design, subject.estimator.name
-    run = Path(arguments.design).suffix in (".h5", ".hdf5")
+    run = Path(arguments.design).suffix.lower() in HDF5
     state = f"trained by {design.learning.rule}" if run else f"epoch {arguments.epochs}"
     wired = subject.wiring
     wires = f", wires {wired.row:g} and {wired.column:g} ohm a cell" if wired else ""

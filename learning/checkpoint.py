@@ -19,6 +19,7 @@ import numpy as np
 from ..circuits.files import ArchiveError, atomic_write
 from ..circuits.programming import COUNTED
 from ..simulator.blocks import Array
+from .points import changes
 from .training import Epoch, Trainer
 
 SCHEMA = "ohmostat-checkpoint"
@@ -60,8 +61,10 @@ def resume(trainer: Trainer, path: str | Path) -> bool:
         with h5py.File(path, "r") as file:
             begun = file.attrs.get("start") or state_of(trainer)
             if file.attrs.get("identity") != _identity(trainer) or begun != state_of(trainer):
+                what = _difference(file.attrs.get("identity"), trainer)
                 raise ArchiveError(
-                    f"{path}: is not a checkpoint of this design, chip and data; name another, or delete it"
+                    f"{path}: is not a checkpoint of this design, chip and data ({what}): undo that to go "
+                    "on, name another file, or delete this one"
                 )
             _restore(trainer, file)
     except (OSError, KeyError, TypeError) as error:
@@ -110,6 +113,19 @@ def _tree(file: Any, group: str) -> dict[str, Array]:
             lambda name, item: found.update({name: np.asarray(item[()])}) if hasattr(item, "shape") else None
         )
     return found
+
+
+def _difference(identity: str | None, trainer: Trainer) -> str:
+    """How the run of a checkpoint differs from this one."""
+    if identity is None:
+        return "it names none"
+    design, seed, data = json.loads(identity)
+    found = changes(design, trainer.design)
+    if data != trainer.data.digest() and not any(key.startswith("task.") for key in found):
+        found.append("the data are others")
+    if seed != trainer.chip.seed:
+        found.append(f"chip {seed} -> {trainer.chip.seed}")
+    return ", ".join(found) or "the chip began otherwise, trained or measured"
 
 
 def _identity(trainer: Trainer) -> str:

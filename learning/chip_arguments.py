@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..circuits.design_arguments import add_design_arguments, voltages
-from ..simulator.arguments import natural
+from ..simulator.arguments import HDF5, natural
 
 if TYPE_CHECKING:
     from ..circuits.archive import Run
     from ..circuits.chip import Chip
     from ..simulator.blocks import Array
+    from ..simulator.console import Console
     from .training import Trainer
 
 TOUCHING = 1e-5  # of full scale: no farther beyond it than single precision rounds
@@ -90,11 +91,17 @@ def beyond_rails(inputs: Array | None, chip: Chip) -> list[str]:
     ]
 
 
+def note_fewer(asked: int, there: int, console: Console) -> None:
+    """Note that the test set has fewer samples than were asked for."""
+    if asked > there:
+        console.note(f"--samples {asked}: the test set has {there}, which are all taken")
+
+
 def named_run(arguments: Any) -> Run | None:
     """The run that ``DESIGN`` names by its suffix; None if it names a design. Raises ArchiveError for a file
     that is none, ValueError for options that would make another chip.
     """
-    if Path(arguments.design).suffix.lower() not in (".h5", ".hdf5"):
+    if Path(arguments.design).suffix.lower() not in HDF5:
         return None
     if arguments.changes or arguments.chip is not None:
         raise ValueError("--set and --chip make another chip; a RUN.h5 holds the one that was trained")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import check_outputs
+from ..simulator.arguments import check_outputs, page_file
 
 if TYPE_CHECKING:
     from ..simulator.console import Console, Values
@@ -26,7 +26,7 @@ def add_arguments(parser: Any) -> None:
         "files", metavar="FILE.h5", type=Path, nargs="+", help="two or more; the first is the base"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.html", help="also make a page, with the curves overlaid"
+        "--out", type=page_file, metavar="FILE.html", help="also make a page, with the curves overlaid"
     )
 
 
@@ -37,11 +37,12 @@ def run(arguments: Any, console: Console) -> Values:
     from .compare import plain, text_table
 
     paths: list[Path] = arguments.files
-    check_outputs(arguments.out, keep=paths)
+    there = check_outputs(arguments.out, keep=paths)
     kind = _kind(paths)
     what, charts = (_runs if kind == "run" else _sweeps)(paths)
     console.show(text_table(what))
     if arguments.out is not None:
+        console.replaces(there)
         _write(arguments.out, what, charts)
     console.wrote(arguments.out)
     return {"kind": kind, **plain(what)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..circuits.design_arguments import add_changes, changes_of, shares
-from ..simulator.arguments import check_outputs, numbers, picture
+from ..simulator.arguments import check_outputs, csv_file, numbers, picture
 from .chip_arguments import add_data_argument, trained
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--temperature", type=numbers, metavar="LIST", help="in kelvins (default: 233,300,398)"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table as CSV")
+    parser.add_argument("--out", type=csv_file, metavar="FILE.csv", help="write the table as CSV")
     parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw accuracy over the corners")
 
 
@@ -49,7 +49,7 @@ def run(arguments: Any, console: Console) -> Values:
     from ..circuits.archive import read_run
     from . import corners
 
-    check_outputs(arguments.out, arguments.plot, keep=[arguments.run_file])
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.run_file])
     trainer = trained(read_run(arguments.run_file), arguments.data_dir)
     base = _base(trainer, changes_of(arguments))
     places = list(
@@ -62,6 +62,7 @@ def run(arguments: Any, console: Console) -> Values:
     )
     unchanged = corners.idle(trainer.design, places)
     places = corners.without(places, unchanged, base)
+    console.replaces(there)
     with threadpool_limits(1, user_api="blas"), console.bar(len(places), "corner") as shown:
         found = corners.examine(trainer, places, shown.update)
     title = _title(trainer, base)

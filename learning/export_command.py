@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..circuits.design_arguments import tile
-from ..simulator.arguments import check_outputs
+from ..simulator.arguments import Ending, check_outputs, csv_file, hdf5_file
 from .chip_arguments import add_data_argument, add_sample_arguments, beyond_rails, sample_voltages
 
 if TYPE_CHECKING:
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 ABOUT = "export a trained chip, device by device"
 EXAMPLE = "ohmostat export run.h5 --out chip.csv --format csv"
 
-FORMATS = {
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".csv": "csv",
-    ".cir": "spice",
-    ".sp": "spice",
-    ".spice": "spice",
+ENDINGS = {
+    "hdf5": hdf5_file,
+    "csv": csv_file,
+    "spice": Ending("netlist", (".cir", ".sp", ".spice")),
+    "program": csv_file,
 }
+OF = {"--sample": "spice", "--input": "spice", "--tile": "program"}  # options of one format alone
 
 
 def add_arguments(parser: Any) -> None:
@@ -34,7 +33,7 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("run_file", metavar="RUN.h5", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     parser.add_argument(
-        "--format", choices=("hdf5", "csv", "spice", "program"),
+        "--format", choices=tuple(ENDINGS),
         help="default: by the suffix of --out. program: a CSV for a tester, each device's target and pulses "
         "by tile, row and column",
     )  # fmt: skip
@@ -50,13 +49,10 @@ def run(arguments: Any, console: Console) -> Values:
     """Write the chip as asked. Raises ValueError where no format is told."""
     from ..circuits import archive
 
-    kind = arguments.format or FORMATS.get(arguments.out.suffix.lower())
-    if kind is None:
-        raise ValueError(
-            f"--out {arguments.out}: its suffix tells no format; pass --format hdf5|csv|spice|program"
-        )
-    check_outputs(arguments.out)
+    kind = _format(arguments)
+    there = check_outputs(arguments.out, keep=[arguments.run_file])
     run = archive.read_run(arguments.run_file)
+    console.replaces(there)
     if kind == "hdf5":
         archive.write_run(arguments.out, run)
     elif kind == "csv":
@@ -71,6 +67,24 @@ def run(arguments: Any, console: Console) -> Values:
         _spice(arguments, run.chip, console)
     console.wrote(arguments.out)
     return {"format": kind}
+
+
+def _format(arguments: Any) -> str:
+    """The format that was asked for, once the suffix and the other options go with it."""
+    suffix = arguments.out.suffix.lower()
+    told = next((name for name, ending in ENDINGS.items() if suffix in ending.suffixes), None)
+    kind: str | None = arguments.format or told
+    if kind is None:
+        known = ", ".join(dict.fromkeys(end for ending in ENDINGS.values() for end in ending.suffixes))
+        raise ValueError(f"--out {arguments.out}: its suffix tells no format; end it in {known}")
+    if suffix not in ENDINGS[kind].suffixes:
+        raise ValueError(f"--out {arguments.out}, --format {kind}: {ENDINGS[kind].remedy()}")
+    for option, only in OF.items():
+        if kind != only and getattr(arguments, option[2:]) is not None:
+            raise ValueError(
+                f"{option} is for --format {only}, and this is {kind}; leave it out, or ask for {only}"
+            )
+    return kind
 
 
 def _spice(arguments: Any, chip: Chip, console: Console) -> None:

@@ -166,6 +166,7 @@ def _caption(result: SweepResult) -> str:
 def training_figure(history: list[Epoch], path: Path, title: str = "") -> None:
     """Accuracy, alignment by array, and weight angle over epochs."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 6.6), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True)
@@ -182,6 +183,7 @@ def training_figure(history: list[Epoch], path: Path, title: str = "") -> None:
     middle.set_ylabel("cosine of EP to adjoint")
     bottom.set_ylabel("forward–feedback\nangle [degrees]")
     bottom.set_xlabel("epoch")
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (top, middle, bottom):
         axes.grid(alpha=0.3, linewidth=0.5)
     figure.savefig(path, dpi=150)

@@ -79,6 +79,20 @@ def value_of(design: Design, key: str) -> Level:
     return value
 
 
+def changes(before: str, after: Design) -> list[str]:
+    """The keys in which a design differs from an earlier one, given as TOML: ``learning.epochs 4 -> 5``."""
+    try:
+        earlier = Design.from_text(before)
+    except DesignError:
+        return ["its design is of another version of ohmostat"]
+    pairs = {key: (value_of(earlier, key), value_of(after, key)) for key in KEYS}
+    return [
+        f"{key} {' -> '.join(written(key, value) for value in pair)}"
+        for key, pair in pairs.items()
+        if pair[0] != pair[1]
+    ]
+
+
 def shown(key: str, value: Level) -> str:
     """A key's value for a table, with its unit: ``10uS``, ``784-64-10``."""
     kind = KEYS[key]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..simulator.arguments import check_outputs, natural, positive
-from .chip_arguments import add_data_argument, trained, trainer_of
+from ..simulator.arguments import check_outputs, natural, page_file, positive
+from .chip_arguments import add_data_argument, note_fewer, trained, trainer_of
 
 if TYPE_CHECKING:
     from ..circuits.archive import Run
@@ -32,7 +32,9 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "file", metavar="FILE.h5", type=Path, help="a run, a sweep, or what 'audit --out' wrote"
     )
-    parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE.html")
+    parser.add_argument(
+        "--out", type=page_file, default=Path("report.html"), metavar="FILE.html", help="default report.html"
+    )
     parser.add_argument("--audit", action="store_true", help="run: also take its gradient's error apart")
     parser.add_argument(
         "--samples", type=positive, default=200, metavar="N", help="of the audit (default 200)"
@@ -57,7 +59,7 @@ def run(arguments: Any, console: Console) -> Values:
     from .report_file import identify
     from .report_page import page
 
-    check_outputs(arguments.out, keep=[arguments.file])
+    there = check_outputs(arguments.out, keep=[arguments.file])
     kind, version = identify(arguments.file)
     for other, options in OPTIONS.items():
         for option, name, nothing in options:
@@ -65,6 +67,7 @@ def run(arguments: Any, console: Console) -> Values:
                 raise ValueError(
                     f"{option} is for a {other} file, which {arguments.file} is not; leave it out"
                 )
+    console.replaces(there)
     title, about, sections = {"run": _run, "sweep": _sweep, "audit": _audit}[kind](
         arguments, version, console
     )
@@ -117,6 +120,7 @@ def _audited(trainer: Trainer, arguments: Any, console: Console) -> dict[str, An
     from .audit_command import subject
     from .audit_report import plain
 
+    note_fewer(arguments.samples, len(trainer.data.test_y), console)
     chosen = subject(trainer, arguments.samples)
     with console.bar(len(combinations(chosen.present)), "gradient") as shown:
         found = audit(chosen, shown.update)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..circuits.design_arguments import design_of
 from ..simulator.arguments import positive
-from .chip_arguments import add_chip_arguments, add_sample_arguments, beyond_rails, named_run, sample_voltages
+from .chip_arguments import (
+    add_chip_arguments,
+    add_sample_arguments,
+    beyond_rails,
+    named_run,
+    note_fewer,
+    sample_voltages,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,8 +58,9 @@ def run(arguments: Any, console: Console) -> Values:
         return _one(chip, one, console, arguments.against)
     if arguments.against is not None:
         raise ValueError("--against ngspice compares one sample; say which, with --sample K or --input VOLTS")
-    images = load(chip.circuit.design.task.data, arguments.data_dir).test_x[: arguments.samples]
-    inputs = input_voltages(chip, images)
+    images = load(chip.circuit.design.task.data, arguments.data_dir).test_x
+    note_fewer(arguments.samples, len(images), console)
+    inputs = input_voltages(chip, images[: arguments.samples])
     with threadpool_limits(1, user_api="blas"):
         found = Settling.of(chip, chip.relax(inputs, method="transient"), chip.relax(inputs))
     console.show(found.words())
@@ -111,7 +119,7 @@ def _chip(arguments: Any, console: Console) -> Chip:
     stored = named_run(arguments)
     if stored is not None:
         return stored.chip
-    design = design_of(arguments)
+    design = design_of(arguments, console)
     console.warn(unused(design))
     chip = Circuit(design).fabricate(seed=design.task.seed if arguments.chip is None else arguments.chip)
     initialise_from(chip)

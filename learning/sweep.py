@@ -28,7 +28,7 @@ from ..circuits.units import closest, did_you_mean
 from . import executors
 from .data import load_task
 from .dataset import Dataset
-from .points import Point, checked, grid
+from .points import Point, changes, checked, grid
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -162,6 +162,31 @@ class Job:
         """A hash of it all: a staged file of another identity is not reused."""
         parts = [self.sources, SCHEMA_VERSION, self.key.name, self.design.to_toml(), self.keep_chip]
         return hashlib.sha256(json.dumps([*parts, self.digest]).encode()).hexdigest()
+
+    @property
+    def about(self) -> dict[str, str | bool]:
+        """What the hash is of, to tell how another one came about."""
+        return {
+            "design": self.design.to_toml(), "data": self.digest, "sources": self.sources,
+            "keep_chip": self.keep_chip,
+        }  # fmt: skip
+
+    def differs(self, staged: Mapping[str, str | bool]) -> str:
+        """How the sweep that staged a run, whose :attr:`about` is given, differs from this; of a file that an
+        earlier version staged it is not known.
+        """
+        if not staged.keys() >= self.about.keys():
+            return "of another design, on other data, or by other code"
+        keys, found = changes(str(staged["design"]), self.design), []
+        if keys:
+            found.append(f"of another design ({', '.join(keys)})")
+        if staged["keep_chip"] != self.keep_chip:
+            found.append("without --keep-chips" if self.keep_chip else "with --keep-chips")
+        if staged["data"] != self.digest and not any(key.startswith("task.") for key in keys):
+            found.append("on other data")
+        if staged["sources"] != self.sources:
+            found.append("of other code (another version of ohmostat, or a change in its sources)")
+        return " and ".join(found) or "in another format"
 
 
 @functools.cache
@@ -300,6 +325,7 @@ def run_file(job: Job, trainer: Trainer) -> bytes:
     history.pop("seconds")  # a sweep's content must not depend on how fast it ran
     with h5py.File("run", "w", driver="core", backing_store=False) as file:
         group = file.create_group("run")
+        file.attrs.update(job.about)  # beside what is merged
         group.attrs.update(identity=job.identity, arm=key.arm, chip=key.chip, point=json.dumps(key.point))
         for name, values in history.items():
             group.create_dataset(f"history/{name}", data=values)
@@ -362,10 +388,10 @@ def is_done(staging: Path, job: Job) -> bool:
     if content is None:
         return False
     with h5py.File(io.BytesIO(content), "r") as file:
-        found = file["run"].attrs["identity"]
+        found, about = file["run"].attrs["identity"], dict(file.attrs)
     if found != job.identity:
         raise SweepError(
-            f"{path} was staged by a sweep of another design, on other data, or by other code: "
+            f"{path} was staged by a sweep {job.differs(about)}: "
             f"give another --out, or delete the folder {staging} to start afresh"
         )
     return True

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..circuits.design_arguments import add_design_arguments, design_of, shares
-from ..simulator.arguments import check_outputs, numbers, picture, positive
+from ..simulator.arguments import check_outputs, hdf5_file, numbers, picture, positive
 from .chip_arguments import add_data_argument
 
 if TYPE_CHECKING:
@@ -68,7 +68,10 @@ def add_arguments(parser: Any) -> None:
         help="of a Dask cluster, such as tcp://10.0.0.5:8786, whose workers take the runs: docs/cluster.md",
     )  # fmt: skip
     parser.add_argument("--keep-chips", action="store_true", help="store every trained chip as well")
-    parser.add_argument("--out", type=Path, default=Path("sweep.h5"), metavar="SWEEP.h5")
+    parser.add_argument(
+        "--out", type=hdf5_file, default=Path("sweep.h5"), metavar="SWEEP.h5",
+        help="default sweep.h5; the table goes beside it, as sweep.txt",
+    )  # fmt: skip
     parser.add_argument("--plot", type=picture, metavar="FILE.png", help="default: beside --out")
     parser.add_argument(
         "--dry-run", action="store_true", help="run nothing: tell how many runs, how long, how much disk"
@@ -80,10 +83,10 @@ def run(arguments: Any, console: Console) -> Values:
     from ..circuits.unused import unused
     from .sweep import RunKey, Sweep, compared
 
-    design = design_of(arguments)
+    design = design_of(arguments, console)
     arms = arguments.arms or ARMS_OF.get(arguments.homeostat, compared(design))
     sweep = Sweep(design, _points(design, arguments), arguments.chips, arms, arguments.keep_chips)
-    _files(arguments.out, arguments.plot)
+    there = check_outputs(*files_of(arguments.out, arguments.plot), keep=[arguments.design])
     console.warn(unused(*(sweep.run_design(RunKey(arms[0], point, 0)) for point in sweep.points)))
     if arguments.dry_run:
         from .sweep_estimate import Estimate
@@ -91,6 +94,7 @@ def run(arguments: Any, console: Console) -> Values:
         found = Estimate.of(sweep, arguments.workers, arguments.data_dir, arguments.out)
         console.show(found.words())
         return vars(found)
+    console.replaces(there)
     return sweep_to_files(
         sweep, arguments.out, console, plot=arguments.plot, workers=arguments.workers,
         scheduler=arguments.scheduler, data_dir=arguments.data_dir,
@@ -119,11 +123,9 @@ def _once(pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
     return dict(pairs)
 
 
-def _files(out: Path, plot: Path | None) -> tuple[Path, Path]:
-    """Where a sweep's table and figure go, once all three files are known to be writable, and not one."""
-    table, figure = out.with_suffix(".txt"), plot or out.with_suffix(".png")
-    check_outputs(out, table, figure)
-    return table, figure
+def files_of(out: Path, plot: Path | None = None) -> tuple[Path, Path, Path]:
+    """The files that a sweep leaves: its result, table and figure."""
+    return out, out.with_suffix(".txt"), plot or out.with_suffix(".png")
 
 
 def sweep_to_files(
@@ -131,7 +133,7 @@ def sweep_to_files(
     scheduler: str | None = None, data_dir: str | None = None,
 ) -> Values:  # fmt: skip
     """Run a sweep and leave its file, table and figure."""
-    table_file, figure = _files(out, plot)
+    _, table_file, figure = files_of(out, plot)
     from . import soundness
     from .figures import sweep_figure
     from .sweep import run_sweep, staging_of
@@ -139,7 +141,7 @@ def sweep_to_files(
 
     kept = f"the runs that are done are kept in {staging_of(out)}: the same command goes on from there"
     console.kept = kept
-    with console.bar(len(sweep.runs()), "run") as bar:
+    with console.bar(len(sweep.runs()), "run", lines=True) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.update(done - bar.n)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..circuits.design_arguments import design_of
-from ..simulator.arguments import check_outputs, natural, picture
+from ..simulator.arguments import check_outputs, hdf5_file, picture, positive
 from .chip_arguments import add_chip_arguments, named_run, trainer_of
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ EXAMPLE = "ohmostat train fashion-6k --set mismatch.conductance=0.5 --chip 1 --o
 def add_arguments(parser: Any) -> None:
     """Arguments of the command, for :func:`run`."""
     add_chip_arguments(parser, "the RUN.h5 of a chip that goes on learning")
-    parser.add_argument("--epochs", type=natural, metavar="N", help="short for --set learning.epochs=N")
+    parser.add_argument("--epochs", type=positive, metavar="N", help="short for --set learning.epochs=N")
     parser.add_argument(
-        "--out", type=Path, default=Path("run.h5"), metavar="RUN.h5",
+        "--out", type=hdf5_file, default=Path("run.h5"), metavar="RUN.h5",
         help="default run.h5; what stands there is replaced at the end, and said so",
     )  # fmt: skip
     parser.add_argument("--plot", type=picture, metavar="FILE.png", help="also draw the history")
@@ -37,19 +37,18 @@ def run(arguments: Any, console: Console) -> Values:
     from .data import load_task
     from .training import Trainer
 
-    check_outputs(arguments.out, arguments.plot)
-    if arguments.out.exists():
-        console.note(f"{arguments.out} is there already, and is replaced once this training ends")
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design])
     stored = named_run(arguments)
     if stored is not None:
         trainer = trainer_of(stored, arguments.data_dir)
     else:
-        design = design_of(arguments)
+        design = design_of(arguments, console)
         if arguments.epochs is not None:
             design = design.replace("learning.epochs", arguments.epochs)
         console.warn(unused(design))
         data = load_task(design.task, arguments.data_dir)
         trainer = Trainer.from_design(design, data, arguments.chip)
+    console.replaces(there)
     return train_to_file(trainer, arguments.out, console, arguments.epochs, arguments.plot)
 
 

@@ -67,7 +67,7 @@ def run(arguments: Any, console: Console) -> Values:
     from .sweep_result import read_sweep
     from .yields import Requirement
 
-    check_outputs(arguments.plot, keep=[arguments.sweep_file])
+    there = check_outputs(arguments.plot, keep=[arguments.sweep_file])
     target: float = arguments.target
     required = [Requirement.parse(text, UNITS) for text in arguments.require]
     result = read_sweep(arguments.sweep_file)
@@ -79,6 +79,7 @@ def run(arguments: Any, console: Console) -> Values:
     found = [examine(result, arm, required, arguments.against) for arm in arms]
     console.show("\n\n".join("\n".join(lines(result, one, required, target)) for one in found))
     if arguments.plot is not None:
+        console.replaces(there)
         figure(result, found, required, target, arguments.plot)
         console.wrote(arguments.plot)
     met = any(one.yields.max() >= target for one in found)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -34,15 +36,29 @@ def _whole(least: int) -> Callable[[str], int]:
 positive, natural = _whole(1), _whole(0)
 """Readers of whole numbers, from 1 and from 0."""
 
-PICTURES = (".png", ".pdf", ".svg", ".eps", ".jpg")
+
+@dataclass(frozen=True)
+class Ending:
+    """A reader of the names of files that a command writes: ``what`` they are shows in their suffix."""
+
+    what: str
+    suffixes: tuple[str, ...]
+
+    def __call__(self, text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in self.suffixes:
+            raise argparse.ArgumentTypeError(f"{text!r}: {self.remedy()}")
+        return path
+
+    def remedy(self) -> str:
+        """What to do about a name that ends otherwise."""
+        return f"end the {self.what}'s name in {', '.join(self.suffixes)}"
 
 
-def picture(text: str) -> Path:
-    """A file for a figure, whose suffix tells its format."""
-    path = Path(text)
-    if path.suffix.lower() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"{text!r}: end the figure's name in {', '.join(PICTURES)}")
-    return path
+HDF5 = (".h5", ".hdf5")
+picture = Ending("figure", (".png", ".pdf", ".svg", ".eps", ".jpg"))
+hdf5_file, csv_file = Ending("HDF5 file", HDF5), Ending("CSV file", (".csv",))
+page_file, design_file = Ending("page", (".html", ".htm")), Ending("design", (".toml",))
 
 
 def literal(text: str) -> float | int | str:
@@ -57,22 +73,28 @@ def literal(text: str) -> float | int | str:
 
 def check_writable(path: Path) -> Path:
     """``path`` if it can be written to, found out before the work rather than after it; else ValueError."""
-    folder = path.absolute().parent
+    folder = Path(os.path.realpath(path)).parent  # it is written through a link
     if not folder.is_dir():
         raise ValueError(f"{path}: there is no folder {folder}; make it, or name another")
-    if not os.access(folder, os.W_OK) or path.is_dir():
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # permissions alone do not tell, as of /proc
+    except OSError:
+        raise ValueError(f"{path}: no file can be made in {folder}; name another place") from None
+    if path.exists() and not path.is_file():
         raise ValueError(f"{path}: cannot be written there; name another file")
     return path
 
 
-def check_outputs(*paths: Path | None, keep: Sequence[Path] = ()) -> None:
+def check_outputs(*paths: Path | None, keep: Sequence[str | Path] = ()) -> list[Path]:
     """Check, before the work, the files that it is to leave: each can be written to (None is not asked for),
-    no two are one, and none is among the files ``keep`` that it reads. Raises ValueError.
+    no two are one, and none is, by whatever name, among the files ``keep`` that it reads. Returns those that
+    stand there already, for :meth:`.console.Console.replaces`. Raises ValueError.
     """
-    asked = [path for path in paths if path is not None]
-    places = [check_writable(path).resolve() for path in asked]
-    if len(set(places)) < len(places):
+    asked = [check_writable(path) for path in paths if path is not None]
+    if len({os.path.realpath(path) for path in asked}) < len(asked):
         raise ValueError(f"{', '.join(map(str, asked))}: these must be different files; name others")
-    for path in keep:
-        if path.resolve() in places:
-            raise ValueError(f"{path}: is read, and would be replaced by what is found; name another file")
+    there = [path for path in asked if path.exists()]
+    for read in keep:
+        if any(os.path.exists(read) and path.samefile(read) for path in there):
+            raise ValueError(f"{read}: is read, and would be replaced by what is found; name another file")
+    return there

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,10 +67,17 @@ class Console:
                 self.files.append(str(path))
                 self.note(f"wrote {path}")
 
-    def bar(self, total: int, unit: str) -> Any:
-        """A progress bar, shown on a terminal only."""
+    def replaces(self, paths: Sequence[Path]) -> None:
+        """Note, before the work, the files that its results take the place of."""
+        if paths:
+            self.note(f"replaces {', '.join(map(str, paths))} once done")
+
+    def bar(self, total: int, unit: str, lines: bool = False) -> Any:
+        """A progress bar, shown on a terminal only; with ``lines``, elsewhere a line at each tenth."""
         from tqdm import tqdm
 
+        if lines and not (self.quiet or sys.stderr.isatty()):
+            return _Tenths(self, total, unit)
         return tqdm(total=total, unit=unit, disable=self.quiet or None, dynamic_ncols=True)
 
     def run(self, command: Callable[[Console], Values]) -> int:
@@ -110,6 +118,29 @@ class Console:
 
         tqdm.write(text, file=stream)  # which clears a bar first, and draws it again
         stream.flush()
+
+
+@dataclass
+class _Tenths:
+    """What stands in for a bar in a file or a pipe."""
+
+    console: Console
+    total: int
+    unit: str
+    n: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def __enter__(self) -> _Tenths:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, more: int = 1) -> None:
+        before, self.n = self.n, self.n + more
+        if 10 * self.n // self.total > 10 * before // self.total:
+            seconds = time.monotonic() - self.began
+            self.console.note(f"{self.n} of {self.total} {self.unit}s after {seconds:.0f} s")
 
 
 def as_json(values: Values) -> str:

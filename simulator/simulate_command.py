@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import check_outputs, picture
+from .arguments import check_outputs, hdf5_file, picture
 
 if TYPE_CHECKING:
     from .console import Console, Values
@@ -20,7 +20,7 @@ EXAMPLE = "ohmostat simulate amplifier.cir --out waves.h5 --plot waves.png --aga
 def add_arguments(parser: Any) -> None:
     """Arguments of the command, for :func:`run`."""
     parser.add_argument("file", metavar="FILE.cir", type=Path, help="a SPICE netlist with its analyses")
-    parser.add_argument("--out", metavar="FILE.h5", type=Path, help="write all waves to an HDF5 file")
+    parser.add_argument("--out", metavar="FILE.h5", type=hdf5_file, help="write all waves to an HDF5 file")
     parser.add_argument("--plot", metavar="FILE.png", type=picture, help="draw the waves")
     parser.add_argument(
         "--against", choices=["ngspice"], help="run ngspice too, and print the largest differences"
@@ -40,8 +40,9 @@ def run(arguments: Any, console: Console) -> Values:
     from .spice_reader import read_spice
     from .waves import plot_waves, write_waves
 
-    check_outputs(arguments.out, arguments.plot, keep=[arguments.file])
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.file])
     deck = read_spice(arguments.file)
+    console.replaces(there)
     results, differences = run_deck(deck), None
     console.show(report(deck, results))
     if arguments.out is not None:

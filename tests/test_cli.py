@@ -72,10 +72,10 @@ def test_settle_reports_a_design_and_a_trained_chip(
     assert "stable           100.0%" in text
     run = tmp_path / "run.h5"
     assert main(["train", "digits", *SMALL, "--out", str(run)]) == 0
-    assert "there already" not in capsys.readouterr().err
+    assert "replaces" not in capsys.readouterr().err
     told = [argument for argument in SMALL if argument != "--quiet"]
     assert main(["train", "digits", *told, "--out", str(run)]) == 0
-    assert "run.h5 is there already, and is replaced once this training ends" in capsys.readouterr().err
+    assert f"replaces {run} once done" in capsys.readouterr().err
     assert main(["settle", str(run), "--samples", "3"]) == 0
     assert main(["settle", str(run), "--chip", "1"]) == 2
     assert "--chip" in capsys.readouterr().err
@@ -201,9 +201,7 @@ def test_sweep_leaves_file_table_and_figure(tmp_path: Path, capsys: pytest.Captu
     assert (tmp_path / "s.png").exists()
 
 
-@pytest.mark.parametrize(
-    "files", [["s.txt"], ["s.png"], ["s.png", "s.png"], ["s.h5", "none/s.png"], ["none/s.h5"]]
-)
+@pytest.mark.parametrize("files", [["s.h5", "none/s.png"], ["none/s.h5"]])
 def test_files_of_a_sweep_are_checked_before_the_work(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,7 +209,7 @@ def test_files_of_a_sweep_are_checked_before_the_work(
     out, *plot = (str(tmp_path / name) for name in files)
     arguments = ["sweep", "digits", *SMALL, "--out", out, *(["--plot", *plot] if plot else [])]
     assert main(arguments) == 2
-    assert ("no folder" if "none" in files[-1] else "must be different files") in capsys.readouterr().err
+    assert "no folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

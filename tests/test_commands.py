@@ -25,6 +25,7 @@ from ohmostat.learning.training import Trainer
 from ohmostat.simulator import simulate_command
 from ohmostat.simulator.console import Console
 
+SHIPPED = ["fashion", "fashion-6k"]
 ROOT = Path(__file__).resolve().parents[1]
 WORK = {  # every command at its smallest, and a key of the result
     "init": ("init --list", "presets"),
@@ -86,16 +87,40 @@ def test_the_page_of_commands_is_what_the_program_says() -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_completion_knows_every_command(
+    shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("shtab")
     with pytest.raises(SystemExit) as end:
         main(["--completion", shell])
     script = capsys.readouterr().out
     assert end.value.code == 0 and all(name in script for name in (*COMMANDS, "dry-run", "keep-chips"))
     if shell == "bash" and (bash := shutil.which("bash")):
-        asked = 'COMP_WORDS=(ohmostat sw); COMP_CWORD=1; _shtab_ohmostat; echo "${COMPREPLY[@]}"'
-        answer = subprocess.run([bash, "-c", script + asked], capture_output=True, text=True, check=True)
-        assert answer.stdout.strip() == "sweep"
+        (tmp_path / "find.toml").touch()
+        for typed, offered in (("sw", ["sweep"]), ("train fi", ["find.toml"]), ("train fa", SHIPPED)):
+            words = f"COMP_WORDS=(ohmostat {typed}); COMP_CWORD={len(typed.split())}"
+            asked = f'{words}; _shtab_ohmostat; echo "${{COMPREPLY[@]}}"'
+            answer = subprocess.run(
+                [bash, "-c", script + asked], capture_output=True, text=True, check=True, cwd=tmp_path
+            )
+            assert answer.stdout.split() == offered
+
+
+def test_completion_into_a_pipe_that_closes() -> None:
+    pytest.importorskip("shtab")
+    with subprocess.Popen(
+        [sys.executable, "-m", "ohmostat", "--completion", "bash"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as run:  # fmt: skip
+        assert run.stdout and run.stderr
+        run.stdout.close()
+        assert run.stderr.read() == b"" and run.wait() == 1
+
+
+def test_the_command_alone_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and all(f"\n    {name} " in said.err for name in COMMANDS)
 
 
 def test_completion_says_what_it_needs(
@@ -147,6 +172,42 @@ def test_bars_are_for_terminals(
     with Console(quiet=quiet).bar(3, "run") as bar:
         bar.update(3)
     assert ("100%" in stream.getvalue()) == shown
+
+
+def test_a_sweep_tells_how_far_it_is_where_there_is_no_terminal(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SWEEP, "--workers", "1"]) == 0
+    told = re.findall(r"^(\d) of 8 runs after \d+ s$", capsys.readouterr().err, re.MULTILINE)
+    assert told == list("12345678")
+    with Console().bar(1000, "run", lines=True) as bar:
+        for _ in range(1000):
+            bar.update()
+    assert capsys.readouterr().err.count("\n") == 10
+    with Console(quiet=True).bar(3, "run", lines=True) as bar:
+        bar.update(3)
+    assert capsys.readouterr().err == ""
+
+
+def test_fewer_samples_than_asked_for_and_a_design_of_defaults_are_told(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["settle", "run.h5", "--samples", "100000"]) == 0
+    assert "--samples 100000: the test set has 360, which are all taken" in capsys.readouterr().err
+    assert main(["audit", "run.h5", "--samples", "41"]) == 0
+    assert "--samples 41: the test set has 40, which are all taken" in capsys.readouterr().err
+    Path("empty.toml").write_text("# nothing yet\n")
+    assert main(["settle", "empty.toml", "--samples", "1"]) == 0
+    told = "empty.toml sets no key, so all are at their defaults: a twin chip 784-256-256-10 on fashion-6k"
+    assert told in capsys.readouterr().err
+
+
+def test_what_is_replaced_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new.txt").write_text("notes")
+    for command, files in (("sweep", "new.txt"), ("measured", "new.h5"), ("export", "new.csv")):
+        Path(files).touch()
+        assert main(shlex.split(WORK[command][0])) == 0
+        assert f"replaces {files} once done\n" in capsys.readouterr().err
 
 
 # -- exit status --------------------------------------------------------------------------------------
@@ -239,7 +300,8 @@ def test_a_training_from_another_start_is_not_taken_up(
     with pytest.MonkeyPatch.context() as patch:
         interrupted_at(1, patch)
         assert main(train) == 130
-    assert main(["measured", "run.h5", "measured.csv", "--out", "run.h5"]) == 0
+    assert main(["measured", "run.h5", "measured.csv", "--out", "back.h5"]) == 0
+    Path("back.h5").replace("run.h5")
     assert main(train) == 2
     assert "new.h5.checkpoint: is not a checkpoint of this design, chip and data" in capsys.readouterr().err
 
@@ -304,7 +366,7 @@ def test_a_dry_run_knows_what_stands_there(here: Path, capsys: pytest.CaptureFix
     other = [*SWEEP, "--set", "learning.rate=0.02"]
     assert main([*other, "--dry-run"]) == 2
     refused = capsys.readouterr()
-    assert main(other) == 2
+    assert main([*other, "--quiet"]) == 2
     assert capsys.readouterr().err == refused.err and "by a sweep of another design" in refused.err
     assert refused.out == "" and contents(here) == before
     staged = min(Path("new.h5.runs").glob("*.run"))

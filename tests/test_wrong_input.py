@@ -33,6 +33,7 @@ def folder(good_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_chip(here / "chip.h5", read_run(here / "run.h5").chip)
     made_up(here / "elsewhere.h5", grid({"neuron.leak": (1e-6,)}), 1, Design.named("digits"))
     run = (here / "run.h5").read_bytes()
+    (here / "folder.html").mkdir()
     for suffix in (".h5", ".toml", ".cir", ".csv"):
         (here / f"folder{suffix}").mkdir()
         (here / f"empty{suffix}").write_bytes(b"" if suffix != ".toml" else b"name = ''\n")
@@ -98,10 +99,63 @@ def test_a_file_that_cannot_be_read(command: str, bad: str, capsys: pytest.Captu
     assert f"ohmostat: {bad}." in said and READERS[command] in said
 
 
+# -- files that would be lost -------------------------------------------------------------------------
+
+KEPT = {  # a command with what it writes in place of {}, and the file that it reads, of any name
+    "train {read} --out {}": ("chip.toml", ".h5"),
+    "train {read} --out {} ": ("run.h5", ".h5"),
+    "train {read} --out new.h5 --plot {}": ("chip.toml", ".png"),
+    "audit {read} --out {}": ("run.h5", ".h5"),
+    "audit {read} --plot {}": ("chip.toml", ".png"),
+    "corners {read} --out {}": ("run.h5", ".csv"),
+    "corners {read} --plot {}": ("run.h5", ".png"),
+    "sweep {read} --out {}": ("chip.toml", ".h5"),
+    "sweep {read} --out {stem}.h5": ("chip.toml", ".txt"),
+    "sweep {read} --out {stem}.h5 ": ("chip.toml", ".png"),
+    "sweep {read} --out new.h5 --plot {}": ("chip.toml", ".png"),
+    "yield {read} --require 'accuracy >= 0' --plot {}": ("sweep.h5", ".png"),
+    "report {read} --out {}": ("run.h5", ".html"),
+    "compare run.h5 {read} --out {}": ("run.h5", ".html"),
+    "export {read} --out {}": ("run.h5", ".h5"),
+    "export {read} --out {} ": ("run.h5", ".csv"),
+    "export {read} --format spice --out {}": ("run.h5", ".cir"),
+    "measured {read} measured.csv --out {}": ("run.h5", ".h5"),
+    "measured run.h5 {read} --out {}": ("measured.csv", ".h5"),
+    "simulate {read} --out {}": ("deck.cir", ".h5"),
+    "simulate {read} --plot {}": ("deck.cir", ".png"),
+    "fit {read} --out {}": ("curves.csv", ".toml"),
+    "fit {read} --plot {}": ("curves.csv", ".png"),
+}
+
+
+@pytest.mark.parametrize("name", ["itself", "./dotted", "absolute", "link", "linked"])
+@pytest.mark.parametrize("command", KEPT)
+def test_no_command_replaces_what_it_reads(
+    command: str, name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, suffix = KEPT[command]
+    written = folder / f"mine{suffix}"  # what is read can be called anything
+    shutil.copy(source, written)
+    other = {"./dotted": f"./{written.name}", "absolute": str(written), "link": f"link{suffix}"}
+    read = other.get(name, written.name)
+    linked = folder / f"link{suffix}"
+    linked.symlink_to(written)
+    try:
+        target = linked.name if name == "linked" else written.name
+        line = command.format(target, stem=target.removesuffix(suffix), read=read)
+        said = refused(line, capsys)
+        assert f"{Path(read).name}: is read, and would be replaced by what is found; name another" in said
+        assert written.read_bytes() == Path(source).read_bytes()
+    finally:
+        linked.unlink()
+        written.unlink()
+
+
 # -- everything else ----------------------------------------------------------------------------------
 
 ROWS = """
-init run.h5                                         | run.h5 exists: choose another name, or pass --force
+init chip.toml                                      | chip.toml exists: choose another name, or pass --force
+init run.h5 --force                                 | 'run.h5': end the design's name in .toml
 init folder.toml --force                            | folder.toml: cannot be written there; name another file
 init nowhere/new.toml                               | there is no folder
 init new.toml --from digit                          | did you mean "digits"
@@ -117,7 +171,8 @@ settle digit                                        | did you mean "digits"
 settle sweep.h5                                     | is not a run of ohmostat
 settle digits --set neuron.leek=5uS                 | did you mean "neuron.leak"
 settle digits --set neuron.leak=5uF                 | is in farads (F); siemens (S) are needed
-settle digits --set neuron.leak=5                   | a number without a unit; write 5S, say
+settle digits --set neuron.leak=5                   | without a unit; write 5mS, say; allowed: above 0S
+settle digits --set corner.temperature=5            | a number without a unit; allowed: 200K to 500K
 settle digits --set neuron.leak=nan                 | is not a finite number
 settle digits --set neuron.leak=30%                 | is in per cent (%); siemens (S) are needed
 settle digits --set neuron.gain=30%                 | is in per cent, but is no share of anything
@@ -141,9 +196,11 @@ train sweep.h5 --out new.h5                         | is not a run of ohmostat
 train digits --out folder.h5                        | folder.h5: cannot be written there
 train digits --out nowhere/new.h5                   | there is no folder
 train digits --out new.h5 --plot new.doc            | 'new.doc': end the figure's name in .png
-train digits --out new.png --plot new.png           | must be different files
-train digits --epochs 0 --out new.h5                | learning.epochs = 0: is outside the range
-train digits --epochs 1.5                           | '1.5': give a whole number
+train digits --out new.csv                          | 'new.csv': end the HDF5 file's name in .h5, .hdf5
+train digits --out /proc/new.h5                     | /proc/new.h5: no file can be made in /proc; name another
+train digits --epochs 0 --out new.h5                | '0': give a whole number, at least 1
+train digits --set learning.epochs=0 --out new.h5   | learning.epochs = 0: is outside the range
+train digits --epochs 1.5                           | '1.5': give a whole number, at least 1
 train digits --chip -3                              | '-3': give a whole number, at least 0
 train digits --set learning.batch=5000 --out new.h5 | make the batch smaller, or task.train larger
 train digits --set task.train=99999 --out new.h5    | Ask for fewer
@@ -159,7 +216,7 @@ audit digits --wires 1,2,3                          | give one resistance in ohm
 audit digits --wires nan                            | give one resistance in ohms, or two
 audit digits --out folder.h5                        | folder.h5: cannot be written there
 audit digits --out nowhere/new.h5                   | there is no folder
-audit digits --out new.png --plot new.png           | must be different files
+audit digits --out new.png                          | 'new.png': end the HDF5 file's name in .h5
 audit digits --plot new.xyz                         | end the figure's name in .png
 audit digits --wires 1                              | wires need chip.columns
 audit digits --set learning.estimator=exact         | write "centered"
@@ -181,7 +238,7 @@ corners run.h5 --set corner.voltage=1V              | by --process, --supply and
 corners run.h5 --set corner.device_tempco=0.5/K     | is outside the range; allowed: -4m/K to 4m/K
 corners run.h5 --set corner.device_tempco=1         | a number without a unit
 corners run.h5 --set corner.device_tempc=1m/K       | did you mean "corner.device_tempco"
-corners run.h5 --out run.h5                         | run.h5: is read, and would be replaced
+corners run.h5 --out new.h5                         | 'new.h5': end the CSV file's name in .csv
 corners run.h5 --out folder.csv                     | folder.csv: cannot be written there
 corners run.h5 --plot new.doc                       | end the figure's name in .png
 
@@ -200,7 +257,8 @@ sweep digits --vary learning.rule=ep,adjoint        | choose --arms in place of 
 sweep digits --method latin                         | takes ranges
 sweep digits --method random                        | choose from 'grid'
 sweep digits --out folder.h5                        | folder.h5: cannot be written there
-sweep digits --out new.png                          | must be different files
+sweep digits --out new.h5 --plot new.h5             | end the figure's name in .png
+sweep digits --out new.txt                          | 'new.txt': end the HDF5 file's name in .h5
 sweep digits --set learning.batch=5000 --out new.h5 | make the batch smaller
 sweep fashion --data-dir nowhere --out new.h5       | Correct the path, or leave it out
 sweep digits --set learning.batch=5000 --dry-run    | make the batch smaller
@@ -235,8 +293,8 @@ report chip.h5 --audit                              | holds no readout, and so n
 report run.h5 --audit --samples 0                   | '0': give a whole number, at least 1
 report run.h5 --waveforms -1                        | '-1': give a whole number, at least 0
 report run.h5 --waveforms ²                         | '²': give a whole number, at least 0
-report run.h5 --out run.h5                          | run.h5: is read, and would be replaced
-report run.h5 --out folder.h5                       | folder.h5: cannot be written there
+report run.h5 --out run.txt                         | 'run.txt': end the page's name in .html, .htm
+report run.h5 --out folder.html                     | folder.html: cannot be written there
 report run.h5 --out nowhere/new.html                | there is no folder
 report run.h5 sweep.h5                              | unrecognized arguments: sweep.h5
 report                                              | the following arguments are required: FILE.h5
@@ -247,9 +305,8 @@ compare run.h5 sweep.h5                             | run.h5 (run), sweep.h5 (sw
 compare audit.h5 audit.h5                           | give runs alone, or sweeps alone
 compare run.h5 chip.h5                              | chip.h5: holds a chip without a history
 compare sweep.h5 elsewhere.h5                       | share no point and arm; sweep the same levels
-compare run.h5 run.h5 --out run.h5                  | run.h5: is read, and would be replaced
-compare run.h5 chip.h5 --out chip.h5                | chip.h5: is read, and would be replaced
-compare run.h5 run.h5 --out folder.h5               | folder.h5: cannot be written there
+compare run.h5 run.h5 --out run.h5                  | 'run.h5': end the page's name in .html, .htm
+compare run.h5 run.h5 --out folder.html             | folder.html: cannot be written there
 compare run.h5 run.h5 --out nowhere/new.html        | there is no folder
 compare run.h5 run.h5 --out                         | expected one argument
 compare run.h5 run.h5 --set learning.rate=1         | unrecognized arguments
@@ -259,7 +316,11 @@ compare                                             | the following arguments ar
 
 export sweep.h5 --out new.csv                       | is not a run of ohmostat
 export run.h5                                       | the following arguments are required: --out
-export run.h5 --out new.xyz                         | pass --format hdf5|csv|spice|program
+export run.h5 --out new.xyz                         | its suffix tells no format; end it in .h5, .hdf5, .csv
+export run.h5 --out new.csv --format spice          | --format spice: end the netlist's name in .cir
+export run.h5 --out new.csv --sample 3              | --sample is for --format spice, and this is csv
+export run.h5 --out new.h5 --input 1V               | --input is for --format spice, and this is hdf5
+export run.h5 --out new.csv --tile 4x4              | --tile is for --format program, and this is csv
 export run.h5 --out folder.h5                       | folder.h5: cannot be written there
 export run.h5 --out nowhere/new.h5                  | there is no folder
 export run.h5 --out new.csv --format excel          | choose from 'hdf5'
@@ -279,7 +340,7 @@ measured run.h5 measured.csv                        | the following arguments ar
 measured run.h5 --out new.h5                        | the following arguments are required: MEASURED.csv
 measured run.h5 measured.csv --out folder.h5        | folder.h5: cannot be written there
 measured run.h5 measured.csv --out nowhere/new.h5   | there is no folder
-measured run.h5 measured.csv --out measured.csv     | measured.csv: is read, and would be replaced
+measured run.h5 measured.csv --out measured.csv     | 'measured.csv': end the HDF5 file's name in .h5
 measured run.h5 measured.csv --out new.h5 --tile axb                 | write rows x columns, such as 128x128
 measured run.h5 curves.csv --out new.h5             | has no column 'array'
 measured run.h5 nan.csv --out new.h5                | nan.csv:2: conductance = 'nan' is no number of siemens
@@ -288,11 +349,11 @@ measured run.h5 siemens.csv --out new.h5            | mind the unit in the heade
 measured run.h5 twice.csv --out new.h5              | twice.csv:3: this device is in the file already
 
 simulate measured.csv                               | measured.csv:2:
-simulate deck.cir --out deck.cir                    | deck.cir: is read, and would be replaced
+simulate deck.cir --out deck.cir                    | 'deck.cir': end the HDF5 file's name in .h5
 simulate deck.cir --out folder.h5                   | folder.h5: cannot be written there
 simulate deck.cir --out nowhere/new.h5              | there is no folder
-simulate deck.cir --out new.png --plot new.png      | must be different files
 simulate deck.cir --plot new.doc                    | end the figure's name in .png
+simulate deck.cir --out /proc/new.h5                | no file can be made in /proc; name another
 simulate deck.cir --plot nowhere/new.png            | there is no folder
 simulate deck.cir --against                          | expected one argument
 simulate deck.cir --against spectre                 | choose from 'ngspice'
@@ -301,11 +362,11 @@ simulate                                            | the following arguments ar
 fit measured.csv                                    | has no column 'device'
 fit run.h5                                          | save it as CSV in UTF-8
 fit nan.csv                                         | has no column 'device'
-fit curves.csv --out curves.csv                     | curves.csv: is read, and would be replaced
+fit curves.csv --out curves.csv                     | 'curves.csv': end the design's name in .toml
 fit curves.csv --out folder.toml                    | folder.toml: cannot be written there
 fit curves.csv --out nowhere/new.toml               | there is no folder
-fit curves.csv --out new.png --plot new.png         | must be different files
 fit curves.csv --plot new.doc                       | end the figure's name in .png
+fit curves.csv --plot nowhere/new.png               | there is no folder
 fit                                                 | the following arguments are required: MEASURED.csv
 fit curves.csv --cycle 3                            | unrecognized arguments
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError
 from ohmostat.learning import checkpoint
 from ohmostat.learning.data import load
 from ohmostat.learning.dataset import Dataset
+from ohmostat.learning.figures import training_figure
 from ohmostat.learning.training import Trainer
 
 
@@ -69,6 +71,19 @@ def test_noise_is_the_same_after_a_pause(digits: Dataset, tmp_path: Path) -> Non
         assert not np.array_equal(devices.actual, quiet.chip.devices[name].actual)
 
 
+def test_a_trainings_figure_counts_whole_epochs(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    trained = trainer(digits)
+    for epochs in (1, 2, 3):
+        trained.fit(epochs)
+        training_figure(trained.history, tmp_path / "run.png")
+        ticks = drawn.pop().axes[-1].get_xticks()
+        assert len(ticks) > epochs and np.array_equal(ticks, np.round(ticks))
+
+
 def test_nothing_to_take_up(digits: Dataset, tmp_path: Path) -> None:
     assert not checkpoint.resume(trainer(digits), tmp_path / "none.h5")
 
@@ -78,6 +93,20 @@ def test_what_is_not_this_run_is_refused(digits: Dataset, tmp_path: Path) -> Non
     checkpoint.save(trainer(digits), path)
     with pytest.raises(ArchiveError, match="not a checkpoint of this design, chip and data"):
         checkpoint.resume(trainer(digits, {"learning.rate": 0.5}), path)
+    with pytest.raises(
+        ArchiveError, match=r"\(learning.rate 0.03 -> 0.5, learning.epochs 3 -> 4\): undo that to go on"
+    ):
+        checkpoint.resume(trainer(digits, {"learning.rate": 0.5, "learning.epochs": 4}), path)
+    with pytest.raises(ArchiveError, match=r"\(the data are others\)"):
+        checkpoint.resume(trainer(digits.subset(100, 60)), path)
+    other = Trainer.from_design(trainer(digits).design, digits, chip_seed=3)
+    with pytest.raises(ArchiveError, match=r"\(chip 2 -> 3\)"):
+        checkpoint.resume(other, path)
+    begun = trainer(digits)
+    begun.readout.weight[0, 0] += 1.0
+    checkpoint.save(trainer(digits), tmp_path / "begun.h5", checkpoint.state_of(begun))
+    with pytest.raises(ArchiveError, match="the chip began otherwise"):
+        checkpoint.resume(trainer(digits), tmp_path / "begun.h5")
     with h5py.File(path, "a") as file:
         del file["readout/bias"]
     with pytest.raises(ArchiveError, match="cannot be read"):

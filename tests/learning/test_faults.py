@@ -129,7 +129,7 @@ def test_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     out = run_sweep(small(), tmp_path / "s.h5", workers=1)
     content = out.read_bytes()
     monkeypatch.setattr(sweeps, "_sources", lambda: "another")
-    with pytest.raises(SweepError, match="or by other code: give another --out, or delete the folder"):
+    with pytest.raises(SweepError, match=r"by a sweep of other code \(.*\): give another --out, or delete"):
         run_sweep(small(), out, workers=1)
     assert out.read_bytes() == content
     job = sweeps.jobs_of(small(), None)[0]

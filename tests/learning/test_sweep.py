@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,16 @@ from ohmostat.circuits.files import ArchiveError
 from ohmostat.circuits.sections import DesignError
 from ohmostat.learning.figures import sweep_figure, sweep_panel
 from ohmostat.learning.points import Span, grid, latin_hypercube, one_at_a_time, parse_levels, parse_span
-from ohmostat.learning.sweep import ARMS, RunKey, Sweep, SweepError, run_sweep
+from ohmostat.learning.sweep import (
+    ARMS,
+    RunKey,
+    Sweep,
+    SweepError,
+    is_done,
+    jobs_of,
+    run_sweep,
+    staging_of,
+)
 from ohmostat.learning.sweep_result import SweepResult, accuracy_gap, read_sweep, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +81,7 @@ def test_finished_runs_are_not_done_again(merged: Path) -> None:
 
 def test_a_changed_design_is_refused_and_nothing_is_lost(merged: Path) -> None:
     content = merged.read_bytes()
-    with pytest.raises(SweepError, match="another design"):
+    with pytest.raises(SweepError, match=r"sweep of another design \(learning.rate 0.03 -> 0.02\): give"):
         run_sweep(small(**{"learning.rate": 0.02}), merged, workers=2)
     assert merged.read_bytes() == content
 
@@ -94,10 +104,25 @@ def test_other_data_of_the_same_name_is_refused(tmp_path: Path) -> None:
     first, second = (write_images(tmp_path, seed) for seed in (1, 2))
     out = run_sweep(sweep, tmp_path / "s.h5", workers=1, data_dir=str(first))
     content = out.read_bytes()
-    with pytest.raises(SweepError, match="other data"):
+    with pytest.raises(SweepError, match="by a sweep on other data: give"):
         run_sweep(sweep, out, workers=1, data_dir=str(second))
     assert out.read_bytes() == content
     run_sweep(sweep, out, workers=1, data_dir=str(first))  # its own are taken again
+
+
+def test_how_a_staged_run_differs_is_told(merged: Path) -> None:
+    job = jobs_of(small(), None)[0]
+    assert job.differs({}) == "of another design, on other data, or by other code"  # staged long ago
+    assert "of other code" in job.differs({**job.about, "sources": "0"})
+    assert job.differs({**job.about, "keep_chip": True}) == "with --keep-chips"
+    fewer = job.design.replace("task.train", 100)
+    assert (
+        replace(job, design=fewer, digest="0").differs(job.about).startswith("of another design (task.train")
+    )
+    staging = staging_of(merged)
+    kept = replace(job, keep_chip=True)
+    with pytest.raises(SweepError, match="by a sweep without --keep-chips: give another --out"):
+        is_done(staging, kept)
 
 
 def test_a_damaged_staged_file_is_done_again(merged: Path) -> None:
