@@ -73,6 +73,20 @@ class SweepResult:
             found.setdefault(text_of(rest), []).append(row)
         return found
 
+    @property
+    def unchanged(self) -> dict[str, tuple[Level, ...]]:
+        """The varied keys, with their levels, along which every final value of every run stays the same, to
+        the last bit.
+        """
+        cells = [by_arm[arm] for by_arm in self.values.values() for arm in by_arm]
+        found = {}
+        for key in self.varied:
+            lines = [rows for rows in self.lines(key).values() if len(rows) > 1]
+            same = (np.array_equal(c[rows], c[rows[:1] * len(rows)], True) for rows in lines for c in cells)
+            if lines and all(same):
+                found[key] = self.levels(key)
+        return found
+
     def numbers(self, key: str) -> NDArray[np.float64]:
         """The values of a numeric key at every point (points,). Raises SweepError where it has none."""
         try:
@@ -200,9 +214,14 @@ def accuracy_gap(result: SweepResult) -> str:
 
 
 def plain(result: SweepResult) -> dict[str, object]:
-    """All final values: points by key, arms, and every quantity by arm (points, chips)."""
+    """All final values: points by key, arms, and every quantity by arm (points, chips); keys that changed
+    none of them.
+    """
     points = [dict(point) for point in result.points]
-    return {"points": points, "chips": result.chips, "arms": result.arms, "values": result.values}
+    return {
+        "points": points, "chips": result.chips, "arms": result.arms, "values": result.values,
+        "unchanged": result.unchanged,
+    }  # fmt: skip
 
 
 def table(result: SweepResult) -> str:
@@ -227,4 +246,9 @@ def table(result: SweepResult) -> str:
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, "-" * len(lines[0]))
     lines += [gap] if (gap := accuracy_gap(result)) else []
+    lines += [
+        f"{key} changed nothing: every value of every run is the same, to the last bit, at "
+        f"{', '.join(shown(key, level) for level in levels)}."
+        for key, levels in result.unchanged.items()
+    ]
     return "\n".join(lines)

@@ -252,6 +252,24 @@ def test_a_mean_that_is_not_there_is_a_dash() -> None:
     assert text.endswith("0.500 ± –     – ± –")
 
 
+def test_a_key_that_changed_nothing_is_told(merged: Path) -> None:
+    heat, level = "corner.temperature", "corner.voltage"
+    points = grid({heat: (233.0, 398.0), level: (0.9, 1.0)})
+    values = {
+        "accuracy": {"none": np.array([[0.5], [0.5], [0.5], [0.5]])},
+        "loss": {"none": np.array([[np.nan], [0.3], [np.nan], [0.3]])},
+    }
+    result = SweepResult(Design(), points, ("none",), values)
+    assert result.unchanged == {heat: (233.0, 398.0)}
+    assert f"{heat} changed nothing: every value of every run is the same, to the last bit" in table(result)
+    values["loss"]["none"][3] = np.nextafter(0.3, 1)
+    assert result.unchanged == {} == read_sweep(merged).unchanged
+    assert (
+        SweepResult(Design(), latin_hypercube({level: Span(0.9, 1.1)}, 1, 0), ("none",), values).unchanged
+        == {}
+    )
+
+
 def test_table_and_figure(merged: Path, tmp_path: Path) -> None:
     result = read_sweep(merged)
     lines = table(result).splitlines()
