@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..simulator.arguments import check_outputs, picture
+from ..simulator.arguments import check_outputs, picture, positive
 from ..simulator.console import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ def add_arguments(parser: Any) -> None:
         "--against", metavar="KEY", help="the varied key whose largest level is sought (default: each)"
     )
     parser.add_argument("--arms", metavar="LIST", help="default: all that the sweep has")
+    parser.add_argument(
+        "--degree", type=positive, metavar="N",
+        help="of the polynomial that tells what matters, with all its terms (default: 2 or 3, and of its "
+        "terms those that predict best)",
+    )  # fmt: skip
     parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw yields and what matters")
 
 
@@ -76,7 +81,7 @@ def run(arguments: Any, console: Console) -> Values:
     arms = arguments.arms.split(",") if arguments.arms else list(result.arms)
     if strange := [arm for arm in arms if arm not in result.arms]:
         raise ValueError(f"--arms {strange[0]}: the sweep has {', '.join(result.arms)}")
-    found = [examine(result, arm, required, arguments.against) for arm in arms]
+    found = [examine(result, arm, required, arguments.against, arguments.degree) for arm in arms]
     console.show("\n\n".join("\n".join(lines(result, one, required, target)) for one in found))
     if arguments.plot is not None:
         figure(result, found, required, target, arguments.plot)
@@ -87,8 +92,13 @@ def run(arguments: Any, console: Console) -> Values:
     return {"required": list(map(str, required)), "target": target, "met": met, "arms": arms_found}
 
 
-def examine(result: SweepResult, arm: str, required: Sequence[Requirement], against: str | None) -> Finding:
-    """All that a sweep tells of one arm."""
+def examine(
+    result: SweepResult, arm: str, required: Sequence[Requirement], against: str | None = None,
+    degree: int | None = None,
+) -> Finding:  # fmt: skip
+    """All that a sweep tells of one arm: curves ``against`` a key, or every one, and what matters, from a
+    polynomial of that ``degree``.
+    """
     from .importance import effects, importance
     from .yields import YieldCurve, meets
 
@@ -113,7 +123,7 @@ def examine(result: SweepResult, arm: str, required: Sequence[Requirement], agai
             if all(len(np.flatnonzero(point != points[0])) <= 1 for point in points):
                 changed = effects(points, values, names) if result.chips > 1 else []
             else:
-                found = importance(points, values, names)
+                found = importance(points, values, names, degree=degree)
         except ValueError as error:  # too few points, say: the yields are told all the same
             remark = f"what matters to {quantity} is not told: {error}"
     return Finding(arm, passes, curves, found, changed, remark)
@@ -164,6 +174,14 @@ def plain(result: SweepResult, found: Finding, target: float) -> Values:
     }
 
 
+def _why_nothing(result: SweepResult, found: Sequence[Finding]) -> str:
+    """Why there is neither a curve nor a share of the variance."""
+    if not result.numeric:
+        return "the sweep varies no numeric key over two levels or more"
+    keys, remark = ", ".join(result.varied), next((f"; {one.remark}" for one in found if one.remark), "")
+    return f"no two points of the sweep, which varies {keys}, differ in one numeric key alone{remark}"
+
+
 def figure(
     result: SweepResult, found: Sequence[Finding], required: Sequence[Requirement], target: float, path: Path
 ) -> None:
@@ -176,7 +194,7 @@ def figure(
 
     panels = max(len(f.curves) + (f.importance is not None or bool(f.effects)) for f in found)
     if not panels:
-        raise ValueError("there is nothing to draw: the sweep varies no numeric key over two levels or more")
+        raise ValueError(f"there is nothing to draw: {_why_nothing(result, found)}")
     page = Figure(figsize=(5.0 * panels, 4.0 * len(found) + 0.4), layout="constrained")
     page.suptitle(" and ".join(map(str, required)), fontsize=10)
     for part, finding in zip(page.subfigures(len(found), 1, squeeze=False)[:, 0], found, strict=True):

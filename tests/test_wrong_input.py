@@ -212,6 +212,7 @@ yield sweep.h5 --require 'acuracy >= 0.9'           | did you mean "accuracy"
 yield sweep.h5 --require 'accuracy >= nan'          | is not a number
 yield sweep.h5 --require 'inference_energy <= 1'    | needs a limit in "J"
 yield sweep.h5 --require 'inference_energy <= 1s'   | is in "s"; inference_energy needs a limit in "J"
+yield sweep.h5 --require 'accuracy >= 0.9' --degree 0                | '0': give a whole number, at least 1
 yield sweep.h5 --require 'accuracy >= 0.9' --target 2                | allowed: above 0, below 1
 yield sweep.h5 --require 'accuracy >= 0.9' --target nan              | allowed: above 0, below 1
 yield sweep.h5 --require 'accuracy >= 0.9' --target half             | invalid float value
