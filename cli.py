@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,9 +73,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status (docs/command-line.md)."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # small matrices: a second BLAS thread only gets in the way
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     console = Console(arguments.json, arguments.quiet, arguments.debug)
     return console.run(lambda console: arguments.command.run(arguments, console))
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The words of a command line, an option and a value that begins with a minus as one: argparse takes
+    ``-40C,125C`` for an option of its own.
+    """
+    found: list[str] = []
+    for word in words:
+        if found and re.fullmatch(r"--[a-z-]+", found[-1]) and re.match(r"-\.?\d", word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def build_parser(file: object = None) -> argparse.ArgumentParser:
