@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,6 +187,13 @@ COLUMNS = (
 )
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table, a rule beneath its head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
 def accuracy_gap(result: SweepResult) -> str:
     """In a sentence or two: what EP without the homeostat loses to the adjoint, over all levels, chip by
     chip.
@@ -242,9 +249,7 @@ def table(result: SweepResult) -> str:
                 mean, sd = found[name, arm]
                 cells.append(f"{known(mean[i], '.3f')} ± {known(sd[i], '.3f')}")
             rows.append(cells)
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    lines.insert(1, "-" * len(lines[0]))
+    lines = aligned(rows)
     lines += [gap] if (gap := accuracy_gap(result)) else []
     lines += [
         f"{key} changed nothing: every value of every run is the same, to the last bit, at "

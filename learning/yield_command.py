@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ABOUT = "tell a sweep's yield at a specification, the levels that keep it, and what matters most"
 EXAMPLE = 'ohmostat yield sweep.h5 --require "accuracy >= 0.75" --require "inference_energy <= 20nJ"'
+MOST_ROWS = 41  # of the table on a terminal, with its head: a hypercube's points say little one by one
 CHECKED = 0.9  # a yield that can be certified directly with few chips
 
 
@@ -69,7 +70,7 @@ def run(arguments: Any, console: Console) -> Values:
     target. Raises ValueError or SweepError for a file, quantity, key or arm that is not there.
     """
     from .quantities import UNITS
-    from .sweep_result import read_sweep
+    from .sweep_result import aligned, read_sweep
     from .yields import Requirement
 
     check_outputs(arguments.plot, keep=[arguments.sweep_file])
@@ -82,7 +83,9 @@ def run(arguments: Any, console: Console) -> Values:
     if strange := [arm for arm in arms if arm not in result.arms]:
         raise ValueError(f"--arms {strange[0]}: the sweep has {', '.join(result.arms)}")
     found = [examine(result, arm, required, arguments.against, arguments.degree) for arm in arms]
-    console.show("\n\n".join("\n".join(lines(result, one, required, target)) for one in found))
+    asked = " and ".join(map(str, required))
+    first = "\n".join([f"chips that pass {asked}:", *aligned(passed(result, found)[:MOST_ROWS])])
+    console.show("\n\n".join([first, *("\n".join(lines(result, one, required, target)) for one in found)]))
     if arguments.plot is not None:
         figure(result, found, required, target, arguments.plot)
         console.wrote(arguments.plot)
@@ -129,6 +132,17 @@ def examine(
     return Finding(arm, passes, curves, found, changed, remark)
 
 
+def passed(result: SweepResult, found: Sequence[Finding]) -> list[list[str]]:
+    """A table: a row for every point, under a head; its varied keys, and what passed under each arm."""
+    from .points import shown
+
+    rows = [[*result.varied, *(one.arm for one in found)]]
+    for row, point in enumerate(result.points):
+        place = [shown(key, dict(point)[key]) for key in result.varied]
+        rows.append([*place, *(f"{one.passes[row].sum()} of {result.chips}" for one in found)])
+    return rows
+
+
 def lines(
     result: SweepResult, found: Finding, required: Sequence[Requirement], target: float
 ) -> Iterator[str]:
@@ -143,8 +157,8 @@ def lines(
         if place:
             yield f"  at {place}:"
         yield from (f"{indent}{line}" for line in summary(key, curve, target))
-        if (limit := curve.largest(target)).inside:
-            count, level = chips_to_certify(CHECKED), f"{key} = {shown(key, limit.x, 3)}"
+        if (limit := curve.largest(target)).determined:
+            count, level = chips_to_certify(CHECKED), f"{key} = {shown(key, limit.x, 2)}"
             yield (
                 f"{indent}To check the limit without the curve, test {count} other chips at {level}: if all "
                 f"pass, {100 * CHECKED:g} % is certified."
@@ -161,7 +175,8 @@ def plain(result: SweepResult, found: Finding, target: float) -> Values:
     limits = []
     for key, place, _, curve in found.curves:
         limit = curve.largest(target)
-        words = {"key": key, "place": place, "inside": limit.inside, "reached": limit.reached}
+        words = {"key": key, "place": place, "inside": limit.inside, "reached": limit.reached,
+                 "determined": limit.determined}  # fmt: skip
         limits.append(words | {name.rstrip("_"): value for name, value in vars(limit).items()})
     return {
         "points": [dict(point) for point in result.points],

@@ -68,10 +68,10 @@ def _mark(axes: Axes, limit: Limit) -> None:
     for end, at, marker in ((limit.low, low, "<"), (limit.high, high, ">")):
         if not np.isfinite(end):
             axes.plot([at], [limit.yield_], marker=marker, color=ORANGE, markersize=7, clip_on=False)
-    if limit.inside:
+    if limit.determined:
         axes.vlines(limit.x, 0, limit.yield_, color=ORANGE, linestyle=":", linewidth=1.2)
         word = "largest" if limit.largest else "smallest"
-        axes.plot([limit.x], [limit.yield_], "D", color=ORANGE, markersize=6, label=f"{word}: {limit.x:.3g}")
+        axes.plot([limit.x], [limit.yield_], "D", color=ORANGE, markersize=6, label=f"{word}: {limit.x:.2g}")
 
 
 def importance_panel(axes: Axes, importance: Importance) -> Axes:

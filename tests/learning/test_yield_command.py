@@ -51,7 +51,9 @@ def test_the_largest_spread_that_keeps_a_yield(tmp_path: Path, capsys: pytest.Ca
     arguments = ["yield", str(path), "--require", "accuracy >= 0.9", "--target", "0.9"]
     assert main([*arguments, "--plot", str(figure)]) == 0
     text = capsys.readouterr().out
-    first, second = text.split("homeostat: accuracy >= 0.9")
+    head, _, rest = text.partition("\n\n")
+    assert head.startswith("chips that pass accuracy >= 0.9:\n") and "0  20 of 20   20 of 20" in head
+    first, second = rest.split("homeostat: accuracy >= 0.9")
     assert first.startswith("arm none: accuracy >= 0.9") and "29 chips must all pass" in first
     for part, edge in ((first, 0.5), (second, 0.8)):
         found = float(part.split(f"90 % yield is kept up to {SIGMA} = ")[1].split(" ")[0])
