@@ -135,6 +135,11 @@ def name(corner: CornerSpec) -> str:
     return f"{corner.process}, {corner.voltage:g} of the supply, {corner.temperature:g} K"
 
 
+def nominal(corner: CornerSpec) -> bool:
+    """Whether process, supply and temperature are those to which a design's values refer."""
+    return (corner.process, corner.voltage, corner.temperature) == ("typical", 1.0, ROOM)
+
+
 def table(found: Sequence[CornerResult]) -> str:
     """One line a corner, and the worst."""
     lines = ["process  supply  temperature  accuracy  cosine  unsettled"]
@@ -142,7 +147,7 @@ def table(found: Sequence[CornerResult]) -> str:
         c = one.corner
         lines.append(
             f"{c.process:8} {c.voltage:6g}  {c.temperature:9g} K  {one.accuracy:8.4f}  {one.cosine:+.3f}  "
-            f"{one.unsettled:9.1%}"
+            f"{one.unsettled:9.1%}{'  nominal' if nominal(c) else ''}"
         )
     last = worst(found)
     return "\n".join([*lines, f"worst: {name(last.corner)}: accuracy {last.accuracy:.4f}"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..simulator.blocks import Array
 from .figures import STYLES, axis_label, columns, is_line
-from .points import grid, one_at_a_time, text_of, value_of, written
+from .points import grid, one_at_a_time, texts_of, value_of, written
 from .quantities import GROUPS, amount, axis, in_group, label
 from .report_charts import Chart, Panel, Series, banded
 from .report_page import Section, chart, folded, paragraph, preformatted, table, toml
@@ -90,12 +90,12 @@ def _courses(path: Path, result: SweepResult) -> Chart:
     panels = []
     for name in (name for name in COURSES if name in result.values):
         by_arm = read_histories(path, result, name)
-        for row, point in enumerate(result.points[:MOST_PLACES]):
+        for row, text in enumerate(texts_of(result.points)[:MOST_PLACES]):
             series = [
                 banded(STYLES[arm]["label"], np.arange(cells.shape[2]), cells[row].T, STYLES[arm])
                 for arm, cells in by_arm.items()
             ]
-            panels.append(Panel((label(name), text_of(point) or "the design"), "epoch", axis(name), series))
+            panels.append(Panel((label(name), text or "the design"), "epoch", axis(name), series))
     return Chart("training, mean over chips", ("quantity", "at"), panels)
 
 
@@ -148,9 +148,9 @@ def _curve(
 def _runs(result: SweepResult) -> str:
     shown = [(name, title) for name, title in COLUMNS if name in result.values]
     rows = [
-        (f"{arm}, {text_of(point) or 'the design'}, chip {chip}",
+        (f"{arm}, {text or 'the design'}, chip {chip}",
          *(amount(name, result.values[name][arm][row, chip]) for name, _ in shown))
-        for row, point in enumerate(result.points)
+        for row, text in enumerate(texts_of(result.points))
         for arm in result.arms
         for chip in range(result.chips)
     ]  # fmt: skip

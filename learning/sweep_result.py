@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..circuits.design import Design
 from ..circuits.files import check_hdf5
-from .points import Level, Point, checked, shown, text_of
+from .points import Level, Point, checked, shown, texts_of
 from .quantities import known
 from .sweep import ARMS, SCHEMA, SCHEMA_VERSION, RunKey, SweepError
 
@@ -68,9 +69,9 @@ class SweepResult:
         """Points that differ in that key alone, by what the other varied keys are there."""
         found: dict[str, list[int]] = {}
         others = set(self.varied) - {key}
-        for row, point in enumerate(self.points):
-            rest = tuple(item for item in point if item[0] in others)
-            found.setdefault(text_of(rest), []).append(row)
+        rest = [tuple(item for item in point if item[0] in others) for point in self.points]
+        for row, text in enumerate(texts_of(rest)):
+            found.setdefault(text, []).append(row)
         return found
 
     @property
@@ -194,6 +195,24 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
+LEGEND = {
+    "accuracy": "accuracy: of the test",
+    "alignment/forward0": "alignment: cosine of EP's gradient in the first array (nudge to 0) to the "
+    "adjoint's, whatever the arm learned by",
+    "measured/forward0": "measured: the same of what the arm learned by",
+    "angle/forward1": "angle: between forward and feedback weights",
+    "unsettled_test": "unsettled: share of test samples",
+    "left_out": "left out: share of training samples, of no use to an update",
+    "unstable": "unstable: share of those certified",
+}  # of each of the columns, in a few words
+
+
+def legend(result: SweepResult) -> str:
+    """What the columns of a table are."""
+    words = "; ".join(LEGEND[name] for name, _ in COLUMNS if name in result.values)
+    return textwrap.fill(f"{words}. Mean ± standard deviation over chips.", 110)
+
+
 def accuracy_gap(result: SweepResult) -> str:
     """In a sentence or two: what EP without the homeostat loses to the adjoint, over all levels, chip by
     chip.
@@ -249,7 +268,7 @@ def table(result: SweepResult) -> str:
                 mean, sd = found[name, arm]
                 cells.append(f"{known(mean[i], '.3f')} ± {known(sd[i], '.3f')}")
             rows.append(cells)
-    lines = aligned(rows)
+    lines = [*aligned(rows), legend(result)]
     lines += [gap] if (gap := accuracy_gap(result)) else []
     lines += [
         f"{key} changed nothing: every value of every run is the same, to the last bit, at "

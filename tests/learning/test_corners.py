@@ -120,6 +120,9 @@ def test_the_worst_is_the_least_accurate() -> None:
         CornerResult(CornerSpec(process="slow"), 0.7, 0.8, 0.0),
     )
     assert corners.worst([one, two, CornerResult(CornerSpec(voltage=0.9), 0.8, 0.1, 0.0)]) is two
+    assert [line.endswith("  nominal") for line in corners.table([one, two]).splitlines()] == [
+        False, True, False, False,
+    ]  # fmt: skip
     assert corners.table([one, two]).endswith("worst: slow, 1 of the supply, 300 K: accuracy 0.7000")
 
 

@@ -15,9 +15,17 @@ from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError
 from ohmostat.circuits.sections import DesignError
 from ohmostat.learning.figures import sweep_figure, sweep_panel
-from ohmostat.learning.points import Span, grid, latin_hypercube, one_at_a_time, parse_levels, parse_span
+from ohmostat.learning.points import (
+    Span,
+    grid,
+    latin_hypercube,
+    one_at_a_time,
+    parse_levels,
+    parse_span,
+    texts_of,
+)
 from ohmostat.learning.sweep import ARMS, RunKey, Sweep, SweepError, run_sweep
-from ohmostat.learning.sweep_result import SweepResult, accuracy_gap, read_sweep, table
+from ohmostat.learning.sweep_result import COLUMNS, SweepResult, accuracy_gap, read_sweep, table
 
 ROOT = Path(__file__).resolve().parents[2]
 SIGMA = "mismatch.conductance"
@@ -249,7 +257,7 @@ def test_one_chip_has_no_spread_and_angles_are_not_dropped(tmp_path: Path) -> No
 def test_a_mean_that_is_not_there_is_a_dash() -> None:
     values = {"accuracy": {"none": np.array([[0.5]])}, "left_out": {"none": np.array([[np.nan]])}}
     text = table(SweepResult(Design(), ((),), ("none",), values))
-    assert text.endswith("0.500 ± –     – ± –")
+    assert text.splitlines()[2].endswith("0.500 ± –     – ± –")
 
 
 def test_a_key_that_changed_nothing_is_told(merged: Path) -> None:
@@ -273,7 +281,10 @@ def test_a_key_that_changed_nothing_is_told(merged: Path) -> None:
 def test_table_and_figure(merged: Path, tmp_path: Path) -> None:
     result = read_sweep(merged)
     lines = table(result).splitlines()
-    assert len(lines) == 2 + 2 * 2  # no adjoint among the arms: no gap to it
+    legend = " ".join(lines[2 + 2 * 2 :])
+    assert legend.startswith("accuracy: of the test; alignment: cosine of EP's gradient in the first array")
+    assert legend.endswith("over chips.")  # no adjoint among the arms: no gap to it
+    assert all(title.partition(" [")[0] + ": " in legend for _, title in COLUMNS)
     assert "±" in lines[2]
     sweep_figure(result, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
@@ -359,6 +370,13 @@ def test_levels_are_read_with_their_units(text: str, key: str, values: tuple[obj
 def test_wrong_levels_say_what_is_allowed(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         parse_levels(text)
+
+
+def test_tables_have_four_digits_unless_more_are_needed() -> None:
+    leak, one, other = "neuron.leak", 2.136938551366809e-05, 2.136938551366810e-05
+    assert texts_of([((leak, one),), ((leak, 1e-5),)]) == ["leak=21.37uS", "leak=10uS"]
+    assert len(set(texts_of([((leak, one),), ((leak, other),)]))) == 2
+    assert texts_of([(), ()]) == ["", ""] and texts_of([((SIGMA, 1 / 3),)]) == ["conductance=0.3333"]
 
 
 def test_spans_are_read_with_their_units() -> None:
