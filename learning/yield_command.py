@@ -204,7 +204,7 @@ def figure(
     from matplotlib.figure import Figure
 
     from ..circuits.files import atomic_write
-    from .figures import STYLES, axis_label
+    from .figures import STYLES
     from .yield_figures import effects_panel, importance_panel, yield_panel
 
     panels = max(len(f.curves) + (f.importance is not None or bool(f.effects)) for f in found)
@@ -218,7 +218,7 @@ def figure(
         for key, place, rows, curve in finding.curves:
             axes = left.pop(0)
             levels = result.numbers(key)[rows]
-            yield_panel(axes, levels, finding.passes[rows], curve, target, axis_label(key))
+            yield_panel(axes, levels, finding.passes[rows], curve, target, key)
             if place:
                 axes.set_title(place, fontsize=8, y=1.16)
         if finding.importance is not None:

@@ -14,7 +14,7 @@ import pytest
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError
 from ohmostat.circuits.sections import DesignError
-from ohmostat.learning.figures import sweep_figure, sweep_panel
+from ohmostat.learning.figures import counted, logarithmic, scale_x, sweep_figure, sweep_panel, widen
 from ohmostat.learning.points import (
     Span,
     grid,
@@ -288,6 +288,28 @@ def test_table_and_figure(merged: Path, tmp_path: Path) -> None:
     assert "±" in lines[2]
     sweep_figure(result, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_axes_suit_their_values(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    assert logarithmic([1e-6, 1e-5, 1e-4]) and logarithmic(np.geomspace(3.0, 30.0, 9))
+    for even in ([0.0, 0.5, 1.0], np.linspace(0.1, 1.0, 9), [1e-6, 1e-5], [-1.0, 1.0, 10.0]):
+        assert not logarithmic(even)
+    axes = Figure().subplots()
+    axes.plot([0, 1], [1 - 1e-8, 1 - 2e-8])
+    widen(axes)
+    low, high = axes.get_ylim()
+    assert low < 0.996 and high > 1.004
+    axes.set_ylim(0.4, 0.9)
+    widen(axes)
+    assert axes.get_ylim() == (0.4, 0.9)
+    scale_x(axes, "device.g_max", [1e-5, 1e-4, 1e-3])
+    assert axes.get_xscale() == "log" and axes.get_xlabel() == "device.g_max"
+    assert axes.xaxis.get_major_formatter()(2e-5) == "20 µS"
+    scale_x(axes, "learning.angle", [0.0, 90.0])
+    assert axes.get_xlabel() == "starting angle [deg]"
+    assert (counted(1, "epoch"), counted(2, "chip")) == ("1 epoch", "2 chips")
 
 
 def test_any_key_can_be_varied_and_a_name_never_grows_too_long(tmp_path: Path) -> None:

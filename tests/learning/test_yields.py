@@ -465,7 +465,7 @@ def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
     left, middle, right = figure.subplots(1, 3)
     passes = LEVELS[:, None] < thresholds(6, (20,))
     curve = YieldCurve.fit(LEVELS, passes, replicates=20)
-    assert yield_panel(left, LEVELS, passes, curve, 0.9, "sigma") is left
+    assert yield_panel(left, LEVELS, passes, curve, 0.9) is left
     drawn, diamond = left.containers[0].lines[0], left.get_lines()[-1]
     np.testing.assert_array_equal(drawn.get_ydata(), passes.mean(axis=1))
     assert (*diamond.get_xdata(), *diamond.get_ydata()) == (curve.largest(0.9).x, 0.9)
