@@ -31,7 +31,8 @@ _OTHER_UNITS = {
     "H": "henries", "W": "watts", "C": "coulombs",
     "ohm": "ohms", "ohms": "ohms", "rad": "radians", "%": "per cent",
 }  # fmt: skip
-_PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
+#: By the power of ten.
+PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
 # Quantiphy also takes "1,5V" (as fifteen volts), "x = 5V" and "5V -- note": not in a design.
 _FORM = re.compile(
     r"(?P<number>[+-]?(?=[0-9.])[0-9_]*\.?[0-9_]*(?:[eE][+-]?[0-9]+)?)\s*(?P<unit>[A-Za-z\u00b5\u03bcΩ°%/]*)"
@@ -104,8 +105,8 @@ def format_quantity(value: float, unit: str) -> str:
     exact = Decimal(repr(value))
     power = exact.adjusted() // 3 * 3 if value else 0
     digits, prefix = _trim(repr(value)), ""
-    if unit != "deg" and power in _PREFIXES:
-        digits, prefix = _trim(format(exact.scaleb(-power), "f")), _PREFIXES[power]
+    if unit != "deg" and power in PREFIXES:
+        digits, prefix = _trim(format(exact.scaleb(-power), "f")), PREFIXES[power]
     if unit == "m" and value and not prefix and "e" not in digits:
         prefix = "e0"
     return f"{digits}{prefix}{unit}"

@@ -210,7 +210,7 @@ LEGEND = {
 def legend(result: SweepResult) -> str:
     """What the columns of a table are."""
     words = "; ".join(LEGEND[name] for name, _ in COLUMNS if name in result.values)
-    return textwrap.fill(f"{words}. Mean ± standard deviation over chips.", 110)
+    return f"{words}. Mean ± standard deviation over chips."
 
 
 def accuracy_gap(result: SweepResult) -> str:
@@ -250,16 +250,15 @@ def plain(result: SweepResult) -> dict[str, object]:
     }  # fmt: skip
 
 
-def table(result: SweepResult) -> str:
-    """Mean ± standard deviation over chips, a line for every point and arm.
+def table_rows(result: SweepResult) -> list[list[str]]:
+    """Mean ± standard deviation over chips, a row for every point and arm, under a head.
 
     A quantity that the family has not (the angle between weights that have no partner) has no column.
     """
     columns = [(name, title) for name, title in COLUMNS if name in result.values]
     found = {(name, arm): result.mean_sd(name, arm) for name, _ in columns for arm in result.arms}
     keys = result.varied
-    head = [*(key.rpartition(".")[2] for key in keys), "arm", *(title for _, title in columns)]
-    rows = [head]
+    rows = [[*(key.rpartition(".")[2] for key in keys), "arm", *(title for _, title in columns)]]
     for i, point in enumerate(result.points):
         place = [shown(key, dict(point)[key]) for key in keys]
         for arm in result.arms:
@@ -268,11 +267,22 @@ def table(result: SweepResult) -> str:
                 mean, sd = found[name, arm]
                 cells.append(f"{known(mean[i], '.3f')} ± {known(sd[i], '.3f')}")
             rows.append(cells)
-    lines = [*aligned(rows), legend(result)]
+    return rows
+
+
+def remarks(result: SweepResult) -> list[str]:
+    """What stands under it: what its columns are, the gap to the adjoint, keys that changed nothing."""
+    lines = [legend(result)]
     lines += [gap] if (gap := accuracy_gap(result)) else []
     lines += [
         f"{key} changed nothing: every value of every run is the same, to the last bit, at "
         f"{', '.join(shown(key, level) for level in levels)}."
         for key, levels in result.unchanged.items()
     ]
-    return "\n".join(lines)
+    return lines
+
+
+def table(result: SweepResult) -> str:
+    """The table and its remarks, for a terminal."""
+    first, *others = remarks(result)
+    return "\n".join([*aligned(table_rows(result)), textwrap.fill(first, 110), *others])

@@ -68,6 +68,13 @@ function ticks(low, high, count, whole = false) {
   return found;
 }
 
+// Ones, twos and fives between powers of ten.
+function decades(low, high) {
+  const found = [];
+  for (let power = Math.floor(low); power <= high; power++) found.push(...[1, 2, 5].map((m) => m * 10 ** power));
+  return found.filter((value) => Math.log10(value) >= low && Math.log10(value) <= high);
+}
+
 // Ends of the values with some room about them, and no less than a share of the largest value apart.
 function room(values, least = 0) {
   let low = Infinity, high = -Infinity;
