@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,12 +74,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # small matrices: a second BLAS thread only gets in the way
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
     if "command" not in arguments:
         parser.print_help(sys.stderr)
         return WRONG_INPUT
     console = Console(arguments.json, arguments.quiet, arguments.debug)
     return console.run(lambda console: arguments.command.run(arguments, console))
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The words of a command line, an option and a value that begins with a minus as one: argparse takes
+    ``-40C,125C`` for an option of its own.
+    """
+    found: list[str] = []
+    for word in words:
+        if found and re.fullmatch(r"--[a-z-]+", found[-1]) and re.match(r"-\.?\d", word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def build_parser(file: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:

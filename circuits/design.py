@@ -10,7 +10,7 @@ import dataclasses
 import os
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, overload
 
 from .convolution import convolutions, sizes
 from .data_shapes import DATA
-from .sections import DesignError, check_fields, key, kinds, refuse
+from .sections import DesignError, Faults, check_fields, key, kinds, refuse, together
 from .specs import (
     HEAD,
     KEYS,
@@ -56,7 +56,7 @@ class Design:
         0.5
 
     Raises:
-        DesignError: a value is impossible by itself or beside another.
+        DesignError: values are impossible by themselves or beside others; it lists them all.
     """
 
     name: str = key("my-chip", HEAD["name"])
@@ -81,13 +81,16 @@ class Design:
         for name, spec in SECTIONS.items():
             if not isinstance(getattr(self, name), spec):
                 raise DesignError(f"{name}: must be a {spec.__name__}; see Design.from_dict", name)
-        self._check_task()
-        self._check_convolutions()
-        self._check_family()
+        faults = Faults()
+        for check in (self._check_task, self._check_convolutions, self._check_family, self._check_resistive):
+            with faults:
+                check()
         if self.device.preset != "none":
             from .presets import check_measured
 
-            check_measured(self.device.preset, lambda key: attrgetter(key)(self))
+            with faults:
+                check_measured(self.device.preset, lambda key: attrgetter(key)(self))
+        faults.tell()
 
     def _check_task(self) -> None:
         shape, layers = DATA[self.task.data], self.chip.layers
@@ -143,8 +146,6 @@ class Design:
             }[family]
             remedy = 'set it to 0 or write chip.family = "twin"'
             refuse("learning.angle", self.learning.angle, f"{fault}; {remedy}")
-        if family == "resistive":
-            self._check_resistive()
         if self.wires.resistive and self.chip.columns == "passive":
             fault = "what passive columns do along a resistive wire is not modelled"
             remedy = 'write chip.columns = "virtual-ground", or 0'
@@ -157,34 +158,33 @@ class Design:
 
     def _check_resistive(self) -> None:
         """What its circuit has no place for."""
-        beside = "chip.family"
-        if self.chip.columns != "passive":
-            fault = 'conductances of a resistive network load both their nodes; write "passive"'
-            refuse("chip.columns", self.chip.columns, fault, beside)
-        if self.homeostat.mode not in ("off", "trim"):
-            fault = (
-                'a conductance that is the same both ways leaves nothing to restore; write "off", or "trim"'
-            )
-            refuse("homeostat.mode", self.homeostat.mode, f"{fault} for its amplifiers", beside)
-        if self.converters.reading_bits:
-            fault = "its nodes go beyond the rails that readings are converted between; write 0"
-            refuse("converters.reading_bits", self.converters.reading_bits, fault, beside)
-        if self.resistive.copies == "twin" and self.homeostat.mode == "trim":
-            fault = "each of the two has its own amplifiers, and one alone is probed"
-            refuse("homeostat.mode", "trim", f'{fault}; write "off"', "resistive.copies")
-        if self.resistive.outputs == "paired" and self.learning.cost != "squared-error":
-            remedy = 'write learning.cost = "squared-error", or outputs = "single"'
-            refuse(
-                "resistive.outputs",
-                "paired",
-                f"a readout takes all nodes as they are; {remedy}",
-                "learning.cost",
-            )
-        if self.resistive.copies == "twin" and self.learning.rule != "contrastive":
-            fault = "what two networks differ by is no response; compare their powers"
-            refuse(
-                "resistive.copies", "twin", f'{fault}: write learning.rule = "contrastive"', "learning.rule"
-            )
+        if self.chip.family != "resistive":
+            return
+        chip, own, mode, learning = "chip.family", self.resistive, self.homeostat.mode, self.learning
+        misfits = (
+            (self.chip.columns != "passive", "chip.columns", chip,
+             'conductances of a resistive network load both their nodes; write "passive"'),
+            (mode not in ("off", "trim"), "homeostat.mode", chip,
+             'a conductance that is the same both ways leaves nothing to restore; write "off", or "trim" for '
+             "its amplifiers"),
+            (self.converters.reading_bits > 0, "converters.reading_bits", chip,
+             "its nodes go beyond the rails that readings are converted between; write 0"),
+            (own.copies == "twin" and mode == "trim", "homeostat.mode", "resistive.copies",
+             'each of the two has its own amplifiers, and one alone is probed; write "off"'),
+            (own.outputs == "paired" and learning.cost != "squared-error", "resistive.outputs",
+             "learning.cost",
+             'a readout takes all nodes as they are; write learning.cost = "squared-error", or outputs = '
+             '"single"'),
+            (own.copies == "twin" and learning.rule != "contrastive", "resistive.copies", "learning.rule",
+             'what two networks differ by is no response; compare their powers: write learning.rule = '
+             '"contrastive"'),
+        )  # fmt: skip
+        faults = Faults()
+        for wrong, name, beside, fault in misfits:
+            with faults:
+                if wrong:
+                    refuse(name, attrgetter(name)(self), fault, beside)
+        faults.tell()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -199,11 +199,15 @@ class Design:
     @classmethod
     def from_text(cls, text: str, source: str = "<string>") -> Design:
         """Read TOML text; ``source`` names it in errors."""
+        written: set[str] = set()
         try:
-            return cls(**_arguments(_parse(text), in_file=True))
+            data = _parse(text)
+            tables = {name: value for name, value in data.items() if isinstance(value, dict)}
+            written = {f"{name}.{leaf}" for name, table in tables.items() for leaf in table}
+            return cls(**_arguments(data, in_file=True))
         except DesignError as error:
-            line = error.line or _line_of(text, error.key, error.beside)
-            raise DesignError(error.problem, error.key, source, line, error.beside) from None
+            placed = [_placed(_defaulted(fault, written), text, source) for fault in error.each]
+            raise together(sorted(placed, key=lambda fault: fault.line or 0)) from None
 
     @classmethod
     def named(cls, name: str) -> Design:
@@ -241,18 +245,29 @@ class Design:
             >>> Design().replace({"chip.layers": [64, 32, 10], "task.data": "digits"}).chip.layers
             (64, 32, 10)
         """
+        wanted = dict(key) if isinstance(key, Mapping) else {key: value}
+        try:
+            return dataclasses.replace(self, **self._changes(wanted))
+        except DesignError as error:
+            raise together([_defaulted(fault, wanted.keys()) for fault in error.each]) from None
+
+    def _changes(self, wanted: Mapping[str, object]) -> dict[str, Any]:
+        """New sections, and keys that stand before them, of changes by dotted key."""
         changes: dict[str, Any] = {}
         parts: dict[str, dict[str, Any]] = {}
-        wanted = dict(key) if isinstance(key, Mapping) else {key: value}
-        for name, new in (_preset_values(wanted.get("device.preset")) | wanted).items():
-            if name not in KEYS and name not in SECTIONS:
-                raise _unknown(name)
-            section, _, leaf = name.rpartition(".")
-            (parts.setdefault(section, {}) if section else changes)[leaf] = new
+        faults = Faults()
+        for name, new in (_preset_values(wanted.get("device.preset")) | dict(wanted)).items():
+            with faults:
+                if name not in KEYS and name not in SECTIONS:
+                    raise _unknown(name)
+                section, _, leaf = name.rpartition(".")
+                (parts.setdefault(section, {}) if section else changes)[leaf] = new
         for section, values in parts.items():
-            spec = changes.get(section, getattr(self, section))
-            changes[section] = dataclasses.replace(spec, **values)
-        return dataclasses.replace(self, **changes)
+            with faults:
+                spec = changes.get(section, getattr(self, section))
+                changes[section] = dataclasses.replace(spec, **values)
+        faults.tell()
+        return changes
 
 
 def named_designs() -> tuple[str, ...]:
@@ -314,23 +329,36 @@ def _arguments(data: Mapping[str, Any], in_file: bool) -> dict[str, Any]:
         fault = f"written for a later ohmostat, this one reads schema {SCHEMA}"
         raise DesignError(f"schema = {show(schema)}: {fault}; upgrade it", "schema")
     found: dict[str, Any] = {}
+    faults = Faults()
     for name, value in data.items():
-        if name not in SECTIONS:
-            if name not in KEYS:
-                raise _unknown(name)
-            found[name] = value
-        elif not isinstance(value, Mapping):
-            remedy = f"write [{name}] and its keys on the lines beneath"
-            raise DesignError(f"{name} = {show(value)}: is a section; {remedy}", name)
-        else:
-            for leaf, entry in value.items():
-                _check_entry(f"{name}.{leaf}", entry, in_file)
-            found[name] = dict(value)
+        with faults:
+            found[name] = _checked_section(name, value, in_file) if name in SECTIONS else value
+            if name not in SECTIONS:
+                _check_entry(name, value, in_file)
+    faults.tell()
     preset = found.get("device", {}).get("preset")
     for dotted, value in _preset_values(preset).items():
         section, _, leaf = dotted.partition(".")
         found.setdefault(section, {}).setdefault(leaf, value)
-    return {name: SECTIONS[name](**value) if name in SECTIONS else value for name, value in found.items()}
+    arguments: dict[str, Any] = {}
+    for name, value in found.items():
+        with faults:
+            arguments[name] = SECTIONS[name](**value) if name in SECTIONS else value
+    faults.tell()
+    return arguments
+
+
+def _checked_section(name: str, value: Any, in_file: bool) -> dict[str, Any]:
+    """The entries of a section, each of which can be by itself."""
+    if not isinstance(value, Mapping):
+        remedy = f"write [{name}] and its keys on the lines beneath"
+        raise DesignError(f"{name} = {show(value)}: is a section; {remedy}", name)
+    faults = Faults()
+    for leaf, entry in value.items():
+        with faults:
+            _check_entry(f"{name}.{leaf}", entry, in_file)
+    faults.tell()
+    return dict(value)
 
 
 def _preset_values(name: object) -> dict[str, Any]:
@@ -345,11 +373,15 @@ def _preset_values(name: object) -> dict[str, Any]:
 def _check_entry(key: str, value: Any, in_file: bool) -> None:
     if key not in KEYS:
         raise _unknown(key)
-    if in_file:
-        try:
+    try:
+        if in_file:
             KEYS[key].check_unit(value)
-        except ValueError as error:
-            raise DesignError(f"{key} = {show(value)}: {error}", key) from None
+    except ValueError as error:
+        raise DesignError(f"{key} = {show(value)}: {error}", key) from None
+    try:
+        KEYS[key].check(value)
+    except ValueError as error:
+        refuse(key, value, error)
 
 
 def _unknown(key: str) -> DesignError:
@@ -399,6 +431,22 @@ def _parse(text: str) -> dict[str, Any]:
         raise DesignError(f"is not valid TOML: {reason}{remedy}", line=line) from None
     except (ValueError, RecursionError):  # an integer of thousands of digits, brackets as deep
         raise DesignError("holds a number or a list too long to read; no key needs one") from None
+
+
+def _placed(fault: DesignError, text: str, source: str) -> DesignError:
+    line = fault.line or _line_of(text, fault.key, fault.beside)
+    return DesignError(fault.problem, fault.key, source, line, fault.beside)
+
+
+def _defaulted(fault: DesignError, written: Collection[str]) -> DesignError:
+    """The fault, saying so where its key was not written and has its default."""
+    key = fault.key or ""
+    section, _, leaf = key.partition(".")
+    if key in written or not leaf or key not in KEYS:
+        return fault
+    start = f"{key} = {KEYS[key].display(getattr(SECTIONS[section](), leaf))}"
+    problem = fault.problem.replace(f"{start}: ", f"{start} (the default): ", 1)
+    return DesignError(problem, fault.key, fault.source, fault.line, fault.beside)
 
 
 def _line_of(text: str, key: str | None, beside: str | None) -> int | None:

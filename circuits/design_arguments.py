@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .design import Design
 
 
+COLDEST = 100.0  # [K] a bare number below was meant in degrees Celsius
+
+
 def add_design_arguments(parser: Any, what: str = "a TOML file, or the name of a shipped design") -> None:
     """``DESIGN`` and ``--set``, for :func:`design_of`."""
     parser.add_argument("design", metavar="DESIGN", help=what)
@@ -52,6 +55,35 @@ def _volts(text: str) -> float:
             raise ValueError(f"{text!r} {error}; several stand with commas between them") from None
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is not finite; give volts, such as 300mV or 0.3")
+    return value
+
+
+def temperatures(text: str) -> tuple[float, ...]:
+    """Temperatures [K] with commas between them, such as ``233K,125C``; a number without a unit is in
+    kelvins, unless it is too low to be meant so.
+    """
+    try:
+        return tuple(_kelvins(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _kelvins(text: str) -> float:
+    from .units import UnitError, parse_quantity
+
+    value = literal(text)
+    if isinstance(value, str):
+        try:
+            value = parse_quantity(value, "K")
+        except UnitError as error:
+            raise ValueError(f'{text!r} {error}, or degrees Celsius, as in "-40C"') from None
+    elif value < COLDEST:
+        there = parse_quantity(f"{text}C", "K")
+        raise ValueError(
+            f"{text!r} has no unit, and is no temperature of a chip in kelvins; write {text}C or {there:.0f}K"
+        )
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not finite; give kelvins or degrees Celsius, such as 233K or -40C")
     return value
 
 

@@ -14,11 +14,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .sections import DesignError, refuse
+from .sections import DesignError, Faults, refuse
 from .specs import KEYS, PRESETS
 from .units import Number, Range, closest, did_you_mean, parse_quantity, show
 
 FOLDER = Path(__file__).parent / "presets"
+OUTSIDE = (
+    "keys are outside what was measured of it. To have its own values in their place, leave these keys out; "
+    'or write "none" and give --set device.preset={name}; or make a new file by '
+    "'ohmostat init FILE.toml --preset {name}', which sets neuron.leak to go with it. To keep yours, write "
+    '"none"'
+)
 
 
 @dataclass(frozen=True)
@@ -88,16 +94,20 @@ def preset_values(name: object) -> dict[str, Any]:
 
 
 def check_measured(name: str, value_of: Callable[[str], Any]) -> None:
-    """Refuse a value, of a design's dotted key, outside what was measured of the preset that it names."""
-    device = preset(name)
+    """Refuse values, of a design's dotted keys, outside what was measured of the preset that it names."""
+    device, faults = preset(name), Faults()
     for key, entry in device.values.items():
         value, kind = value_of(key), KEYS[key]
         if entry.range is None or value in entry.range or not isinstance(kind, Number):
             continue
         span = entry.range.describe(kind.unit)
-        fault = f"{name} was measured from {span} ({entry.source}, {entry.place})"
-        remedy = 'stay within, or write device.preset = "none" and keep the other values'
-        refuse(key, value, f"{fault}; {remedy}", "device.preset")
+        with faults:
+            fault = f"{name} was measured from {span} ({entry.source}, {entry.place}); stay within"
+            refuse(key, value, fault, "device.preset")
+    if faults.found:
+        with faults:
+            refuse("device.preset", name, OUTSIDE.format(name=name))
+    faults.tell()
 
 
 def abouts() -> dict[str, str]:

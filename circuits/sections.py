@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import field
 from typing import Any, NoReturn
 
@@ -14,6 +14,7 @@ class DesignError(ValueError):
     """A design that cannot be; ``key`` (dotted), ``source`` and ``line`` locate it.
 
     ``beside`` names the other key of a contradiction, which may be the only one that a file writes.
+    ``others`` are further faults of the same design (:class:`Faults`).
     """
 
     def __init__(
@@ -23,14 +24,53 @@ class DesignError(ValueError):
         source: str | None = None,
         line: int | None = None,
         beside: str | None = None,
+        others: tuple[DesignError, ...] = (),
     ) -> None:
-        super().__init__(problem, key, source, line, beside)  # all of it, so that it can be pickled
+        super().__init__(problem, key, source, line, beside, others)  # all of it, so that it can be pickled
         self.problem, self.key, self.source, self.line = problem, key, source, line
-        self.beside = beside
+        self.beside, self.others = beside, others
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.source, self.line) if part is not None)
-        return f"{place}: {self.problem}" if place else self.problem
+        own = f"{place}: {self.problem}" if place else self.problem
+        more = [f"and {len(self.others) - MOST_TOLD} more"] if len(self.others) > MOST_TOLD else []
+        return "\n".join([own, *map(str, self.others[:MOST_TOLD]), *more])
+
+    @property
+    def each(self) -> list[DesignError]:
+        """Its faults, one by one."""
+        return [DesignError(self.problem, self.key, self.source, self.line, self.beside), *self.others]
+
+
+MOST_TOLD = 20  # faults of one design, beside the first
+
+
+class Faults:
+    """Gathers faults of one design, so that all are told at once: ``with faults:`` holds back a DesignError,
+    and :meth:`tell` raises what was held back, if anything.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[DesignError] = []
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: object, trace: object) -> bool:
+        if not isinstance(error, DesignError):
+            return False
+        self.found += error.each
+        return True
+
+    def tell(self) -> None:
+        """Raise one DesignError of all faults."""
+        if self.found:
+            raise together(self.found) from None
+
+
+def together(faults: Sequence[DesignError]) -> DesignError:
+    """One error that lists them, in their order."""
+    first, *others = faults
+    return DesignError(first.problem, first.key, first.source, first.line, first.beside, tuple(others))
 
 
 def key(default: Any, kind: Kind) -> Any:

@@ -115,7 +115,9 @@ class ResistiveSpec(Spec):
 class DeviceSpec(Spec):
     """The limits of every programmable conductance."""
 
-    preset: str = choice("measured values for the keys that this file leaves out: docs/devices.md",
+    preset: str = choice("measured values for the keys that a file leaves out. One that leaves none out, as "
+        "'ohmostat init' writes it, takes them by --set device.preset=NAME, or is made by 'ohmostat init "
+        "--preset NAME': docs/devices.md",
         "none", *PRESETS)
     g_min: float = number(1e-8, "S", Range(0.0, 1.0),
         "where a device that carries no weight rests")

@@ -31,14 +31,18 @@ _OTHER_UNITS = {
     "H": "henries", "W": "watts", "C": "coulombs",
     "ohm": "ohms", "ohms": "ohms", "rad": "radians", "%": "per cent",
 }  # fmt: skip
-_PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
+#: By the power of ten.
+PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
 # Quantiphy also takes "1,5V" (as fifteen volts), "x = 5V" and "5V -- note": not in a design.
 _FORM = re.compile(
-    r"[+-]?(?=[0-9.])[0-9_]*\.?[0-9_]*(?:[eE][+-]?[0-9]+)?\s*(?P<unit>[A-Za-z\u00b5\u03bcΩ°%/]*)"
+    r"(?P<number>[+-]?(?=[0-9.])[0-9_]*\.?[0-9_]*(?:[eE][+-]?[0-9]+)?)\s*(?P<unit>[A-Za-z\u00b5\u03bcΩ°%/]*)"
 )
 
 
 _PER_CENT = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:e([+-]?[0-9]{1,3}))?\s*%\s*", re.IGNORECASE)
+
+
+_CELSIUS, ZERO_CELSIUS = ("C", "°C", "degC"), 273.15  # as a temperature may be written; [K]
 
 
 class UnitError(ValueError):
@@ -46,7 +50,8 @@ class UnitError(ValueError):
 
 
 def parse_quantity(text: str, unit: str) -> float:
-    """Read ``text``, such as ``"2.5uS"`` or ``"1e-6 S"``, as a number of ``unit`` [SI].
+    """Read ``text``, such as ``"2.5uS"`` or ``"1e-6 S"``, as a number of ``unit`` [SI]; kelvins from degrees
+    Celsius too (``"-40C"``).
 
     The result may be infinite (``"1e400V"``): ranges are the caller's business.
 
@@ -57,6 +62,8 @@ def parse_quantity(text: str, unit: str) -> float:
     form = _FORM.fullmatch(text.strip())
     if form is None:
         raise UnitError(f"is not a number with a unit; {needed}")
+    if unit == "K" and form["unit"] in _CELSIUS and any(map(str.isdigit, form["number"])):
+        return round(float(form["number"]) + ZERO_CELSIUS, 9)  # -40 are 233.15, not 233.14999999999998
     import quantiphy  # deferred: only reading text needs it
 
     kelvin = next((end for end in ("/K", "K") if form["unit"].endswith(end)), "")  # quantiphy's K is kilo
@@ -98,8 +105,8 @@ def format_quantity(value: float, unit: str) -> str:
     exact = Decimal(repr(value))
     power = exact.adjusted() // 3 * 3 if value else 0
     digits, prefix = _trim(repr(value)), ""
-    if unit != "deg" and power in _PREFIXES:
-        digits, prefix = _trim(format(exact.scaleb(-power), "f")), _PREFIXES[power]
+    if unit != "deg" and power in PREFIXES:
+        digits, prefix = _trim(format(exact.scaleb(-power), "f")), PREFIXES[power]
     if unit == "m" and value and not prefix and "e" not in digits:
         prefix = "e0"
     return f"{digits}{prefix}{unit}"

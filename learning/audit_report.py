@@ -62,10 +62,11 @@ def table(audit: Audit, spot_check: Mapping[str, float]) -> str:
 
 
 def _block(title: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    """One block, its heads of two words on two lines."""
+    """One block, its heads of two words on two lines, underlined so that they stay together."""
     words = [head.rpartition(" ")[::2] for head in heads]
-    widths = [max(9, 1 + max(map(len, pair))) for pair in words]
+    widths = [max(9, 2 + max(map(len, pair))) for pair in words]
     lines = [(f"{'':<9}", [pair[k] for pair in words]) for k in (0, 1)]
+    lines += [(f"{'':<9}", ["-" * (width - 2) for width in widths])]
     lines += [(f"{array:<9}", list(cells)) for array, cells in rows.items()]
     return "\n".join([
         title, *((name + "".join(map(str.rjust, cells, widths))).rstrip() for name, cells in lines)

@@ -35,7 +35,7 @@ def add_sample_arguments(group: Any, what: str = "") -> None:
     group.add_argument("--sample", type=natural, metavar="K", help=f"{what}test sample K, from 0, as inputs")
     group.add_argument(
         "--input", type=voltages, metavar="VOLTS",
-        help=f"{what}input voltages, one for all or one for each, such as 300mV (below 0: --input=-0.3,0.1)",
+        help=f"{what}input voltages, one for all or one for each, such as 300mV or -0.3,0.1",
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..circuits.archive import Run
 from .compare import ABOUT, Comparison, in_words, row_of, shared
-from .figures import axis_label, columns, is_line
+from .figures import axis_label, columns, is_line, logarithmic
 from .quantities import axis, label
 from .report_charts import Chart, Panel, Series, banded, style
 from .report_page import Section, chart, paragraph, table
@@ -67,7 +67,8 @@ def _ends(what: Comparison, first: SweepResult) -> Iterator[Panel]:
                 banded(name, x, found, style(k), joined=is_line(first, key, rows), of_mean=True)
                 for k, (name, found) in enumerate(zip(what.names, cells, strict=True))
             ]
-            yield Panel((label(quantity), arm, place(key, title)), axis_label(key), axis(quantity), series)
+            at = label(quantity), arm, place(key, title)
+            yield Panel(at, axis_label(key), axis(quantity), series, logarithmic(x))
 
 
 def _courses(what: Comparison, sweeps: Sequence[SweepResult], paths: Sequence[Path]) -> Iterator[Panel]:

@@ -6,16 +6,17 @@ The chip is the one that was trained, its conductances and readout untouched (:m
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..circuits.design import Design
 from ..circuits.files import atomic_write
-from ..circuits.specs import CornerSpec
+from ..circuits.specs import ROOM, CornerSpec
 from . import asymmetry
 from .estimators import adjoint_response, exact_response
+from .points import shown
 from .rules import contracted
 from .training import ALIGNMENT_SAMPLES, Trainer
 
@@ -52,16 +53,30 @@ UNCHANGED = {  # why an axis changes nothing
     "process": "no gain factor enters: corner.process_spread, mismatch.device_overdrive",
     "voltage": "nothing depends on the supply",
     "temperature": "no coefficient of temperature is set: corner.device_tempco, leak_tempco, inversion",
+    "process_spread": "the process is typical, or no gain factor enters",
+    "device_tempco": f"it counts from {ROOM:g} K, and that is the temperature",
+    "leak_tempco": f"it counts from {ROOM:g} K, and that is the temperature",
+    "inversion": f"it counts from {ROOM:g} K, and that is the temperature; or no amplifier enters",
 }
 
 
 def idle(design: Design, places: Sequence[CornerSpec]) -> dict[str, list[Any]]:
     """The axes of a grid along which this design stays the very same circuit, with their values there."""
+    return _idle([(design, place) for place in places], AXES)
+
+
+def idle_keys(designs: Iterable[Design]) -> dict[str, list[Any]]:
+    """The same of a sweep's designs and any key of their ``[corner]``, by dotted key."""
+    found = _idle([(design, design.corner) for design in designs], UNCHANGED)
+    return {f"corner.{name}": values for name, values in found.items()}
+
+
+def _idle(operated: Sequence[tuple[Design, CornerSpec]], axes: Iterable[str]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    for axis in AXES:
-        values = list(dict.fromkeys(getattr(place, axis) for place in places))
-        moved = [(place, replace(place, **{axis: values[0]})) for place in places]
-        if len(values) > 1 and all(_operated(design, a) == _operated(design, b) for a, b in moved):
+    for axis in axes:
+        values = list(dict.fromkeys(getattr(place, axis) for _, place in operated))
+        moved = [(design, place, replace(place, **{axis: values[0]})) for design, place in operated]
+        if len(values) > 1 and all(_operated(design, a) == _operated(design, b) for design, a, b in moved):
             found[axis] = values
     return found
 
@@ -120,6 +135,11 @@ def name(corner: CornerSpec) -> str:
     return f"{corner.process}, {corner.voltage:g} of the supply, {corner.temperature:g} K"
 
 
+def nominal(corner: CornerSpec) -> bool:
+    """Whether process, supply and temperature are those to which a design's values refer."""
+    return (corner.process, corner.voltage, corner.temperature) == ("typical", 1.0, ROOM)
+
+
 def table(found: Sequence[CornerResult]) -> str:
     """One line a corner, and the worst."""
     lines = ["process  supply  temperature  accuracy  cosine  unsettled"]
@@ -127,7 +147,7 @@ def table(found: Sequence[CornerResult]) -> str:
         c = one.corner
         lines.append(
             f"{c.process:8} {c.voltage:6g}  {c.temperature:9g} K  {one.accuracy:8.4f}  {one.cosine:+.3f}  "
-            f"{one.unsettled:9.1%}"
+            f"{one.unsettled:9.1%}{'  nominal' if nominal(c) else ''}"
         )
     last = worst(found)
     return "\n".join([*lines, f"worst: {name(last.corner)}: accuracy {last.accuracy:.4f}"])
@@ -140,6 +160,16 @@ def remarks(unchanged: Mapping[str, Sequence[Any]]) -> list[str]:
         f"{', '.join(f'{value:g}' if isinstance(value, float) else str(value) for value in values)}"
         f"{' K' if axis == 'temperature' else ''} ({UNCHANGED[axis]})"
         for axis, values in unchanged.items()
+    ]
+
+
+def warnings(unchanged: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The same before a sweep, for every key that changes nothing there (:func:`idle_keys`)."""
+    return [
+        f"{key} changes nothing for this design: its runs at "
+        f"{', '.join(shown(key, value) for value in values)} are the same "
+        f"({UNCHANGED[key.partition('.')[2]]})"
+        for key, values in unchanged.items()
     ]
 
 

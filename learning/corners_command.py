@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..circuits.design_arguments import add_changes, changes_of, shares
-from ..simulator.arguments import check_outputs, csv_file, numbers, picture
+from ..circuits.design_arguments import add_changes, changes_of, shares, temperatures
+from ..simulator.arguments import check_outputs, csv_file, picture
 from .chip_arguments import add_data_argument, trained
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ABOUT = "test a trained chip at corners of process, supply and temperature"
 EXAMPLE = "ohmostat corners run.h5 --set corner.device_tempco=-1m/K --out corners.csv"
+SHORT = {"tt": "typical", "ss": "slow", "ff": "fast"}  # of n- and p-channel transistors
 
 
 def add_arguments(parser: Any) -> None:
@@ -30,12 +31,13 @@ def add_arguments(parser: Any) -> None:
     )
     add_data_argument(parser)
     parser.add_argument(
-        "--process", type=lambda text: text.split(","), metavar="LIST", help="default: slow,typical,fast"
+        "--process", type=_processes, metavar="LIST", help="also ss,tt,ff (default: slow,typical,fast)"
     )
     parser.add_argument("--supply", type=shares, metavar="LIST", help="of nominal (default: 0.9,1,1.1)")
     parser.add_argument(
-        "--temperature", type=numbers, metavar="LIST", help="in kelvins (default: 233,300,398)"
-    )
+        "--temperature", type=temperatures, metavar="LIST",
+        help="such as -40C,27C or 233K; a bare number is in kelvins (default: 233K,300K,398K)",
+    )  # fmt: skip
     parser.add_argument("--out", type=csv_file, metavar="FILE.csv", help="write the table as CSV")
     parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw accuracy over the corners")
 
@@ -76,6 +78,11 @@ def run(arguments: Any, console: Console) -> Values:
     console.wrote(arguments.out, arguments.plot)
     axes = {corners.AXES[axis]: values for axis, values in unchanged.items()}
     return {"title": title, "corners": [corners.plain(one) for one in found], "unchanged": axes}
+
+
+def _processes(text: str) -> list[str]:
+    """Names of processes, each also by a foundry's two letters."""
+    return [SHORT.get(part.strip().lower(), part.strip()) for part in text.split(",")]
 
 
 def _base(trainer: Trainer, changes: Mapping[str, object]) -> CornerSpec:

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..circuits.specs import KEYS
+from ..circuits.units import UNITS
+from ..simulator.blocks import Array
 from .points import text_of
 from .sweep_result import SweepResult, accuracy_gap
 
@@ -65,6 +68,9 @@ PANELS = (
 
 
 MOST_COLUMNS = 6
+LEAST_SPAN = 0.01  # of an upright axis, over its largest value: a hundredth
+WIDE = 5.0  # last over first of levels that may be logarithmic
+PREFIXED = UNITS.keys() - {"deg"}  # units that take SI prefixes
 
 
 def sweep_panel(
@@ -85,9 +91,11 @@ def sweep_panel(
             low, high = (mean - sd)[order], (mean + sd)[order]
             axes.fill_between(x[order], low, high, color=style["color"], alpha=0.15, linewidth=0)
         else:  # no line to band: a bar, each arm beside the other
-            step = 0.02 * (float(np.ptp(x)) or 1.0) / max(len(x) / 4, 1)
+            log = logarithmic(x)
+            step = 0.02 * (float(np.ptp(np.log(x) if log else x)) or 1.0) / max(len(x) / 4, 1)
+            shifted = x * np.exp(step * beside) if log else x + step * beside
             loose = style | {"linestyle": "none"}
-            axes.errorbar(x + step * beside, mean, sd, capsize=2, markersize=4, elinewidth=0.8, **loose)
+            axes.errorbar(shifted, mean, sd, capsize=2, markersize=4, elinewidth=0.8, **loose)
     axes.set_ylabel(label)
     axes.grid(alpha=0.3, linewidth=0.5)
     return axes
@@ -130,22 +138,65 @@ def sweep_figure(result: SweepResult, path: Path) -> None:
         for axes, (quantity, label) in zip(panels[:, k], shown, strict=True):
             sweep_panel(axes, result, quantity, label if k == 0 else "", key, rows)
         panels[0, k].set_title(title, fontsize=9)
-        panels[-1, k].set_xlabel(axis_label(key))
+        scale_x(panels[-1, k], key, result.numbers(key)[rows] if key else [])
         if key is None:
             panels[-1, k].set_xticks([])
+    for axes in panels[:, 0]:
+        widen(axes)
     figure.suptitle(_caption(result), fontsize=9)
     panels[0, 0].legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)
 
 
-def axis_label(key: str | None) -> str:
-    """What an axis along a key is called, with its unit."""
-    kind = None if key is None else KEYS[key]
-    if kind is None or key is None:
+def axis_label(key: str | None, unit: str | None = None) -> str:
+    """What an axis along a key is called, with its unit, or another one."""
+    if key is None:
         return ""
     known = {"mismatch.conductance": "device mismatch σ", "learning.angle": "starting angle"}
-    unit = getattr(kind, "unit", "")
+    unit = getattr(KEYS[key], "unit", "") if unit is None else unit
     return known.get(key, key) + (f" [{unit}]" if unit else "")
+
+
+def scale_x(axes: Axes, key: str | None, values: ArrayLike) -> None:
+    """Label an axis along a key, its ticks with SI prefixes, logarithmic where the values are."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+    unit = getattr(KEYS.get(key or ""), "unit", "")
+    axes.set_xlabel(axis_label(key, "" if unit in PREFIXED else unit))
+    if logarithmic(values):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter("{x:g}")
+    if unit in PREFIXED:
+        axes.xaxis.set_major_formatter(EngFormatter(unit=unit))
+
+
+def logarithmic(values: ArrayLike) -> bool:
+    """Whether levels are spread over a wide range more evenly in their logarithm than as they are: so were
+    they chosen.
+    """
+    levels = np.unique(np.asarray(values, float))
+    if len(levels) < 3 or levels[0] <= 0 or levels[-1] < WIDE * levels[0]:
+        return False
+
+    def uneven(x: Array) -> float:
+        return float(np.abs((x - x[0]) / (x[-1] - x[0]) - np.linspace(0, 1, len(x))).max())
+
+    return uneven(np.log(levels)) < uneven(levels)
+
+
+def widen(axes: Axes) -> None:
+    """Give an upright axis the least span, lest it draw the rounding of equal values as a trend."""
+    low, high = axes.get_ylim()
+    spare = (LEAST_SPAN * max(abs(low), abs(high)) - (high - low)) / 2
+    if spare > 0:
+        axes.set_ylim(low - spare, high + spare)
+
+
+def counted(number: int, what: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _caption(result: SweepResult) -> str:
@@ -154,9 +205,12 @@ def _caption(result: SweepResult) -> str:
     unsettled = max(float(np.max(cells)) for cells in result.values["unsettled_test"].values())
     count = len(columns(result))
     lines = (
-        f"{design.chip.family} {layers}, {design.task.data}, {design.learning.epochs} epochs, "
-        + (f"{chips} chips (band: ±1 sd)" if chips > 1 else "1 chip"),
-        f"at most {unsettled:.1%} of test samples unsettled",
+        f"{design.chip.family} {layers}, {design.task.data}, {counted(design.learning.epochs, 'epoch')}, "
+        + counted(chips, "chip")
+        + (" (band: ±1 sd)" if chips > 1 else ""),
+        f"at most {100 * unsettled:.2g} % of test samples unsettled"
+        if unsettled
+        else "all test samples settled",
         f"the first {MOST_COLUMNS} of {count} columns" if count > MOST_COLUMNS else "",
         accuracy_gap(result).replace(" (", "\n(").replace(". Its", ".\nIts"),
     )

@@ -205,15 +205,19 @@ def _model(scaled: Floats, y: Floats, levels: Sequence[int], degree: int) -> _Mo
         raise ValueError(
             f"{len(y)} points are too few for the {len(powers)} coefficients of degree {degree} in "
             f"{len(levels)} factors, and one more to check them; sweep {len(powers) + 1} points or more, "
-            "or fewer factors, or give a lower degree"
+            f"or fewer factors{_lower(degree)}"
         )
     basis = _basis(scaled, powers)
     if np.linalg.matrix_rank(basis) < len(powers):
         raise ValueError(
             f"the points do not tell the {len(powers)} coefficients of degree {degree} apart, some factors "
-            "having moved together; sweep points that vary them independently, or give a lower degree"
+            "having moved together; sweep points that vary them independently" + _lower(degree)
         )
     return _fitted(powers, basis, y)
+
+
+def _lower(degree: int) -> str:
+    return f", or give a lower degree ('ohmostat yield --degree {degree - 1}')" if degree > 1 else ""
 
 
 def _fitted(powers: NDArray[np.int64], basis: Floats, y: Floats) -> _Model:

@@ -94,16 +94,27 @@ def changes(before: str, after: Design) -> list[str]:
 
 
 def shown(key: str, value: Level) -> str:
-    """A key's value for a table, with its unit: ``10uS``, ``784-64-10``."""
+    """A key's value for a table, to four digits, with its unit: ``10uS``, ``784-64-10``."""
     kind = KEYS[key]
     if isinstance(kind, Number):
-        return kind.display(value) if kind.unit else f"{value:g}"
+        digits = f"{value:.4g}"
+        return kind.display(float(digits)) if kind.unit else digits
     return "-".join(map(str, value)) if isinstance(value, tuple) else "all" if value is None else str(value)
 
 
 def text_of(point: Point) -> str:
     """A point for a title: ``conductance=0.5, leak=10uS``."""
     return ", ".join(f"{key.rpartition('.')[2]}={shown(key, value)}" for key, value in point)
+
+
+def texts_of(points: Sequence[Point]) -> list[str]:
+    """The same of several points, with all their digits where four do not tell them apart."""
+    found = [text_of(point) for point in points]
+    if len(set(found)) == len(set(points)):
+        return found
+    return [
+        ", ".join(f"{k.rpartition('.')[2]}={written(k, value)}" for k, value in point) for point in points
+    ]
 
 
 def written(key: str, value: Level) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .figures import AUDIT_STYLES, SMALLEST, STYLES
+from ..circuits.units import PREFIXES
+from .figures import AUDIT_STYLES, PREFIXED, SMALLEST, STYLES
 from .quantities import axis, label
 
 MOST_POINTS = 200  # of a series: more cannot be told apart on a screen
@@ -29,25 +31,36 @@ class Series:
     style: Mapping[str, Any] = field(default_factory=dict)
     joined: bool = True
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON takes it."""
+    def plain(self, across: float = 1.0, up: float = 1.0) -> dict[str, Any]:
+        """As JSON takes it, x and y times these factors."""
         style = {key: self.style.get(key, "") for key in ("color", "marker", "linestyle")}
         count = np.size(self.y)
         name = self.name + (f" ({MOST_POINTS} of {count} points)" if count > MOST_POINTS else "")
-        ends = {} if self.low is None else {"low": _thin(self.low), "high": _thin(self.high)}
+        ends = {} if self.low is None else {"low": _thin(self.low, up), "high": _thin(self.high, up)}
         return {
-            "name": name, "x": _thin(self.x), "y": _thin(self.y), "joined": self.joined, **style, **ends,
+            "name": name, "x": _thin(self.x, across), "y": _thin(self.y, up), "joined": self.joined, **style,
+            **ends,
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What a chart shows at one choice: ``at`` has an entry for each of the chart's choices."""
+    """What a chart shows at one choice: ``at`` has an entry for each of the chart's choices. ``x`` and ``y``
+    name the axes, with their SI units in brackets; ``log``: the one across is logarithmic.
+    """
 
     at: tuple[str, ...]
     x: str
     y: str
-    series: Sequence[Series]
+    series: list[Series]
+    log: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON takes it, in units with prefixes that suit the values."""
+        x, across = prefixed(self.x, [series.x for series in self.series])
+        y, up = prefixed(self.y, [series.y for series in self.series])
+        series = [one.plain(across, up) for one in self.series]
+        return {"at": list(self.at), "x": x, "y": y, "log": self.log, "series": series}
 
 
 @dataclass(frozen=True)
@@ -62,11 +75,23 @@ class Chart:
 
     def plain(self) -> dict[str, Any]:
         """As JSON takes it."""
-        panels = [
-            {"at": list(p.at), "x": p.x, "y": p.y, "series": [s.plain() for s in p.series]}
-            for p in self.panels
-        ]
+        panels = [panel.plain() for panel in self.panels]
         return {"about": self.about, "choices": list(self.choices), "panels": panels}
+
+
+def prefixed(name: str, values: Sequence[ArrayLike]) -> tuple[str, float]:
+    """The name of an axis, its unit with the SI prefix that suits ``values`` [SI], and the factor that takes
+    them to it: ``time [s]`` becomes ``time [ns]``, 1e9.
+    """
+    about, _, unit = name.removesuffix("]").rpartition(" [")
+    sizes = np.abs(
+        np.concatenate([np.zeros(1), *(np.ravel(np.asarray(part, np.float64)) for part in values)])
+    )
+    largest = np.max(sizes, where=np.isfinite(sizes), initial=0.0)
+    if unit not in PREFIXED or not largest:
+        return name, 1.0
+    power = min(max(3 * math.floor(math.log10(largest) / 3 + 1e-9), min(PREFIXES)), max(PREFIXES))
+    return f"{about} [{PREFIXES[power].replace('u', 'µ')}{unit}]", 10.0**-power
 
 
 def style(place: int) -> Mapping[str, Any]:
@@ -122,9 +147,9 @@ def audit_bars(shares: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     return {"about": "signed shares of the gradient's error, by array", "rows": rows, "parts": parts}
 
 
-def _thin(values: ArrayLike | None) -> list[float | None]:
-    """Five digits of at most ``MOST_POINTS`` values, the first and the last among them."""
+def _thin(values: ArrayLike | None, factor: float = 1.0) -> list[float | None]:
+    """Five digits of at most ``MOST_POINTS`` values times a factor, the first and the last among them."""
     array = np.atleast_1d(np.asarray(values, np.float64))
     if len(array) > MOST_POINTS:
         array = array[np.linspace(0, len(array) - 1, MOST_POINTS).round().astype(np.int64)]
-    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in array.tolist()]
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in (array * factor).tolist()]

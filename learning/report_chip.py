@@ -13,12 +13,13 @@ from ..circuits.archive import ports_in_words
 from ..circuits.chip import Chip
 from ..circuits.device_array import differential
 from ..circuits.settling import Waves
+from .figures import STYLES
 from .report_charts import Chart, Panel, Series, style
 
 LEVELS = 254  # steps of a map's scale: codes 1 to 255, and 0 for what has no value on it
 SIDE = 256  # cells along a map at most
 CELLS = 2_000_000  # of all maps together, about
-SHOWN = 8  # nodes of a layer whose waveforms are drawn
+SHOWN = len(STYLES)  # nodes of a layer whose waveforms are drawn
 QUANTITIES = (
     ("weight g+ - g-", "S"), ("conductance g+", "S"), ("conductance g-", "S"),
     ("deviation of g+", ""), ("deviation of g-", ""),
@@ -114,6 +115,18 @@ def waveforms(chip: Chip, waves: Waves) -> Chart:
         for k, name in reversed(list(enumerate(layers)))
     ]
     return Chart(f"free phase of {count} test samples, from 0 V", ("sample", "layer"), panels)
+
+
+def left_out(chip: Chip) -> str:
+    """Which nodes the charts of waveforms do not show, and why; nothing if they show all."""
+    large = [n for n in chip.circuit.sizes if n > SHOWN]
+    if not large:
+        return ""
+    return (
+        f"Of a layer of more than {SHOWN} nodes (here {', '.join(map(str, large))}), {SHOWN} are drawn, "
+        "evenly spaced from the first to the last: more lines could not be told apart. The legend has their "
+        "numbers."
+    )
 
 
 def _sample(waves: Waves, sample: int) -> str:

@@ -137,7 +137,7 @@ def _sweep(arguments: Any, version: str, console: Console) -> tuple[str, str, li
     required = [Requirement.parse(text, UNITS) for text in arguments.require]
     target = 0.95 if arguments.target is None else arguments.target
     result = read_sweep(arguments.file)
-    found = [examine(result, arm, required, None) for arm in result.arms] if required else []
+    found = [examine(result, arm, required) for arm in result.arms] if required else []
     runs = len(result.points) * len(result.arms) * result.chips
     over = ", ".join(result.varied) or "chips alone"
     about = f"Sweep over {over}: {runs} runs, {result.chips} chips at each point"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..circuits.archive import Run
+from ..circuits.chip import Chip
 from ..circuits.settling import Waves
 from ..simulator.blocks import Array
 from . import report_chip as chips
@@ -37,7 +38,7 @@ def run_sections(
     ]
     found.append(Section("The chip", drawing("arrays", chips.arrays(run.chip))))
     if waves is not None:
-        found.append(Section("Settling", chart(chips.waveforms(run.chip, waves)) + _settled(waves)))
+        found.append(Section("Settling", _settling(run.chip, waves)))
     if tables is not None:
         found.append(Section("Audit of the gradient", audit_section(tables)))
     return [*found, Section("The design", toml(design)), Section("Make it again", _again(run, version))]
@@ -67,10 +68,11 @@ def _course(values: Array) -> tuple[Any, ...]:
     return values[0], values[-1], np.fmin.reduce(values), np.fmax.reduce(values)
 
 
-def _settled(waves: Waves) -> str:
+def _settling(chip: Chip, waves: Waves) -> str:
     left = int(np.sum(~waves.settled))
     text = f"{left} of {len(waves.settled)} did not settle." if left else "All of them settled."
-    return paragraph(f"{text} Solved as the chip's own differential equation, in noiseless devices.")
+    text += " Solved as the chip's own differential equation, in noiseless devices."
+    return chart(chips.waveforms(chip, waves)) + paragraph(f"{text} {chips.left_out(chip)}".strip())
 
 
 def _again(run: Run, version: str) -> str:

@@ -9,22 +9,21 @@ from typing import Any
 import numpy as np
 
 from ..simulator.blocks import Array
-from .figures import STYLES, axis_label, columns, is_line
-from .points import grid, one_at_a_time, text_of, value_of, written
+from .figures import STYLES, axis_label, columns, is_line, logarithmic
+from .points import grid, one_at_a_time, texts_of, value_of, written
 from .quantities import GROUPS, amount, axis, in_group, label
 from .report_charts import Chart, Panel, Series, banded
 from .report_page import Section, chart, folded, paragraph, preformatted, table, toml
 from .report_run import to_make_again
-from .sweep_result import COLUMNS, SweepResult, read_histories
-from .sweep_result import table as text_table
-from .yield_command import Finding, lines
-from .yield_figures import BLACK, BLUE, ORANGE
-from .yields import Requirement, YieldCurve, proportion
+from .sweep_result import COLUMNS, SweepResult, read_histories, remarks, table_rows
+from .yield_command import Finding, lines, passed
+from .yields import Requirement, proportion
 
 COURSES = (
     "accuracy", "loss", "alignment/forward0", "measured/forward0", "angle/forward1", "symmetry", "left_out",
 )  # fmt: skip
 
+TARGET = {"color": "#767676", "linestyle": "--"}
 MOST_PLACES = 200  # whose training curves are on a page, which is to stay small
 
 
@@ -33,7 +32,7 @@ def sweep_sections(
     target: float,
 ) -> list[Section]:  # fmt: skip
     """All of a sweep's page; what was ``found`` of its yield may be nothing."""
-    sections = [Section("What the arms came to", preformatted(text_table(result)))]
+    sections = [Section("What the arms came to", _came_to(result))]
     for group, title in GROUPS.items():
         if names := in_group(group, result.values):
             drawn = Chart(f"{title}, at the end of training", ("quantity", "at"), _ends(result, names))
@@ -44,6 +43,13 @@ def sweep_sections(
     sections.append(Section("Every run", folded(f"{_count(result)} runs, at their end", _runs(result))))
     again = Section("Make it again", _again(result, version))
     return [*sections, Section("The design", toml(result.design)), again]
+
+
+def _came_to(result: SweepResult) -> str:
+    head, *rows = table_rows(result)
+    return table("mean ± standard deviation over chips", head, rows) + "".join(
+        map(paragraph, remarks(result))
+    )
 
 
 def _count(result: SweepResult) -> int:
@@ -67,7 +73,8 @@ def _ends(result: SweepResult, names: Sequence[str]) -> list[Panel]:
                 banded(STYLES[arm]["label"], x, cells[order], STYLES[arm], joined=joined)
                 for arm, cells in result.values[name].items()
             ]
-            found.append(Panel((label(name), place(key, title)), axis_label(key), axis(name), series))
+            at = label(name), place(key, title)
+            found.append(Panel(at, axis_label(key), axis(name), series, logarithmic(x)))
     return found
 
 
@@ -90,12 +97,12 @@ def _courses(path: Path, result: SweepResult) -> Chart:
     panels = []
     for name in (name for name in COURSES if name in result.values):
         by_arm = read_histories(path, result, name)
-        for row, point in enumerate(result.points[:MOST_PLACES]):
+        for row, text in enumerate(texts_of(result.points)[:MOST_PLACES]):
             series = [
                 banded(STYLES[arm]["label"], np.arange(cells.shape[2]), cells[row].T, STYLES[arm])
                 for arm, cells in by_arm.items()
             ]
-            panels.append(Panel((label(name), text_of(point) or "the design"), "epoch", axis(name), series))
+            panels.append(Panel((label(name), text or "the design"), "epoch", axis(name), series))
     return Chart("training, mean over chips", ("quantity", "at"), panels)
 
 
@@ -106,13 +113,9 @@ def _yields(
     result: SweepResult, found: Sequence[Finding], required: Sequence[Requirement], target: float
 ) -> str:
     asked = " and ".join(map(str, required))
-    panels = [
-        Panel((STYLES[one.arm]["label"], place(key, title)), axis_label(key), "yield",
-              _curve(result, one, key, rows, curve, target))
-        for one in found
-        for key, title, rows, curve in one.curves
-    ]  # fmt: skip
-    drawn = chart(Chart(f"yield at {asked}", ("arm", "at"), panels))
+    head, *rows = passed(result, found)
+    passes = table(f"chips that pass {asked}", head, rows)
+    drawn = chart(Chart(f"yield at {asked}", ("at",), _curves(result, found, target)))
     limits = [
         (f"{STYLES[one.arm]['label']}, {place(key, title)}", curve.largest(target).words(key))
         for one in found
@@ -120,26 +123,34 @@ def _yields(
     ]
     words = "\n\n".join("\n".join(lines(result, one, required, target)) for one in found)
     return "".join((
-        paragraph(f"Specification: {asked}. Target: {100 * target:g} %."), drawn,
+        paragraph(f"Specification: {asked}. Target: {100 * target:g} %."),
+        passes if len(rows) <= MOST_PLACES else "", drawn,
         table("how far a level may go", ("arm, and against what", "limit"), limits, words=True),
         folded("all of it in words, arm by arm", preformatted(words)),
     ))  # fmt: skip
 
 
-def _curve(
-    result: SweepResult, found: Finding, key: str, rows: Sequence[int], curve: YieldCurve, target: float
-) -> list[Series]:
-    """Shares that passed with their exact intervals, the fitted curve, and the target."""
-    x, flags = result.numbers(key)[list(rows)], found.passes[list(rows)]
-    shares = [proportion(int(row.sum()), row.size, curve.level) for row in flags]
-    fine, goal = np.linspace(curve.levels[0], curve.levels[-1], 60), f"{100 * target:g} % yield"
-    low, high = ([getattr(share, end) for share in shares] for end in ("low", "high"))
-    name, black = f"{flags.shape[1]} chips, exact {100 * curve.level:g} %", {"color": BLACK, "marker": "o"}
-    return [
-        Series(name, x, [share.estimate for share in shares], low, high, black, joined=False),
-        Series("fitted curve", fine, curve.at(fine), style={"color": BLUE, "linestyle": "-"}),
-        Series(goal, fine[[0, -1]], [target] * 2, style={"color": ORANGE, "linestyle": "--"}),
-    ]
+def _curves(result: SweepResult, found: Sequence[Finding], target: float) -> list[Panel]:
+    """A panel for every line through the points: of each arm the shares that passed with their exact
+    intervals, and the fitted curve; and the target.
+    """
+    panels: dict[tuple[str, str], Panel] = {}
+    for one in found:
+        for key, title, rows, curve in one.curves:
+            x, flags = result.numbers(key)[list(rows)], one.passes[list(rows)]
+            log = logarithmic(x)
+            fine = (np.geomspace if log else np.linspace)(curve.levels[0], curve.levels[-1], 60)
+            shares = [proportion(int(row.sum()), row.size, curve.level) for row in flags]
+            low, high = ([getattr(share, end) for share in shares] for end in ("low", "high"))
+            style, name = STYLES[one.arm], STYLES[one.arm]["label"]
+            goal = Series(f"{100 * target:g} % yield", fine[[0, -1]], [target] * 2, style=TARGET)
+            panel = Panel((place(key, title),), axis_label(key), "yield", [goal], log)
+            panels.setdefault((key, title), panel).series.extend((
+                Series(f"{name}: exact {100 * curve.level:g} %", x, [share.estimate for share in shares], low,
+                       high, style | {"linestyle": ""}, joined=False),
+                Series(f"{name}: fitted", fine, curve.at(fine), style=style | {"marker": ""}),
+            ))  # fmt: skip
+    return list(panels.values())
 
 
 # -- every run, and again --------------------------------------------------------------------------
@@ -148,9 +159,9 @@ def _curve(
 def _runs(result: SweepResult) -> str:
     shown = [(name, title) for name, title in COLUMNS if name in result.values]
     rows = [
-        (f"{arm}, {text_of(point) or 'the design'}, chip {chip}",
+        (f"{arm}, {text or 'the design'}, chip {chip}",
          *(amount(name, result.values[name][arm][row, chip]) for name, _ in shown))
-        for row, point in enumerate(result.points)
+        for row, text in enumerate(texts_of(result.points))
         for arm in result.arms
         for chip in range(result.chips)
     ]  # fmt: skip

@@ -81,13 +81,15 @@ def add_arguments(parser: Any) -> None:
 def run(arguments: Any, console: Console) -> Values:
     """Run the sweep that was asked for (:func:`sweep_to_files`), or tell what it would take."""
     from ..circuits.unused import unused
+    from .corners import idle_keys, warnings
     from .sweep import RunKey, Sweep, compared
 
     design = design_of(arguments, console)
     arms = arguments.arms or ARMS_OF.get(arguments.homeostat, compared(design))
     sweep = Sweep(design, _points(design, arguments), arguments.chips, arms, arguments.keep_chips)
     there = check_outputs(*files_of(arguments.out, arguments.plot), keep=[arguments.design])
-    console.warn(unused(*(sweep.run_design(RunKey(arms[0], point, 0)) for point in sweep.points)))
+    designs = [sweep.run_design(RunKey(arms[0], point, 0)) for point in sweep.points]
+    console.warn(unused(*designs) + warnings(idle_keys(designs)))
     if arguments.dry_run:
         from .sweep_estimate import Estimate
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..circuits.design import Design
 from ..circuits.files import check_hdf5
-from .points import Level, Point, checked, shown, text_of
+from .points import Level, Point, checked, shown, texts_of
 from .quantities import known
 from .sweep import ARMS, SCHEMA, SCHEMA_VERSION, RunKey, SweepError
 
@@ -68,9 +69,23 @@ class SweepResult:
         """Points that differ in that key alone, by what the other varied keys are there."""
         found: dict[str, list[int]] = {}
         others = set(self.varied) - {key}
-        for row, point in enumerate(self.points):
-            rest = tuple(item for item in point if item[0] in others)
-            found.setdefault(text_of(rest), []).append(row)
+        rest = [tuple(item for item in point if item[0] in others) for point in self.points]
+        for row, text in enumerate(texts_of(rest)):
+            found.setdefault(text, []).append(row)
+        return found
+
+    @property
+    def unchanged(self) -> dict[str, tuple[Level, ...]]:
+        """The varied keys, with their levels, along which every final value of every run stays the same, to
+        the last bit.
+        """
+        cells = [by_arm[arm] for by_arm in self.values.values() for arm in by_arm]
+        found = {}
+        for key in self.varied:
+            lines = [rows for rows in self.lines(key).values() if len(rows) > 1]
+            same = (np.array_equal(c[rows], c[rows[:1] * len(rows)], True) for rows in lines for c in cells)
+            if lines and all(same):
+                found[key] = self.levels(key)
         return found
 
     def numbers(self, key: str) -> NDArray[np.float64]:
@@ -173,6 +188,31 @@ COLUMNS = (
 )
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table, a rule beneath its head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+LEGEND = {
+    "accuracy": "accuracy: of the test",
+    "alignment/forward0": "alignment: cosine of EP's gradient in the first array (nudge to 0) to the "
+    "adjoint's, whatever the arm learned by",
+    "measured/forward0": "measured: the same of what the arm learned by",
+    "angle/forward1": "angle: between forward and feedback weights",
+    "unsettled_test": "unsettled: share of test samples",
+    "left_out": "left out: share of training samples, of no use to an update",
+    "unstable": "unstable: share of those certified",
+}  # of each of the columns, in a few words
+
+
+def legend(result: SweepResult) -> str:
+    """What the columns of a table are."""
+    words = "; ".join(LEGEND[name] for name, _ in COLUMNS if name in result.values)
+    return f"{words}. Mean ± standard deviation over chips."
+
+
 def accuracy_gap(result: SweepResult) -> str:
     """In a sentence or two: what EP without the homeostat loses to the adjoint, over all levels, chip by
     chip.
@@ -200,21 +240,25 @@ def accuracy_gap(result: SweepResult) -> str:
 
 
 def plain(result: SweepResult) -> dict[str, object]:
-    """All final values: points by key, arms, and every quantity by arm (points, chips)."""
+    """All final values: points by key, arms, and every quantity by arm (points, chips); keys that changed
+    none of them.
+    """
     points = [dict(point) for point in result.points]
-    return {"points": points, "chips": result.chips, "arms": result.arms, "values": result.values}
+    return {
+        "points": points, "chips": result.chips, "arms": result.arms, "values": result.values,
+        "unchanged": result.unchanged,
+    }  # fmt: skip
 
 
-def table(result: SweepResult) -> str:
-    """Mean ± standard deviation over chips, a line for every point and arm.
+def table_rows(result: SweepResult) -> list[list[str]]:
+    """Mean ± standard deviation over chips, a row for every point and arm, under a head.
 
     A quantity that the family has not (the angle between weights that have no partner) has no column.
     """
     columns = [(name, title) for name, title in COLUMNS if name in result.values]
     found = {(name, arm): result.mean_sd(name, arm) for name, _ in columns for arm in result.arms}
     keys = result.varied
-    head = [*(key.rpartition(".")[2] for key in keys), "arm", *(title for _, title in columns)]
-    rows = [head]
+    rows = [[*(key.rpartition(".")[2] for key in keys), "arm", *(title for _, title in columns)]]
     for i, point in enumerate(result.points):
         place = [shown(key, dict(point)[key]) for key in keys]
         for arm in result.arms:
@@ -223,8 +267,22 @@ def table(result: SweepResult) -> str:
                 mean, sd = found[name, arm]
                 cells.append(f"{known(mean[i], '.3f')} ± {known(sd[i], '.3f')}")
             rows.append(cells)
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    lines.insert(1, "-" * len(lines[0]))
+    return rows
+
+
+def remarks(result: SweepResult) -> list[str]:
+    """What stands under it: what its columns are, the gap to the adjoint, keys that changed nothing."""
+    lines = [legend(result)]
     lines += [gap] if (gap := accuracy_gap(result)) else []
-    return "\n".join(lines)
+    lines += [
+        f"{key} changed nothing: every value of every run is the same, to the last bit, at "
+        f"{', '.join(shown(key, level) for level in levels)}."
+        for key, levels in result.unchanged.items()
+    ]
+    return lines
+
+
+def table(result: SweepResult) -> str:
+    """The table and its remarks, for a terminal."""
+    first, *others = remarks(result)
+    return "\n".join([*aligned(table_rows(result)), textwrap.fill(first, 110), *others])

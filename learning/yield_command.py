@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..simulator.arguments import check_outputs, picture
+from ..simulator.arguments import check_outputs, picture, positive
 from ..simulator.console import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ABOUT = "tell a sweep's yield at a specification, the levels that keep it, and what matters most"
 EXAMPLE = 'ohmostat yield sweep.h5 --require "accuracy >= 0.75" --require "inference_energy <= 20nJ"'
+MOST_ROWS = 41  # of the table on a terminal, with its head: a hypercube's points say little one by one
 CHECKED = 0.9  # a yield that can be certified directly with few chips
 
 
@@ -39,6 +40,11 @@ def add_arguments(parser: Any) -> None:
         "--against", metavar="KEY", help="the varied key whose largest level is sought (default: each)"
     )
     parser.add_argument("--arms", metavar="LIST", help="default: all that the sweep has")
+    parser.add_argument(
+        "--degree", type=positive, metavar="N",
+        help="of the polynomial that tells what matters, with all its terms (default: 2 or 3, and of its "
+        "terms those that predict best)",
+    )  # fmt: skip
     parser.add_argument("--plot", type=picture, metavar="FILE.png", help="draw yields and what matters")
 
 
@@ -64,7 +70,7 @@ def run(arguments: Any, console: Console) -> Values:
     target. Raises ValueError or SweepError for a file, quantity, key or arm that is not there.
     """
     from .quantities import UNITS
-    from .sweep_result import read_sweep
+    from .sweep_result import aligned, read_sweep
     from .yields import Requirement
 
     there = check_outputs(arguments.plot, keep=[arguments.sweep_file])
@@ -76,8 +82,10 @@ def run(arguments: Any, console: Console) -> Values:
     arms = arguments.arms.split(",") if arguments.arms else list(result.arms)
     if strange := [arm for arm in arms if arm not in result.arms]:
         raise ValueError(f"--arms {strange[0]}: the sweep has {', '.join(result.arms)}")
-    found = [examine(result, arm, required, arguments.against) for arm in arms]
-    console.show("\n\n".join("\n".join(lines(result, one, required, target)) for one in found))
+    found = [examine(result, arm, required, arguments.against, arguments.degree) for arm in arms]
+    asked = " and ".join(map(str, required))
+    first = "\n".join([f"chips that pass {asked}:", *aligned(passed(result, found)[:MOST_ROWS])])
+    console.show("\n\n".join([first, *("\n".join(lines(result, one, required, target)) for one in found)]))
     if arguments.plot is not None:
         console.replaces(there)
         figure(result, found, required, target, arguments.plot)
@@ -88,8 +96,13 @@ def run(arguments: Any, console: Console) -> Values:
     return {"required": list(map(str, required)), "target": target, "met": met, "arms": arms_found}
 
 
-def examine(result: SweepResult, arm: str, required: Sequence[Requirement], against: str | None) -> Finding:
-    """All that a sweep tells of one arm."""
+def examine(
+    result: SweepResult, arm: str, required: Sequence[Requirement], against: str | None = None,
+    degree: int | None = None,
+) -> Finding:  # fmt: skip
+    """All that a sweep tells of one arm: curves ``against`` a key, or every one, and what matters, from a
+    polynomial of that ``degree``.
+    """
     from .importance import effects, importance
     from .yields import YieldCurve, meets
 
@@ -114,10 +127,21 @@ def examine(result: SweepResult, arm: str, required: Sequence[Requirement], agai
             if all(len(np.flatnonzero(point != points[0])) <= 1 for point in points):
                 changed = effects(points, values, names) if result.chips > 1 else []
             else:
-                found = importance(points, values, names)
+                found = importance(points, values, names, degree=degree)
         except ValueError as error:  # too few points, say: the yields are told all the same
             remark = f"what matters to {quantity} is not told: {error}"
     return Finding(arm, passes, curves, found, changed, remark)
+
+
+def passed(result: SweepResult, found: Sequence[Finding]) -> list[list[str]]:
+    """A table: a row for every point, under a head; its varied keys, and what passed under each arm."""
+    from .points import shown
+
+    rows = [[*result.varied, *(one.arm for one in found)]]
+    for row, point in enumerate(result.points):
+        place = [shown(key, dict(point)[key]) for key in result.varied]
+        rows.append([*place, *(f"{one.passes[row].sum()} of {result.chips}" for one in found)])
+    return rows
 
 
 def lines(
@@ -134,8 +158,8 @@ def lines(
         if place:
             yield f"  at {place}:"
         yield from (f"{indent}{line}" for line in summary(key, curve, target))
-        if (limit := curve.largest(target)).inside:
-            count, level = chips_to_certify(CHECKED), f"{key} = {shown(key, limit.x, 3)}"
+        if (limit := curve.largest(target)).determined:
+            count, level = chips_to_certify(CHECKED), f"{key} = {shown(key, limit.x, 2)}"
             yield (
                 f"{indent}To check the limit without the curve, test {count} other chips at {level}: if all "
                 f"pass, {100 * CHECKED:g} % is certified."
@@ -152,7 +176,8 @@ def plain(result: SweepResult, found: Finding, target: float) -> Values:
     limits = []
     for key, place, _, curve in found.curves:
         limit = curve.largest(target)
-        words = {"key": key, "place": place, "inside": limit.inside, "reached": limit.reached}
+        words = {"key": key, "place": place, "inside": limit.inside, "reached": limit.reached,
+                 "determined": limit.determined}  # fmt: skip
         limits.append(words | {name.rstrip("_"): value for name, value in vars(limit).items()})
     return {
         "points": [dict(point) for point in result.points],
@@ -165,6 +190,14 @@ def plain(result: SweepResult, found: Finding, target: float) -> Values:
     }
 
 
+def _why_nothing(result: SweepResult, found: Sequence[Finding]) -> str:
+    """Why there is neither a curve nor a share of the variance."""
+    if not result.numeric:
+        return "the sweep varies no numeric key over two levels or more"
+    keys, remark = ", ".join(result.varied), next((f"; {one.remark}" for one in found if one.remark), "")
+    return f"no two points of the sweep, which varies {keys}, differ in one numeric key alone{remark}"
+
+
 def figure(
     result: SweepResult, found: Sequence[Finding], required: Sequence[Requirement], target: float, path: Path
 ) -> None:
@@ -172,12 +205,12 @@ def figure(
     from matplotlib.figure import Figure
 
     from ..circuits.files import atomic_write
-    from .figures import STYLES, axis_label
+    from .figures import STYLES
     from .yield_figures import effects_panel, importance_panel, yield_panel
 
     panels = max(len(f.curves) + (f.importance is not None or bool(f.effects)) for f in found)
     if not panels:
-        raise ValueError("there is nothing to draw: the sweep varies no numeric key over two levels or more")
+        raise ValueError(f"there is nothing to draw: {_why_nothing(result, found)}")
     page = Figure(figsize=(5.0 * panels, 4.0 * len(found) + 0.4), layout="constrained")
     page.suptitle(" and ".join(map(str, required)), fontsize=10)
     for part, finding in zip(page.subfigures(len(found), 1, squeeze=False)[:, 0], found, strict=True):
@@ -186,7 +219,7 @@ def figure(
         for key, place, rows, curve in finding.curves:
             axes = left.pop(0)
             levels = result.numbers(key)[rows]
-            yield_panel(axes, levels, finding.passes[rows], curve, target, axis_label(key))
+            yield_panel(axes, levels, finding.passes[rows], curve, target, key)
             if place:
                 axes.set_title(place, fontsize=8, y=1.16)
         if finding.importance is not None:

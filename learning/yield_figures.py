@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .figures import scale_x
 from .importance import Effect, Importance
 from .yields import Limit, YieldCurve, proportion
 
@@ -20,10 +21,10 @@ BAND = 17  # yields at which the curve's interval is asked for
 
 
 def yield_panel(
-    axes: Axes, levels: ArrayLike, passes: ArrayLike, curve: YieldCurve, target: float, label: str
+    axes: Axes, levels: ArrayLike, passes: ArrayLike, curve: YieldCurve, target: float, key: str | None = None
 ) -> Axes:
-    """Yield against a level ``label``: points with exact intervals, the fitted curve with its band, the
-    ``target`` yield as a line, and on it the largest level that gives it, with its interval.
+    """Yield against levels, of a ``key`` of the design: points with exact intervals, the fitted curve with
+    its band, the ``target`` yield as a line, and on it the largest level that gives it, with its interval.
 
     ``levels`` (points,), ``passes`` (points, chips). The band is the interval of ``curve.largest`` at every
     yield; an interval that leaves the levels swept ends in an arrow.
@@ -42,7 +43,8 @@ def yield_panel(
     _band(axes, curve, first, last)
     axes.axhline(target, color=ORANGE, linestyle="--", linewidth=1, label=f"{100 * target:g} % yield")
     _mark(axes, curve.largest(target))
-    axes.set(xlabel=label, ylabel="yield", ylim=(-0.04, 1.04))
+    scale_x(axes, key, x)
+    axes.set(ylabel="yield", ylim=(-0.04, 1.04))
     axes.grid(alpha=0.3, linewidth=0.5)
     axes.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
     return axes
@@ -68,10 +70,10 @@ def _mark(axes: Axes, limit: Limit) -> None:
     for end, at, marker in ((limit.low, low, "<"), (limit.high, high, ">")):
         if not np.isfinite(end):
             axes.plot([at], [limit.yield_], marker=marker, color=ORANGE, markersize=7, clip_on=False)
-    if limit.inside:
+    if limit.determined:
         axes.vlines(limit.x, 0, limit.yield_, color=ORANGE, linestyle=":", linewidth=1.2)
         word = "largest" if limit.largest else "smallest"
-        axes.plot([limit.x], [limit.yield_], "D", color=ORANGE, markersize=6, label=f"{word}: {limit.x:.3g}")
+        axes.plot([limit.x], [limit.yield_], "D", color=ORANGE, markersize=6, label=f"{word}: {limit.x:.2g}")
 
 
 def importance_panel(axes: Axes, importance: Importance) -> Axes:

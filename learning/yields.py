@@ -178,7 +178,8 @@ def _share(value: float, name: str) -> float:
 class Limit:
     """How far a level may go for a yield: the ``largest`` level that gives it on a curve that falls, the
     smallest on one that rises. Nothing is extrapolated: beyond the levels swept (``swept``), ``x``, ``low``
-    and ``high`` are infinite. No chip failing, or all, leaves no interval: NaN.
+    and ``high`` are infinite. No chip failing, or all, leaves no interval: NaN. ``sharp``: as of the curve,
+    so that ``x`` follows from a width that was set.
     """
 
     yield_: float
@@ -188,6 +189,14 @@ class Limit:
     level: float
     swept: tuple[float, float]
     largest: bool = True
+    sharp: bool = False
+
+    @property
+    def determined(self) -> bool:
+        """Whether the levels tell ``x``: it is inside, on a curve that was fitted, and an end of its interval
+        is inside too.
+        """
+        return self.inside and not self.sharp and not (self.low == -math.inf and self.high == math.inf)
 
     @property
     def inside(self) -> bool:
@@ -202,8 +211,11 @@ class Limit:
     def words(self, name: str = "level") -> str:
         """A sentence."""
         goal, (low, high) = f"{100 * self.yield_:g} % yield", (shown(name, end) for end in self.swept)
+        if self.inside and not self.determined:
+            end = "largest" if self.largest else "smallest"
+            return f"The {end} {name} with {goal} is not determined {self._interval(name)}"
         if self.inside:
-            level = f"{name} = {shown(name, self.x, 3)}"
+            level = f"{name} = {shown(name, self.x, 2)}"
             far = f"up to {level}" if self.largest else f"from {level} on"
             return f"{goal} is kept {far} {self._interval(name)}"
         if self.reached:
@@ -215,13 +227,14 @@ class Limit:
         if math.isnan(self.low):
             return f"(no interval, since {'no chip fails' if self.reached else 'every chip fails'})"
         ends = dict.fromkeys(self._end(name, end) for end in (self.low, self.high))
-        return f"({100 * self.level:g} % interval {' to '.join(ends)})"
+        outside = "below the swept levels to above them"
+        found = outside if self.low == -math.inf and self.high == math.inf else " to ".join(ends)
+        return f"({100 * self.level:g} % interval {found})"
 
     def _end(self, name: str, x: float) -> str:
         if math.isfinite(x):
-            return shown(name, x, 3)
-        beyond = self.swept[0] if x < 0 else self.swept[1]
-        return f"{'below' if x < 0 else 'above'} {shown(name, beyond)}"
+            return shown(name, x, 2)
+        return f"{'below' if x < 0 else 'above'} the swept levels"
 
 
 def shown(name: str, x: float, digits: int = 4) -> str:
@@ -334,7 +347,7 @@ class YieldCurve:
             low, high = likelihood_interval(self.levels, self.passed, self.total, goal, sign, allowed)
             low, high = min(low, crossing), max(high, crossing)
         x, low, high = (_within(end, swept) for end in (crossing, low, high))
-        return Limit(yield_, x, low, high, self.level, swept, not self.rising)
+        return Limit(yield_, x, low, high, self.level, swept, not self.rising, self.sharp)
 
 
 def _resampled(passes: Flags, resample: str, replicates: int, seed: int) -> Counts:
@@ -367,7 +380,7 @@ def summary(name: str, curve: YieldCurve, target: float) -> list[str]:
     if curve.sharp:
         centre = float(transition(curve.levels, curve.passed[None], curve.total).centre[0])
         lines.append(
-            f"Near {name} = {shown(name, centre, 3)} the yield changes too fast for these levels: the "
+            f"Near {name} = {shown(name, centre, 2)} the yield changes too fast for these levels: the "
             "curve's width is set, not fitted. Sweep more levels there."
         )
     faultless = chips_to_certify(target, curve.level)

@@ -15,9 +15,9 @@ import pytest
 
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
-from ohmostat.circuits.design_arguments import shares
+from ohmostat.circuits.design_arguments import shares, temperatures
 from ohmostat.circuits.settling import Settling
-from ohmostat.cli import build_parser, main
+from ohmostat.cli import _joined, build_parser, main
 from ohmostat.learning.data import load
 from ohmostat.learning.training import initialise_from
 
@@ -50,6 +50,28 @@ def test_levels_of_shares_may_be_in_per_cent(text: str, found: tuple[float, ...]
         assert found in vars(build_parser().parse_args([*command, text])).values()
     with pytest.raises(ArgumentTypeError, match="write finite numbers"):
         shares("30%%")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("233K,398K", (233.0, 398.0)), ("-40C,27,125 °C", None), ("-40C,300,125 °C", (233.15, 300.0, 398.15))],
+)
+def test_temperatures_have_units(text: str, found: tuple[float, ...] | None) -> None:
+    if found is None:
+        with pytest.raises(ArgumentTypeError, match=r"'27' has no unit.*write 27C or 300K"):
+            temperatures(text)
+    else:
+        assert temperatures(text) == found
+
+
+def test_a_value_may_begin_with_a_minus() -> None:
+    words = ["corners", "run.h5", "--temperature", "-40C,25C", "--process", "tt,SS,fast", "--json"]
+    arguments = build_parser().parse_args(_joined(words))
+    assert arguments.temperature == (233.15, 298.15) and arguments.json
+    assert arguments.process == ["typical", "slow", "fast"]
+    assert _joined(["--input", "-.3,0.1", "--out", "a", "-1", "--", "-2"]) == [
+        "--input=-.3,0.1", "--out", "a", "-1", "--", "-2",
+    ]  # fmt: skip
 
 
 def test_what_has_no_value_is_a_dash_and_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

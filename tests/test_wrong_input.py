@@ -230,8 +230,13 @@ corners digits                                      | give one that 'ohmostat tr
 corners run.h5 --supply 3                           | is outside the range; allowed: 0.5 to 1.5
 corners run.h5 --supply nan                         | write finite numbers with commas
 corners run.h5 --supply 1,,2                        | write finite numbers with commas
-corners run.h5 --temperature -5                     | is outside the range; allowed: 200K to 500K
-corners run.h5 --temperature warm                   | write finite numbers with commas
+corners run.h5 --temperature -5                     | is no temperature of a chip in kelvins; write -5C
+corners run.h5 --temperature -40,27C                | write -40C or 233K
+corners run.h5 --temperature -80C                   | is outside the range; allowed: 200K to 500K
+corners run.h5 --temperature warm                   | kelvins (K) are needed, as in "300K", or degrees Celsius
+corners run.h5 --temperature 300,,400               | kelvins (K) are needed
+corners run.h5 --temperature inf                    | 'inf' is not finite; give kelvins or degrees Celsius
+corners run.h5 --temperature 300V                   | is in volts (V); kelvins (K) are needed
 corners run.h5 --process quick                      | allowed: "typical" | "slow" | "fast"
 corners run.h5 --set learning.rate=1                | only keys of its [corner]
 corners run.h5 --set corner.voltage=1V              | by --process, --supply and --temperature
@@ -271,6 +276,7 @@ yield sweep.h5 --require 'acuracy >= 0.9'           | did you mean "accuracy"
 yield sweep.h5 --require 'accuracy >= nan'          | is not a number
 yield sweep.h5 --require 'inference_energy <= 1'    | needs a limit in "J"
 yield sweep.h5 --require 'inference_energy <= 1s'   | is in "s"; inference_energy needs a limit in "J"
+yield sweep.h5 --require 'accuracy >= 0.9' --degree 0                | '0': give a whole number, at least 1
 yield sweep.h5 --require 'accuracy >= 0.9' --target 2                | allowed: above 0, below 1
 yield sweep.h5 --require 'accuracy >= 0.9' --target nan              | allowed: above 0, below 1
 yield sweep.h5 --require 'accuracy >= 0.9' --target half             | invalid float value

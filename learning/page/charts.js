@@ -6,6 +6,7 @@ const MARKERS = {
   v: "M0 4.5L4.3-3.4H-4.3Z", D: "M0-4.8L4.8 0L0 4.8L-4.8 0Z",
   P: "M-1.5-4.5H1.5V-1.5H4.5V1.5H1.5V4.5H-1.5V1.5H-4.5V-1.5H-1.5Z",
 };
+const LEAST_SPAN = 0.01; // upright, over the largest value: a trend of rounding is none
 const MOST_MARKED = 40; // points of a line that each get a marker; of a longer one, about ten do
 
 class Chart {
@@ -81,15 +82,15 @@ class Chart {
   paint() {
     const width = Math.max(this.figure.clientWidth, 240), height = Math.min(340, 140 + width / 4);
     const all = this.panel.series, whole = this.stops.every(Number.isInteger);
-    const [x0, x1] = room(this.stops), [y0, y1] = room(all.flatMap((s) => [...s.y, ...(s.low || []), ...(s.high || [])]));
+    const place = this.panel.log ? Math.log10 : (value) => value, [x0, x1] = room(this.stops.map(place)), [y0, y1] = room(all.flatMap((s) => [...s.y, ...(s.low || []), ...(s.high || [])]), LEAST_SPAN);
     const up = ticks(y0, y1, 5), left = 14 + 7 * Math.max(...up.map((value) => short(value).length));
     const right = width - 12, top = 26, bottom = height - 42;
     this.frame = { left, right, top, bottom };
-    this.x = (value) => left + (value - x0) / (x1 - x0) * (right - left);
+    this.x = (value) => left + (place(value) - x0) / (x1 - x0) * (right - left);
     this.y = (value) => bottom - (value - y0) / (y1 - y0) * (bottom - top);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.replaceChildren();
-    this.axes(ticks(x0, x1, Math.max(2, width / 110), whole), up, height);
+    this.axes(this.panel.log ? decades(x0, x1) : ticks(x0, x1, Math.max(2, width / 110), whole), up, height);
     all.forEach((series) => this.band(series));
     all.forEach((series) => this.line(series));
     this.cursor = draw("line", { y1: top, y2: bottom, stroke: "#1a1a1a", "stroke-dasharray": "3 3", visibility: "hidden" }, this.svg);

@@ -68,8 +68,15 @@ function ticks(low, high, count, whole = false) {
   return found;
 }
 
-// Ends of the values with some room about them.
-function room(values) {
+// Ones, twos and fives between powers of ten.
+function decades(low, high) {
+  const found = [];
+  for (let power = Math.floor(low); power <= high; power++) found.push(...[1, 2, 5].map((m) => m * 10 ** power));
+  return found.filter((value) => Math.log10(value) >= low && Math.log10(value) <= high);
+}
+
+// Ends of the values with some room about them, and no less than a share of the largest value apart.
+function room(values, least = 0) {
   let low = Infinity, high = -Infinity;
   for (const value of values) if (value !== null && value !== undefined) {
     low = Math.min(low, value);
@@ -78,7 +85,9 @@ function room(values) {
   if (low > high) return [0, 1];
   if (low === 0 && high === 0) high = 1; // nothing at all, seen from the foot of the scale
   const spare = high > low ? 0.05 * (high - low) : 0.1 * Math.abs(low);
-  return [low - spare, high + spare];
+  const wanting = least * Math.max(Math.abs(low), Math.abs(high)) - (high - low) - 2 * spare;
+  const more = spare + Math.max(0, wanting / 2);
+  return [low - more, high + more];
 }
 
 document.querySelectorAll("input.fold").forEach((box) => {

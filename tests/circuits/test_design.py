@@ -6,6 +6,7 @@ import doctest
 import json
 import math
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -320,6 +321,7 @@ BAD = [  # text, line, key, what the message must hold
         "task.seed",
         "(date): is a date, and a whole number is needed",
     ),
+    ("neuron = 5", 1, "neuron", "neuron = 5: is a section; write [neuron]"),
     ("[device\n", 1, None, "is not valid TOML: Expected ']' at the end of a table declaration"),
     ("[device]\ng_max = 20uS", 2, None, 'write "20uS" in quotes'),
     ("[task]\nseed = 1\nseed = 2", 3, None, "is not valid TOML: Cannot overwrite a value"),
@@ -342,6 +344,42 @@ def test_bad_text_is_refused_with_its_place(
     assert (error.source, error.line) == ("chip.toml", line)
     assert error.key == key
     assert len(str(error)) < 400
+
+
+def test_all_faults_are_told_at_once_each_on_its_line() -> None:
+    text = '[chip]\nfamly = "twin"\nlayers = [64]\n[neuron]\nlaw = "tan"\nleak = 1e-5\nhigh = "-1V"\n'
+    with pytest.raises(DesignError) as caught:
+        Design.from_text(text, "a.toml")
+    starts = [
+        "2: chip.famly: unknown",
+        "3: chip.layers = [64]: has 1",
+        "5: neuron.law = ",
+        "6: neuron.leak = ",
+    ]
+    told = str(caught.value).split("\n")
+    assert len(told) == len(starts)
+    assert all(line.startswith(f"a.toml:{start}") for line, start in zip(told, starts, strict=True))
+    with pytest.raises(DesignError, match=r"neuron.leak.*\n.*neuron.lo: unknown|unknown.*\n.*neuron.leak"):
+        Design().replace({"neuron.leak": "1V", "neuron.lo": 1})
+    with pytest.raises(DesignError) as caught:
+        Design.from_text("[chip]\n" + "".join(f"x{k} = 1\n" for k in range(50)))
+    assert str(caught.value).count("\n") == 21 and str(caught.value).endswith("\nand 29 more")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert str(copy) == str(caught.value)
+
+
+def test_what_was_not_written_is_called_the_default() -> None:
+    text = '[chip]\nfamily = "resistive"\nlayers = [64, 20, 10]\n[task]\ndata = "digits"\n'
+    columns = 'chip.columns = "virtual-ground" (the default): conductances'
+    mode = 'homeostat.mode = "probe" (the default): a conductance'
+    with pytest.raises(DesignError) as caught:
+        Design.from_text(text, "a.toml")
+    first, second = str(caught.value).split("\n")
+    assert first.startswith(f"a.toml:2: {columns}") and second.startswith(f"a.toml:2: {mode}")
+    with pytest.raises(DesignError, match=re.escape(mode)):
+        Design.named("digits").replace({"chip.family": "resistive"})
+    with pytest.raises(DesignError, match=r'homeostat.mode = "probe": a'):
+        Design.from_text(text + '[homeostat]\nmode = "probe"\n')
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -421,7 +459,7 @@ def test_any_value_makes_a_design_or_a_design_error(key: str, value: Any) -> Non
     try:
         Design.from_dict({section: {name: value}} if section else {name: value})
     except DesignError as error:
-        assert str(error).isprintable()
+        assert "".join(str(error).split("\n")).isprintable()
 
 
 @settings(deadline=None)

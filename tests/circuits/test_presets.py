@@ -70,9 +70,27 @@ def test_a_files_own_keys_win_and_what_is_outside_is_refused_with_the_source(tmp
     path.write_text(text.replace("1uS", "5uS"))
     with pytest.raises(DesignError) as error:
         Design.from_toml(path)
-    said = str(error.value)
+    remedy, said = str(error.value).split("\n")
     assert said.startswith(f"{path}:3: device.g_max = 5uS: ferroelectric was measured from 39.7nS to 1.79uS")
-    assert "jerry-2017, table of Fig. 17" in said and 'device.preset = "none"' in said
+    assert "jerry-2017, table of Fig. 17" in said
+    assert remedy.startswith(f'{path}:2: device.preset = "ferroelectric": keys are outside what was measured')
+
+
+def test_a_preset_named_in_a_file_that_writes_all_keys_says_how_to_have_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "chip.toml"
+    assert main(["init", str(path), "--from", "digits"]) == 0
+    text = path.read_text()
+    assert "or is made by 'ohmostat init" in text
+    path.write_text(text.replace('preset = "none"', 'preset = "phase-change"'))
+    capsys.readouterr()
+    assert main(["settle", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "drift.exponent = 0.0: phase-change was measured from 0.049 to 0.1 (" in said
+    assert "give --set device.preset=phase-change" in said and "--preset phase-change'" in said
+    design = Design.from_text(text).replace("device.preset", "phase-change")
+    assert design.drift.exponent > 0
 
 
 def test_a_change_of_preset_sets_its_keys_but_those_that_change_with_it() -> None:

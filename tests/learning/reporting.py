@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,28 @@ class Page(HTMLParser):
             self.words += data
 
     def panel(self, *at: str) -> dict[str, Any]:
-        """The only panel of any chart that is shown at these choices."""
+        """The only panel of any chart that is shown at these choices, its values in SI units."""
+        found: dict[str, Any]
         (found,) = [p for d in self.data for p in d.get("panels", ()) if p["at"] == list(at)]
-        return found
+        across, up = (si(found[name]) for name in "xy")
+        series = [
+            one | {k: [v if v is None else v * f for v in one[k]] for k, f in zip(
+                ("x", "y", "low", "high"), (across, up, up, up), strict=True) if k in one}
+            for one in found["series"]
+        ]  # fmt: skip
+        return found | {"series": series}
+
+
+def si(axis: str) -> float:
+    """What a value on an axis is to be multiplied by, of whose name the unit's prefix is a part."""
+    form = re.search(r"\[([afpnµmkMG])[A-Z/s]", axis)
+    return (
+        {"a": 1e-18, "f": 1e-15, "p": 1e-12, "n": 1e-9, "µ": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9}[
+            form[1]
+        ]
+        if form
+        else 1.0
+    )
 
 
 def page_of(path: Path) -> Page:

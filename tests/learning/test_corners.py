@@ -79,6 +79,22 @@ def test_an_axis_is_idle_where_it_leaves_the_engines_circuit_as_it_is(name: str)
         assert np.array_equal(ports[0], ports[1]) and np.array_equal(ports[0], ports[2])
 
 
+def test_a_sweep_over_keys_of_the_corner_knows_which_are_idle() -> None:
+    design = Design.named("digits")
+
+    def found(*points: dict[str, object]) -> set[str]:
+        return set(corners.idle_keys(design.replace(point) for point in points))
+
+    heat, tempco = "corner.temperature", "corner.device_tempco"
+    assert found({heat: 233.0}, {heat: 398.0}) == {heat}
+    assert found({tempco: 0.0}, {tempco: 1e-3}) == {tempco}  # at 300 K, from which it counts
+    assert found({heat: 300.0, tempco: 1e-3}, {heat: 398.0, tempco: 1e-3}) == set()
+    assert found({"corner.process": "slow"}, {"corner.process": "fast"}) == set()
+    assert found({heat: 300.0}) == found({"neuron.gain": 1.0}, {"neuron.gain": 2.0}) == set()
+    (said,) = corners.warnings(corners.idle_keys(design.replace({heat: value}) for value in (233.0, 398.0)))
+    assert said.startswith(f"{heat} changes nothing for this design: its runs at 233K, 398K are the same (")
+
+
 def test_the_nominal_corner_is_what_training_recorded() -> None:
     design = Design.named("digits").replace({"learning.epochs": 1, "learning.batch": 20})
     trainer = Trainer.from_design(design, load("digits").subset(200, 100))
@@ -104,6 +120,9 @@ def test_the_worst_is_the_least_accurate() -> None:
         CornerResult(CornerSpec(process="slow"), 0.7, 0.8, 0.0),
     )
     assert corners.worst([one, two, CornerResult(CornerSpec(voltage=0.9), 0.8, 0.1, 0.0)]) is two
+    assert [line.endswith("  nominal") for line in corners.table([one, two]).splitlines()] == [
+        False, True, False, False,
+    ]  # fmt: skip
     assert corners.table([one, two]).endswith("worst: slow, 1 of the supply, 300 K: accuracy 0.7000")
 
 

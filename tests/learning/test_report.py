@@ -23,7 +23,7 @@ from ohmostat.circuits.specs import KEYS
 from ohmostat.circuits.units import Curve
 from ohmostat.cli import main
 from ohmostat.learning import points, quantities
-from ohmostat.learning.report_charts import MOST_POINTS, Chart, Panel, Series, banded
+from ohmostat.learning.report_charts import MOST_POINTS, Chart, Panel, Series, banded, prefixed
 from ohmostat.learning.report_chip import LEVELS, quantised
 from ohmostat.learning.report_page import Section, chart, page, paragraph, table, toml
 from ohmostat.learning.sweep import RunKey, Sweep, run_sweep
@@ -384,6 +384,34 @@ def test_long_lines_keep_their_ends() -> None:
     assert (plain["y"][0], plain["y"][-1]) == (0, 1000)
     assert plain["name"] == "a (200 of 1001 points)"  # never silently
     assert Series("a", [0, 1], [np.nan, np.inf]).plain()["y"] == [None, None]
+
+
+def test_axes_have_prefixes_that_suit() -> None:
+    assert prefixed("time [s]", [[0.0, 3e-7], [np.nan]]) == ("time [ns]", pytest.approx(1e9))
+    assert prefixed("device.g_max [S]", [[1e-5, 1e-4]]) == ("device.g_max [µS]", pytest.approx(1e6))
+    assert prefixed("x [J]", [[-2e3]]) == ("x [kJ]", pytest.approx(1e-3))
+    for name, values in (("angle [deg]", [1e-3]), ("epoch", [1e3]), ("x [s]", [0.0]), ("x [s]", []),
+                         ("accuracy", [0.5])):  # fmt: skip
+        assert prefixed(name, [values]) == (name, 1.0)
+    assert prefixed("x [s]", []) == ("x [s]", 1.0)
+    panel = Panel(("a",), "neuron.leak [S]", "t [s]", [Series("one", [1e-6], [2e-9], [1e-9], [3e-9])]).plain()
+    assert (panel["x"], panel["y"], panel["log"]) == ("neuron.leak [µS]", "t [ns]", False)
+    (one,) = panel["series"]
+    assert (one["x"], one["y"], one["low"], one["high"]) == ([1.0], [2.0], [1.0], [3.0])
+
+
+def test_the_yields_of_all_arms_are_in_one_chart(sweep_page: Page) -> None:
+    names = [series["name"] for series in sweep_page.panel(f"against {SIGMA}")["series"]]
+    assert names[0] == "50 % yield"
+    assert [name.partition(":")[0] for name in names[1:]] == [
+        *["EP, no homeostat"] * 2, *["adjoint (reference)"] * 2,
+    ]  # fmt: skip
+    assert "chips that pass accuracy >= " in sweep_page.words
+
+
+def test_what_is_not_drawn_of_a_layer_is_told(run_page: Page) -> None:
+    assert len(run_page.panel("test sample 0", "outputs")["series"]) == 10
+    assert "Of a layer of more than 10 nodes (here 32), 10 are drawn, evenly spaced" in run_page.words
 
 
 def test_a_band_is_one_deviation_or_one_error_of_the_mean() -> None:

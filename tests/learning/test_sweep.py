@@ -15,8 +15,16 @@ import pytest
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError
 from ohmostat.circuits.sections import DesignError
-from ohmostat.learning.figures import sweep_figure, sweep_panel
-from ohmostat.learning.points import Span, grid, latin_hypercube, one_at_a_time, parse_levels, parse_span
+from ohmostat.learning.figures import counted, logarithmic, scale_x, sweep_figure, sweep_panel, widen
+from ohmostat.learning.points import (
+    Span,
+    grid,
+    latin_hypercube,
+    one_at_a_time,
+    parse_levels,
+    parse_span,
+    texts_of,
+)
 from ohmostat.learning.sweep import (
     ARMS,
     RunKey,
@@ -27,7 +35,7 @@ from ohmostat.learning.sweep import (
     run_sweep,
     staging_of,
 )
-from ohmostat.learning.sweep_result import SweepResult, accuracy_gap, read_sweep, table
+from ohmostat.learning.sweep_result import COLUMNS, SweepResult, accuracy_gap, read_sweep, table
 
 ROOT = Path(__file__).resolve().parents[2]
 SIGMA = "mismatch.conductance"
@@ -274,16 +282,59 @@ def test_one_chip_has_no_spread_and_angles_are_not_dropped(tmp_path: Path) -> No
 def test_a_mean_that_is_not_there_is_a_dash() -> None:
     values = {"accuracy": {"none": np.array([[0.5]])}, "left_out": {"none": np.array([[np.nan]])}}
     text = table(SweepResult(Design(), ((),), ("none",), values))
-    assert text.endswith("0.500 ± –     – ± –")
+    assert text.splitlines()[2].endswith("0.500 ± –     – ± –")
+
+
+def test_a_key_that_changed_nothing_is_told(merged: Path) -> None:
+    heat, level = "corner.temperature", "corner.voltage"
+    points = grid({heat: (233.0, 398.0), level: (0.9, 1.0)})
+    values = {
+        "accuracy": {"none": np.array([[0.5], [0.5], [0.5], [0.5]])},
+        "loss": {"none": np.array([[np.nan], [0.3], [np.nan], [0.3]])},
+    }
+    result = SweepResult(Design(), points, ("none",), values)
+    assert result.unchanged == {heat: (233.0, 398.0)}
+    assert f"{heat} changed nothing: every value of every run is the same, to the last bit" in table(result)
+    values["loss"]["none"][3] = np.nextafter(0.3, 1)
+    assert result.unchanged == {} == read_sweep(merged).unchanged
+    assert (
+        SweepResult(Design(), latin_hypercube({level: Span(0.9, 1.1)}, 1, 0), ("none",), values).unchanged
+        == {}
+    )
 
 
 def test_table_and_figure(merged: Path, tmp_path: Path) -> None:
     result = read_sweep(merged)
     lines = table(result).splitlines()
-    assert len(lines) == 2 + 2 * 2  # no adjoint among the arms: no gap to it
+    legend = " ".join(lines[2 + 2 * 2 :])
+    assert legend.startswith("accuracy: of the test; alignment: cosine of EP's gradient in the first array")
+    assert legend.endswith("over chips.")  # no adjoint among the arms: no gap to it
+    assert all(title.partition(" [")[0] + ": " in legend for _, title in COLUMNS)
     assert "±" in lines[2]
     sweep_figure(result, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_axes_suit_their_values(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    assert logarithmic([1e-6, 1e-5, 1e-4]) and logarithmic(np.geomspace(3.0, 30.0, 9))
+    for even in ([0.0, 0.5, 1.0], np.linspace(0.1, 1.0, 9), [1e-6, 1e-5], [-1.0, 1.0, 10.0]):
+        assert not logarithmic(even)
+    axes = Figure().subplots()
+    axes.plot([0, 1], [1 - 1e-8, 1 - 2e-8])
+    widen(axes)
+    low, high = axes.get_ylim()
+    assert low < 0.996 and high > 1.004
+    axes.set_ylim(0.4, 0.9)
+    widen(axes)
+    assert axes.get_ylim() == (0.4, 0.9)
+    scale_x(axes, "device.g_max", [1e-5, 1e-4, 1e-3])
+    assert axes.get_xscale() == "log" and axes.get_xlabel() == "device.g_max"
+    assert axes.xaxis.get_major_formatter()(2e-5) == "20 µS"
+    scale_x(axes, "learning.angle", [0.0, 90.0])
+    assert axes.get_xlabel() == "starting angle [deg]"
+    assert (counted(1, "epoch"), counted(2, "chip")) == ("1 epoch", "2 chips")
 
 
 def test_any_key_can_be_varied_and_a_name_never_grows_too_long(tmp_path: Path) -> None:
@@ -366,6 +417,13 @@ def test_levels_are_read_with_their_units(text: str, key: str, values: tuple[obj
 def test_wrong_levels_say_what_is_allowed(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         parse_levels(text)
+
+
+def test_tables_have_four_digits_unless_more_are_needed() -> None:
+    leak, one, other = "neuron.leak", 2.136938551366809e-05, 2.136938551366810e-05
+    assert texts_of([((leak, one),), ((leak, 1e-5),)]) == ["leak=21.37uS", "leak=10uS"]
+    assert len(set(texts_of([((leak, one),), ((leak, other),)]))) == 2
+    assert texts_of([(), ()]) == ["", ""] and texts_of([((SIGMA, 1 / 3),)]) == ["conductance=0.3333"]
 
 
 def test_spans_are_read_with_their_units() -> None:

@@ -51,7 +51,9 @@ def test_the_largest_spread_that_keeps_a_yield(tmp_path: Path, capsys: pytest.Ca
     arguments = ["yield", str(path), "--require", "accuracy >= 0.9", "--target", "0.9"]
     assert main([*arguments, "--plot", str(figure)]) == 0
     text = capsys.readouterr().out
-    first, second = text.split("homeostat: accuracy >= 0.9")
+    head, _, rest = text.partition("\n\n")
+    assert head.startswith("chips that pass accuracy >= 0.9:\n") and "0  20 of 20   20 of 20" in head
+    first, second = rest.split("homeostat: accuracy >= 0.9")
     assert first.startswith("arm none: accuracy >= 0.9") and "29 chips must all pass" in first
     for part, edge in ((first, 0.5), (second, 0.8)):
         found = float(part.split(f"90 % yield is kept up to {SIGMA} = ")[1].split(" ")[0])
@@ -106,6 +108,24 @@ def test_what_matters_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     assert f"{SIGMA} = 1" in text
     assert f"{SIGMA} from 0.2 to 1 changes accuracy by -0.16 (95 % interval -0.16 to -0.16, 3 chips)." in text
-    few = write_sweep(tmp_path / "f.h5", latin_hypercube(spans, 3, 0), 2, accuracy)
-    assert main(["yield", str(few), "--require", "accuracy >= 0.9"]) == 1
-    assert "what matters to accuracy is not told: " in capsys.readouterr().out
+
+
+def test_too_few_points_say_what_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def accuracy(point: dict[str, float], arm: str, chip: int) -> float:
+        return 0.95 - 0.2 * point[SIGMA] - 0.02 * point[GAIN]
+
+    spans = {SIGMA: Span(0.0, 1.0), GAIN: Span(0.0, 1.0)}
+    few = write_sweep(tmp_path / "f.h5", latin_hypercube(spans, 4, 0), 2, accuracy)
+    ask = ["yield", str(few), "--require", "accuracy >= 0.9"]
+    assert main(ask) == 1
+    why = "what matters to accuracy is not told: 4 points are too few for the 6 coefficients of degree 2 in 2"
+    assert why in capsys.readouterr().out
+    assert main([*ask, "--plot", str(tmp_path / "f.png")]) == 2
+    said = capsys.readouterr().err
+    assert f"which varies {SIGMA}, {GAIN}, differ in one numeric key alone; {why}" in said
+    assert (
+        "sweep 7 points or more, or fewer factors, or give a lower degree ('ohmostat yield --degree 1')"
+        in said
+    )
+    assert main([*ask, "--plot", str(tmp_path / "f.png"), "--degree", "1"]) == 1
+    assert "a polynomial of degree 1 with 3 coefficients" in capsys.readouterr().out

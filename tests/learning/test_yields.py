@@ -173,7 +173,7 @@ def test_a_rising_curve_is_the_mirror_of_a_falling_one() -> None:
     assert (rising.x50, rising.width) == pytest.approx((-falling.x50, -falling.width))
     one, other = falling.largest(0.8), rising.largest(0.8)
     assert one.largest and not other.largest
-    assert other.words("gain").startswith(f"80 % yield is kept from gain = {-one.x:.3g} on (95 % interval ")
+    assert other.words("gain").startswith(f"80 % yield is kept from gain = {-one.x:.2g} on (95 % interval ")
     assert (other.x, other.low, other.high) == pytest.approx((-one.x, -one.high, -one.low), abs=0.03)
 
 
@@ -272,6 +272,20 @@ def test_nothing_is_extrapolated() -> None:
     assert flat.largest(0.3).x == np.inf and flat.largest(0.7).x == -np.inf
 
 
+def test_what_levels_do_not_tell_is_called_not_determined() -> None:
+    sharp = YieldCurve.fit(LEVELS, np.repeat(LEVELS[:, None] < 0.5, 4, axis=1)).largest(0.95)
+    assert sharp.inside and sharp.sharp and not sharp.determined
+    assert sharp.words("sigma").startswith(
+        "The largest sigma with 95 % yield is not determined (95 % interval "
+    )
+    few = np.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]], bool)
+    wide = YieldCurve.fit([0.0, 0.5, 1.0], few).largest(0.75)
+    assert wide.inside and not wide.sharp and not wide.determined
+    assert wide.words("sigma").endswith("(95 % interval below the swept levels to above them)")
+    low = YieldCurve.fit(LEVELS, LEVELS[:, None] < thresholds(5, (20,), x50=0.3)).largest(0.9)
+    assert low.low == -np.inf and "interval below the swept levels to 0." in low.words("sigma")
+
+
 def test_what_the_curve_refuses() -> None:
     for levels, passes, says in (
         ([1.0], [[1]], "two finite levels"),
@@ -293,7 +307,7 @@ def test_summary() -> None:
     assert levels[0] == f"mismatch.conductance = 0: {proportion(int(passes[0].sum()), 20)}"
     assert str(proportion(18, 20)) == "18 of 20 chips pass, 90 % (95 % interval 68 to 99 %)"
     assert limit.startswith(
-        f"90 % yield is kept up to mismatch.conductance = {curve.largest(0.9).x:.3g} (95 % interval "
+        f"90 % yield is kept up to mismatch.conductance = {curve.largest(0.9).x:.2g} (95 % interval "
     )
     assert curve_of == "This is read from a curve fitted over 120 chips at 6 levels."
     assert last == "To certify 90 % at a level, with 95 % confidence, 29 chips must all pass there."
@@ -451,7 +465,7 @@ def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
     left, middle, right = figure.subplots(1, 3)
     passes = LEVELS[:, None] < thresholds(6, (20,))
     curve = YieldCurve.fit(LEVELS, passes, replicates=20)
-    assert yield_panel(left, LEVELS, passes, curve, 0.9, "sigma") is left
+    assert yield_panel(left, LEVELS, passes, curve, 0.9) is left
     drawn, diamond = left.containers[0].lines[0], left.get_lines()[-1]
     np.testing.assert_array_equal(drawn.get_ydata(), passes.mean(axis=1))
     assert (*diamond.get_xdata(), *diamond.get_ydata()) == (curve.largest(0.9).x, 0.9)
