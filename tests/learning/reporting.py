@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import h5py
 import numpy as np
 
 from ohmostat.circuits.design import Design
+from ohmostat.learning.report_chip import LEVELS
 from ohmostat.learning.sweep import SCHEMA, SCHEMA_VERSION, RunKey
 from ohmostat.learning.training import Epoch
 
@@ -97,3 +100,12 @@ def made_up(
                     for name in names:
                         history[name] = random.random(epochs + 1)
     return path
+
+
+def decoded(found: Mapping[str, Any]) -> np.ndarray:
+    """What a map's codes stand for, as docs/report.md says; NaN for code 0."""
+    codes = np.frombuffer(base64.b64decode(found["codes"]), np.uint8).reshape(found["shape"]).astype(float)
+    share = np.where(codes > 0, (codes - 1) / LEVELS, np.nan)
+    low, high = found["low"], found["high"]
+    value: np.ndarray = low * (high / low) ** share if found["log"] else low + share * (high - low)
+    return value
