@@ -79,12 +79,12 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
     out = tmp_path / "s.h5"
-    longer = ("--chips", "8", "--set", "learning.epochs=12")  # than it takes to notice that it has begun
+    longer = ("--chips", "8", "--set", "learning.epochs=60")  # than it takes to notice that it has begun
     running = start(out, *longer, start_new_session=True)
-    for _ in range(900):
+    for _ in range(4500):
         if staged(out) or running.poll() is not None:
             break
-        time.sleep(0.1)
+        time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert (
@@ -95,7 +95,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
     kept, counts = len(staged(out)), list[int]()
     assert 1 <= kept < 16 and not out.exists()
     run_sweep(
-        small(8, **{"learning.epochs": 12}), out, workers=2, progress=lambda done, total: counts.append(done)
+        small(8, **{"learning.epochs": 60}), out, workers=2, progress=lambda done, total: counts.append(done)
     )
     assert counts[0] == kept and read_sweep(out).values["accuracy"]["none"].shape == (2, 8)
 
