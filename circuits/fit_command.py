@@ -36,10 +36,12 @@ def run(arguments: Any, console: Console) -> Values:
     """
     from .files import atomic_write
     from .fit import fit
-    from .fit_report import figure, plain, table, to_toml
+    from .fit_report import BEGINNING, figure, plain, table, to_toml
     from .measurements import read_curves
 
     there = check_outputs(arguments.out, arguments.plot, keep=[arguments.file])
+    if arguments.out in there and not arguments.out.read_bytes().startswith(BEGINNING.encode()):
+        raise ValueError(f"{arguments.out}: is no fit but a design of another hand; name another file")
     curves = read_curves(arguments.file)
     console.replaces(there)
     found = fit(curves)

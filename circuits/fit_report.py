@@ -18,7 +18,8 @@ from .units import Number, format_quantity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HEADER = "# Fitted to {source}: {devices}, {steps} steps. Standard errors after each value."
+BEGINNING = "# Fitted to "  # of every file that a fit has written
+HEADER = BEGINNING + "{source}: {devices}, {steps} steps. Standard errors after each value."
 SHOWN = 4  # devices whose curves are drawn
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 WAYS = {1: ("up", "#0072B2", "^"), -1: ("down", "#D55E00", "v")}

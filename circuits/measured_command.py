@@ -39,13 +39,16 @@ def run(arguments: Any, console: Console) -> Values:
     from . import archive
     from .tester import doubts, put_measured, read_measured
 
-    there = check_outputs(arguments.out, keep=[arguments.run_file, arguments.file])
+    there = check_outputs(arguments.out, keep=[arguments.run_file, arguments.file], schema="ohmostat-run")
     run = archive.read_run(arguments.run_file)
     measured = read_measured(run.chip, arguments.file, arguments.tile)
     console.warn(doubts(run.chip, measured))
     found = put_measured(run.chip, measured)
     console.replaces(there)
-    archive.write_run(arguments.out, replace(run, attributes={**run.attributes, "measured": "yes"}))
+    attributes = {**run.attributes, "measured": "yes"}
+    archive.write_run(
+        arguments.out, replace(run, history={}, attributes=attributes)
+    )  # it was of another chip
     console.show("how far the measured conductances are off, of g_max - g_min")
     console.show("                           the target         what the run had")
     console.show("array          measured     rms    largest     rms    largest")
@@ -55,5 +58,8 @@ def run(arguments: Any, console: Console) -> Values:
             columns += f"  {rms:6.2%}  {largest:8.2%}"
         console.show(f"{one.array:12s} {share:>11s}{columns}")
     console.wrote(arguments.out)
-    console.note(f"next: ohmostat train {arguments.out} --out on.h5, to go on learning")
+    out = arguments.out
+    console.note(
+        f"next: ohmostat corners {out}, for its accuracy; ohmostat train {out} --out on.h5, to go on"
+    )
     return {"arrays": [vars(one) for one in found]}

@@ -66,7 +66,7 @@ def run(arguments: Any, console: Console) -> Values:
     from threadpoolctl import threadpool_limits
 
     stored = named_run(arguments)
-    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design])
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design], schema="ohmostat-audit")
     with threadpool_limits(1, user_api="blas"):
         trainer = _fabricated(arguments, console) if stored is None else _as_stored(arguments, stored)
         console.replaces(there)

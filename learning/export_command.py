@@ -50,7 +50,7 @@ def run(arguments: Any, console: Console) -> Values:
     from ..circuits import archive
 
     kind = _format(arguments)
-    there = check_outputs(arguments.out, keep=[arguments.run_file])
+    there = check_outputs(arguments.out, keep=[arguments.run_file], schema="ohmostat-run")
     run = archive.read_run(arguments.run_file)
     console.replaces(there)
     if kind == "hdf5":

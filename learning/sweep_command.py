@@ -87,7 +87,8 @@ def run(arguments: Any, console: Console) -> Values:
     design = design_of(arguments, console)
     arms = arguments.arms or ARMS_OF.get(arguments.homeostat, compared(design))
     sweep = Sweep(design, _points(design, arguments), arguments.chips, arms, arguments.keep_chips)
-    there = check_outputs(*files_of(arguments.out, arguments.plot), keep=[arguments.design])
+    files = files_of(arguments.out, arguments.plot)
+    there = check_outputs(*files, keep=[arguments.design], schema="ohmostat-sweep")
     designs = [sweep.run_design(RunKey(arms[0], point, 0)) for point in sweep.points]
     console.warn(unused(*designs) + warnings(idle_keys(designs)))
     if arguments.dry_run:

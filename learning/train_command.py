@@ -37,7 +37,7 @@ def run(arguments: Any, console: Console) -> Values:
     from .data import load_task
     from .training import Trainer
 
-    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design])
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design], schema="ohmostat-run")
     stored = named_run(arguments)
     if stored is not None:
         trainer = trainer_of(stored, arguments.data_dir)

@@ -85,10 +85,13 @@ def check_writable(path: Path) -> Path:
     return path
 
 
-def check_outputs(*paths: Path | None, keep: Sequence[str | Path] = ()) -> list[Path]:
+def check_outputs(
+    *paths: Path | None, keep: Sequence[str | Path] = (), schema: str | None = None
+) -> list[Path]:
     """Check, before the work, the files that it is to leave: each can be written to (None is not asked for),
-    no two are one, and none is, by whatever name, among the files ``keep`` that it reads. Returns those that
-    stand there already, for :meth:`.console.Console.replaces`. Raises ValueError.
+    no two are one, none is, by whatever name, among the files ``keep`` that it reads, and no HDF5 file there
+    is of another kind than ``schema``, which it writes. Returns those that stand there already, for
+    :meth:`.console.Console.replaces`. Raises ValueError.
     """
     asked = [check_writable(path) for path in paths if path is not None]
     if len({os.path.realpath(path) for path in asked}) < len(asked):
@@ -97,4 +100,22 @@ def check_outputs(*paths: Path | None, keep: Sequence[str | Path] = ()) -> list[
     for read in keep:
         if any(os.path.exists(read) and path.samefile(read) for path in there):
             raise ValueError(f"{read}: is read, and would be replaced by what is found; name another file")
+    for path in there:
+        if schema and path.suffix.lower() in HDF5 and (found := _schema(path)) != schema:
+            raise ValueError(
+                f"{path}: is {found or 'no file of ohmostat'}, and would be replaced by {schema}; "
+                "name another file, or delete this one"
+            )
     return there
+
+
+def _schema(path: Path) -> str | None:
+    """What an HDF5 file says it is, such as ``ohmostat-run``; None for what is none."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            schema = file.attrs.get("schema")
+            return schema.decode("utf-8", "replace") if isinstance(schema, bytes) else schema and str(schema)
+    except OSError:
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from . import connectivity
 from .devices import Control
@@ -62,6 +63,7 @@ class Deck:
     nodeset: Mapping[str, float] = field(default_factory=dict)  # .nodeset: node voltages [V]
     origin: Origin | None = None  # where it starts
     measures: tuple[Measure, ...] = ()  # .meas
+    files: tuple[Path, ...] = ()  # that .include and .lib read
 
     @property
     def mismatch(self) -> dict[str, float]:

@@ -40,8 +40,9 @@ def run(arguments: Any, console: Console) -> Values:
     from .spice_reader import read_spice
     from .waves import plot_waves, write_waves
 
-    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.file])
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.file], schema="ohmostat-waves")
     deck = read_spice(arguments.file)
+    check_outputs(arguments.out, arguments.plot, keep=deck.files)
     console.replaces(there)
     results, differences = run_deck(deck), None
     console.show(report(deck, results))

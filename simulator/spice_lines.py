@@ -150,6 +150,7 @@ class Source:
     def __init__(self, folder: Path | None) -> None:
         self.folder = None if folder is None else folder.resolve()
         self.size = self.files = 0
+        self.read: dict[Path, None] = {}  # files beside the netlist itself, in order
 
     def cards(self, text: str, file: str) -> tuple[str, list[Card]]:
         """Title (the first line, which may be a comment) and all cards up to ``.end``."""
@@ -214,6 +215,7 @@ class Source:
         if self.files > MOST_FILES:
             raise origin.error(f"more than {MOST_FILES} .include cards in all")
         path = self._inside(word, unquoted(name.strip()), origin, folder)
+        self.read[path] = None
         text = decoded(self._content(word, path, origin))
         yield from self._cards(text, str(path.relative_to(self.folder)), 1, path.parent, depth, section)
 

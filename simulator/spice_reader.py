@@ -87,9 +87,10 @@ def parse_spice(text: str, source: str = "<text>", folder: str | Path | None = N
 
     The first line is the title. Raises :class:`SpiceSyntaxError`.
     """
-    title, cards = Source(None if folder is None else Path(folder)).cards(text, source)
+    files = Source(None if folder is None else Path(folder))
+    title, cards = files.cards(text, source)
     body, commands = _bodies(cards, Origin(source, 1))
-    return _Reader(title, body, commands).deck()
+    return replace(_Reader(title, body, commands).deck(), files=tuple(files.read))
 
 
 def _bodies(cards: list[Card], origin: Origin) -> tuple[Body, list[Card]]:

@@ -205,6 +205,39 @@ def test_a_sample_is_converted_as_in_training(good_files: Path, capsys: pytest.C
     assert {found[f"x_{j}"] for j in range(64)} == {0.0, 1.0}
 
 
+def test_a_file_of_another_kind_is_not_replaced(
+    good_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other, design = tmp_path / "run.h5", tmp_path / "other.h5", tmp_path / "mine.toml"
+    run.write_bytes((good_files / "run.h5").read_bytes())
+    other.write_text("notes")
+    design.write_text('[task]\ndata = "digits"\n')
+    before = {path: path.read_bytes() for path in (run, other, design)}
+    for words, told in (
+        (["sweep", "digits", "--mismatch", "0", "--out", str(run)], "is ohmostat-run, and would be replaced"),
+        (["train", "digits", "--out", str(other)], "is no file of ohmostat, and would be replaced"),
+        (
+            ["fit", str(good_files / "curves.csv"), "--out", str(design)],
+            "is no fit but a design of another hand",
+        ),
+    ):
+        assert main(words) == 2
+        assert told in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_library_that_a_netlist_reads_is_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library, netlist, out = tmp_path / "m.lib", tmp_path / "a.cir", tmp_path / "y.png"
+    library.write_text(".lib tt\nR1 a 0 1k\n.endl\n")
+    netlist.write_text("t\nV1 a 0 1\n.lib 'm.lib' tt\n.op\n")
+    out.symlink_to(library)
+    assert main(["simulate", str(netlist), "--plot", str(out)]) == 2
+    assert "is read, and would be replaced" in capsys.readouterr().err
+    assert library.read_text().startswith(".lib tt")
+
+
 def test_one_sample_of_a_chip_in_single_precision_settles_as_tightly(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -205,7 +205,7 @@ def test_fewer_samples_than_asked_for_and_a_design_of_defaults_are_told(
 def test_what_is_replaced_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("new.txt").write_text("notes")
     for command, files in (("sweep", "new.txt"), ("measured", "new.h5"), ("export", "new.csv")):
-        Path(files).touch()
+        Path(files).write_bytes(Path("run.h5").read_bytes() if files == "new.h5" else b"")
         assert main(shlex.split(WORK[command][0])) == 0
         assert f"replaces {files} once done\n" in capsys.readouterr().err
 
@@ -373,10 +373,15 @@ def test_a_dry_run_knows_what_stands_there(here: Path, capsys: pytest.CaptureFix
     staged.write_bytes(staged.read_bytes()[:-1])
     Path("new.h5").write_text("something else")
     before = contents(here)
+    assert main([*SWEEP, "--dry-run"]) == 2
+    assert (
+        "new.h5: is no file of ohmostat, and would be replaced by ohmostat-sweep" in capsys.readouterr().err
+    )
+    assert contents(here) == before
+    Path("new.h5").unlink()
     assert main([*SWEEP, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["done"] == 3 and found["replaces"] == "new.h5, which is no sweep that can be read"
-    assert contents(here) == before
+    assert (found["done"], found["replaces"]) == (3, "")
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
