@@ -100,6 +100,19 @@ def shares(text: str) -> tuple[float, ...]:
         ) from None
 
 
+def share(text: str) -> float:
+    """A number above 0 and below 1, plain or in per cent."""
+    from .units import per_cent
+
+    try:
+        value = float(text) if (part := per_cent(text)) is None else part
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; allowed: above 0, below 1, as 0.9 or 90%")
+    return value
+
+
 def design_of(arguments: Any, console: Console) -> Design:
     """The design that was named, with its changes; of a file without any key, notes what it comes to. Raises
     DesignError for what cannot be.

@@ -30,7 +30,7 @@ class Importance:
 
     - ``first``, ``total`` (factors,): Sobol indices of each factor by itself, and with its interactions
     - ``first_interval``, ``total_interval`` (factors, 2): at confidence ``level``; NaN if too few of the
-      bootstrap's draws of points determine the surrogate
+      bootstrap's draws of points determine the surrogate, or if the choice of terms leaves no width
     - ``q2``: share of the points' variance that the surrogate predicts at points left out one by one
     - ``noise``: share of the variance of a single chip that is between chips of one point; NaN of one chip
     - ``mean``, ``variance``: of the surrogate; ``degree``, ``coefficients``, ``points``: its size
@@ -50,8 +50,24 @@ class Importance:
     points: int
     level: float = 0.95
 
+    @property
+    def doubt(self) -> str:
+        """Why shares mean nothing and what to do, as of a Q² of 0 or below; empty if they can be told."""
+        if self.q2 > 0:
+            return ""
+        known = math.isfinite(self.q2)
+        found = (
+            f"predicts nothing (Q2 = {self.q2:.3g})" if known else "hangs on single points (Q2 is unknown)"
+        )
+        return (
+            f"the polynomial of degree {self.degree} {found}: shares are not told; run more points"
+            f"{_lower(self.degree - 1)}"
+        )
+
     def lines(self, quantity: str = "the quantity") -> list[str]:
         """For a terminal, the factor that matters most first."""
+        if self.doubt:
+            return [f"What matters to {quantity} is not told: {self.doubt}."]
         width = max(map(len, self.names))
         order = np.argsort(-self.total, kind="stable")
         lines = [f"What share of the variance of {quantity} each key makes, alone and with its interactions:"]
@@ -74,7 +90,9 @@ class Importance:
 
     def _share(self, value: float, interval: Floats) -> str:
         low, high = 100 * interval
-        ends = "" if math.isnan(low) else f" ({100 * self.level:g} % interval {low:.0f} to {high:.0f} %)"
+        ends = f" ({100 * self.level:g} % interval {low:.0f} to {high:.0f} %)"
+        if math.isnan(low):
+            ends = "" if value else " (left out by the choice of terms; no interval)"
         return f"{100 * value:.0f} %{ends}"
 
 
@@ -88,7 +106,7 @@ def importance(
     Factors are taken as independent and uniform over ``ranges`` (factors, 2); if None, over the levels swept.
     ``degree`` is the largest total degree; if None, 2, or 3 where points suffice (two for a coefficient) and
     Q² is higher, and of its terms those that predict best. No factor has a higher degree than its distinct
-    levels determine. Intervals: percentiles of a bootstrap that draws points.
+    levels determine. Intervals: percentiles of a bootstrap that draws points, and chooses terms in each draw.
 
     Raises:
         ValueError: shapes that differ, values that are not finite or do not vary, a factor with one level,
@@ -101,7 +119,9 @@ def importance(
     model = _chosen(scaled, y, levels, degree)
     first, total = _indices(model.coefficients[None], model.powers)
     variance = float((model.coefficients[1:] ** 2).sum())
-    of_first, of_total = _bootstrap(model, y, level, replicates, seed)
+    weights = generator(seed, "importance").multinomial(len(y), np.full(len(y), 1 / len(y)), replicates)
+    drawn = (_drawn if model.candidates is None else _chosen_anew)(model, y, weights.astype(float))
+    of_first, of_total = _percentiles(drawn, level, scaled.shape[1])
     return Importance(
         names=tuple(names),
         first=first[0],
@@ -157,13 +177,14 @@ def _scaled(x: Floats, names: Sequence[str], ranges: ArrayLike | None) -> Floats
 
 class _Model(NamedTuple):
     """Degrees ``powers`` (M, factors) of the products of polynomials, their values ``basis`` (N, M) at the
-    points, and the fitted ``coefficients`` (M,).
+    points, and the fitted ``coefficients`` (M,); ``candidates``, the model that its terms were chosen from.
     """
 
     powers: NDArray[np.int64]
     basis: Floats
     coefficients: Floats
     q2: float
+    candidates: _Model | None = None
 
 
 def _chosen(scaled: Floats, y: Floats, levels: Sequence[int], degree: int | None) -> _Model:
@@ -173,7 +194,7 @@ def _chosen(scaled: Floats, y: Floats, levels: Sequence[int], degree: int | None
         return lowest
     models = [lowest]
     for higher in DEGREES[1:]:
-        if len(y) >= PER_COEFFICIENT * len(_powers(levels, higher)):
+        if len(y) >= PER_COEFFICIENT * _count(levels, higher):
             models.append(_model(scaled, y, levels, higher))
     return _thinned(max(models, key=lambda model: model.q2), y)
 
@@ -185,39 +206,79 @@ def _thinned(model: _Model, y: Floats) -> _Model:
     All coefficients of degree 2 in eight factors are half as many as ninety points: fitted together they fit
     the noise, and each resampling of the points another.
     """
-    best, kept = None, [0]
-    while len(kept) <= min(len(y) // TERMS_OF, len(model.powers)):
-        thin = _fitted(model.powers[kept], model.basis[:, kept], y)
-        if best is None or thin.q2 > best.q2:
-            best = thin
-        gain = np.abs(model.basis.T @ (y - thin.basis @ thin.coefficients))
+    kept = _pursued(model.basis, y, np.ones(len(y)))
+    best = _fitted(model.powers[kept], model.basis[:, kept], y)
+    return best._replace(candidates=model) if len(kept) > 1 and best.q2 > model.q2 else model
+
+
+def _pursued(basis: Floats, y: Floats, weights: Floats) -> list[int]:
+    """The columns of ``basis`` that the pursuit keeps where point i is there ``weights[i]`` times; Q² leaves
+    out all copies of a point at once.
+    """
+    columns, left = np.sqrt(weights)[:, None] * basis, np.ones(len(y))
+    residuals, spanned = np.sqrt(weights) * y, np.empty((len(y), 0))
+    best, lost, kept = 1, math.inf, [0]
+    while len(kept) <= min(len(y) // TERMS_OF, basis.shape[1]):
+        new = columns[:, kept[-1]]
+        for _ in range(2):  # Gram and Schmidt, twice for the digits that the first time loses
+            new = new - spanned @ (spanned.T @ new)
+        if (size := float(np.linalg.norm(new))) < 1e-9 * np.linalg.norm(columns[:, kept[-1]]) or not size:
+            break
+        new /= size
+        spanned, residuals, left = (
+            np.column_stack([spanned, new]),
+            residuals - new * (new @ residuals),
+            left - new**2,
+        )
+        if left.min() > 1e-9 and (error := float(((residuals / left) ** 2).sum())) < lost:
+            best, lost = len(kept), error
+        gain = np.abs(columns.T @ residuals)
         gain[kept] = -1
         kept.append(int(gain.argmax()))
-    assert best is not None
-    return best if len(best.powers) > 1 and best.q2 > model.q2 else model
+    return kept[:best]
 
 
 def _model(scaled: Floats, y: Floats, levels: Sequence[int], degree: int) -> _Model:
     if degree < 1:
         raise ValueError(f"degree is {degree}; allowed: 1 or more")
-    powers = _powers(levels, degree)
-    if len(y) <= len(powers):
+    count = _count(levels, degree)
+    if len(y) <= count:
         raise ValueError(
-            f"{len(y)} points are too few for the {len(powers)} coefficients of degree {degree} in "
-            f"{len(levels)} factors, and one more to check them; sweep {len(powers) + 1} points or more, "
-            f"or fewer factors{_lower(degree)}"
+            f"{len(y)} points are too few for the {count} coefficients of degree {degree} in "
+            f"{len(levels)} factors, and one more to check them; sweep {count + 1} points or more, "
+            f"or fewer factors{_lower(_carried(scaled, levels, degree - 1))}"
         )
+    powers = _powers(levels, degree)
     basis = _basis(scaled, powers)
-    if np.linalg.matrix_rank(basis) < len(powers):
+    if np.linalg.matrix_rank(basis) < count:
         raise ValueError(
-            f"the points do not tell the {len(powers)} coefficients of degree {degree} apart, some factors "
-            "having moved together; sweep points that vary them independently" + _lower(degree)
+            f"the points do not tell the {count} coefficients of degree {degree} apart, some factors having "
+            "moved together; sweep points that vary them independently"
+            + _lower(_carried(scaled, levels, degree - 1))
         )
     return _fitted(powers, basis, y)
 
 
+def _carried(scaled: Floats, levels: Sequence[int], degree: int) -> int:
+    """The highest degree up to ``degree`` whose coefficients the points tell; 0 if none is."""
+    for lower in range(degree, 0, -1):
+        count = _count(levels, lower)
+        if count < len(scaled) and np.linalg.matrix_rank(_basis(scaled, _powers(levels, lower))) == count:
+            return lower
+    return 0
+
+
 def _lower(degree: int) -> str:
-    return f", or give a lower degree ('ohmostat yield --degree {degree - 1}')" if degree > 1 else ""
+    return f", or give a lower degree ('ohmostat yield --degree {degree}')" if degree > 0 else ""
+
+
+def _count(levels: Sequence[int], degree: int) -> int:
+    """How many rows :func:`_powers` has, which may be too many to list."""
+    ways = [1]  # of each total degree
+    for n in levels:
+        most = min(degree, n - 1)
+        ways = [sum(ways[max(0, k - most) : k + 1]) for k in range(min(degree, len(ways) - 1 + most) + 1)]
+    return sum(ways)
 
 
 def _fitted(powers: NDArray[np.int64], basis: Floats, y: Floats) -> _Model:
@@ -258,19 +319,41 @@ def _indices(coefficients: Floats, powers: NDArray[np.int64]) -> tuple[Floats, F
     return parts @ alone / variance, parts @ varies / variance
 
 
-def _bootstrap(model: _Model, y: Floats, level: float, replicates: int, seed: int) -> Floats:
-    """Percentile intervals (2, factors, 2), first-order and total, over draws of points with replacement."""
-    random = generator(seed, "importance")
-    weights = random.multinomial(len(y), np.full(len(y), 1 / len(y)), replicates).astype(float)
+def _drawn(model: _Model, y: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Indices (draws, factors), first-order and total, of draws of points with replacement; NaN of draws that
+    do not determine the model.
+    """
     gram = np.einsum("rn,ni,nj->rij", weights, model.basis, model.basis, optimize=True)
     determined = np.linalg.matrix_rank(gram, hermitian=True) == len(model.powers)
-    if determined.sum() < replicates / 2:
-        return np.full((2, model.powers.shape[1], 2), np.nan)
     right = (weights * y) @ model.basis
-    coefficients = np.linalg.solve(gram[determined], right[determined][:, :, None])[:, :, 0]
-    outside = (1 - level) / 2
-    ends = [np.nanquantile(i, [outside, 1 - outside], axis=0).T for i in _indices(coefficients, model.powers)]
-    return np.array(ends)
+    coefficients = np.full(right.shape, np.nan)
+    solved = np.linalg.solve(gram[determined], right[determined][:, :, None])
+    coefficients[determined] = solved[:, :, 0]
+    return _indices(coefficients, model.powers)
+
+
+def _chosen_anew(model: _Model, y: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """As :func:`_drawn`, with the terms chosen anew in every draw."""
+    assert model.candidates is not None
+    basis = model.candidates.basis
+    coefficients = np.zeros((len(weights), basis.shape[1]))
+    for row, drawn in zip(coefficients, weights, strict=True):
+        kept, root = _pursued(basis, y, drawn), np.sqrt(drawn)
+        row[kept] = np.linalg.lstsq(root[:, None] * basis[:, kept], root * y, rcond=None)[0]
+    return _indices(coefficients, model.candidates.powers)
+
+
+def _percentiles(drawn: tuple[Floats, Floats], level: float, factors: int) -> Floats:
+    """Intervals (2, factors, 2) of first-order and total indices; NaN where fewer than half of the draws tell
+    them, or where they have no width.
+    """
+    ends, outside = np.full((2, factors, 2), np.nan), (1 - level) / 2
+    for found, indices in zip(ends, drawn, strict=True):
+        told = indices[np.isfinite(indices).all(axis=1)]
+        if len(told) >= len(indices) / 2:
+            found[:] = np.quantile(told, [outside, 1 - outside], axis=0).T
+    ends[ends[:, :, 0] == ends[:, :, 1]] = np.nan
+    return ends
 
 
 # -- one factor at a time --------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..circuits.design_arguments import share
 from ..simulator.arguments import check_outputs, natural, page_file, positive
 from .chip_arguments import add_data_argument, note_fewer, trained, trainer_of
 
@@ -47,7 +48,7 @@ def add_arguments(parser: Any) -> None:
         "--require", action="append", default=[], metavar='"QUANTITY >= LIMIT"',
         help="sweep: show its yield at this specification, as 'ohmostat yield' (repeatable)",
     )  # fmt: skip
-    parser.add_argument("--target", type=float, metavar="YIELD", help="sweep: default 0.95")
+    parser.add_argument("--target", type=share, metavar="YIELD", help="sweep: default 0.95")
     add_data_argument(parser)
 
 

@@ -115,17 +115,20 @@ def _yields(
     asked = " and ".join(map(str, required))
     head, *rows = passed(result, found)
     passes = table(f"chips that pass {asked}", head, rows)
-    drawn = chart(Chart(f"yield at {asked}", ("at",), _curves(result, found, target)))
+    panels = _curves(result, found, target)
+    drawn = chart(Chart(f"yield at {asked}", ("at",), panels)) if panels else ""
     limits = [
         (f"{STYLES[one.arm]['label']}, {place(key, title)}", curve.largest(target).words(key))
         for one in found
         for key, title, _, curve in one.curves
     ]
+    far = table("how far a level may go", ("arm, and against what", "limit"), limits, words=True)
     words = "\n\n".join("\n".join(lines(result, one, required, target)) for one in found)
     return "".join((
         paragraph(f"Specification: {asked}. Target: {100 * target:g} %."),
         passes if len(rows) <= MOST_PLACES else "", drawn,
-        table("how far a level may go", ("arm, and against what", "limit"), limits, words=True),
+        *(paragraph(f"{STYLES[one.arm]['label']}: {one.remark}.") for one in found if one.remark),
+        far if limits else "",
         folded("all of it in words, arm by arm", preformatted(words)),
     ))  # fmt: skip
 

@@ -7,9 +7,12 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..circuits.design_arguments import share
 from ..simulator.arguments import check_outputs, picture, positive
 from ..simulator.console import DONE, FAILED
 
@@ -35,7 +38,7 @@ def add_arguments(parser: Any) -> None:
         "--require", action="append", required=True, metavar='"QUANTITY >= LIMIT"',
         help="what a chip must meet, such as accuracy >= 0.9 or inference_energy <= 1nJ (repeatable)",
     )  # fmt: skip
-    parser.add_argument("--target", type=float, default=0.95, metavar="YIELD", help="default: 0.95")
+    parser.add_argument("--target", type=share, default=0.95, metavar="YIELD", help="default: 0.95")
     parser.add_argument(
         "--against", metavar="KEY", help="the varied key whose largest level is sought (default: each)"
     )
@@ -64,6 +67,12 @@ class Finding(NamedTuple):
         shares: NDArray[np.float64] = self.passes.mean(axis=1)
         return shares
 
+    def undetermined(self, target: float) -> bool:
+        """Whether no chip failed, of too few to certify the ``target``."""
+        from .yields import undetermined
+
+        return undetermined(self.passes.sum(axis=1), self.passes.shape[1], target)
+
 
 def run(arguments: Any, console: Console) -> Values:
     """Show what was found, arm by arm, and draw it where asked; status 1 if no point of any arm reaches the
@@ -90,8 +99,9 @@ def run(arguments: Any, console: Console) -> Values:
         console.replaces(there)
         figure(result, found, required, target, arguments.plot)
         console.wrote(arguments.plot)
-    met = any(one.yields.max() >= target for one in found)
-    console.status = DONE if met else FAILED
+    reached = [one for one in found if one.yields.max() >= target]
+    console.status = DONE if reached else FAILED
+    met = None if reached and all(one.undetermined(target) for one in reached) else bool(reached)
     arms_found = {one.arm: plain(result, one, target) for one in found}
     return {"required": list(map(str, required)), "target": target, "met": met, "arms": arms_found}
 
@@ -128,7 +138,10 @@ def examine(
                 changed = effects(points, values, names) if result.chips > 1 else []
             else:
                 found = importance(points, values, names, degree=degree)
+                if found.doubt:
+                    raise ValueError(found.doubt)
         except ValueError as error:  # too few points, say: the yields are told all the same
+            found = None
             remark = f"what matters to {quantity} is not told: {error}"
     return Finding(arm, passes, curves, found, changed, remark)
 
@@ -208,7 +221,7 @@ def figure(
     from .figures import STYLES
     from .yield_figures import effects_panel, importance_panel, yield_panel
 
-    panels = max(len(f.curves) + (f.importance is not None or bool(f.effects)) for f in found)
+    panels = max(len(f.curves) + bool(f.importance or f.effects or (f.curves and f.remark)) for f in found)
     if not panels:
         raise ValueError(f"there is nothing to draw: {_why_nothing(result, found)}")
     page = Figure(figsize=(5.0 * panels, 4.0 * len(found) + 0.4), layout="constrained")
@@ -226,7 +239,8 @@ def figure(
             importance_panel(left.pop(0), finding.importance)
         elif finding.effects:
             effects_panel(left.pop(0), finding.effects, f"change of {required[0].quantity}")
-        for axes in left:
+        for axes, words in zip_longest(left, [finding.remark] if left else []):
             axes.set_axis_off()
+            axes.text(0.5, 0.5, fill(words or "", 40), ha="center", va="center", fontsize=8)
     with atomic_write(path) as temporary:
         page.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=150)

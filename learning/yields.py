@@ -165,6 +165,12 @@ def chips_to_certify(yield_: float, level: float = 0.95) -> int:
     return max(1, math.ceil(needed * (1 - 1e-12)))  # a quotient that is whole may round up
 
 
+def undetermined(passed: ArrayLike, total: ArrayLike, yield_: float, level: float = 0.95) -> bool:
+    """Whether no chip failed at any level, and none has the chips that certify ``yield_``."""
+    all_pass, most = np.array_equal(passed, np.broadcast_to(total, np.shape(passed))), int(np.max(total))
+    return all_pass and most < chips_to_certify(yield_, level)
+
+
 def _share(value: float, name: str) -> float:
     if not 0 < value < 1:
         raise ValueError(f"{name} is {value}; allowed: above 0, below 1")
@@ -179,7 +185,7 @@ class Limit:
     """How far a level may go for a yield: the ``largest`` level that gives it on a curve that falls, the
     smallest on one that rises. Nothing is extrapolated: beyond the levels swept (``swept``), ``x``, ``low``
     and ``high`` are infinite. No chip failing, or all, leaves no interval: NaN. ``sharp``: as of the curve,
-    so that ``x`` follows from a width that was set.
+    so that ``x`` follows from a width that was set. ``few``: no chip failed, of too few to certify the yield.
     """
 
     yield_: float
@@ -190,6 +196,7 @@ class Limit:
     swept: tuple[float, float]
     largest: bool = True
     sharp: bool = False
+    few: bool = False
 
     @property
     def determined(self) -> bool:
@@ -211,6 +218,11 @@ class Limit:
     def words(self, name: str = "level") -> str:
         """A sentence."""
         goal, (low, high) = f"{100 * self.yield_:g} % yield", (shown(name, end) for end in self.swept)
+        if self.few:
+            return (
+                f"At every {name} that was swept, {low} to {high}, no chip failed; the yield is not "
+                f"determined: {goal} takes {chips_to_certify(self.yield_, self.level)} chips at a level"
+            )
         if self.inside and not self.determined:
             end = "largest" if self.largest else "smallest"
             return f"The {end} {name} with {goal} is not determined {self._interval(name)}"
@@ -347,7 +359,8 @@ class YieldCurve:
             low, high = likelihood_interval(self.levels, self.passed, self.total, goal, sign, allowed)
             low, high = min(low, crossing), max(high, crossing)
         x, low, high = (_within(end, swept) for end in (crossing, low, high))
-        return Limit(yield_, x, low, high, self.level, swept, not self.rising, self.sharp)
+        few = undetermined(self.passed, self.total, yield_, self.level)
+        return Limit(yield_, x, low, high, self.level, swept, not self.rising, self.sharp, few)
 
 
 def _resampled(passes: Flags, resample: str, replicates: int, seed: int) -> Counts:

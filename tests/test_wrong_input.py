@@ -279,7 +279,7 @@ yield sweep.h5 --require 'inference_energy <= 1s'   | is in "s"; inference_energ
 yield sweep.h5 --require 'accuracy >= 0.9' --degree 0                | '0': give a whole number, at least 1
 yield sweep.h5 --require 'accuracy >= 0.9' --target 2                | allowed: above 0, below 1
 yield sweep.h5 --require 'accuracy >= 0.9' --target nan              | allowed: above 0, below 1
-yield sweep.h5 --require 'accuracy >= 0.9' --target half             | invalid float value
+yield sweep.h5 --require 'accuracy >= 0.9' --target half             | 'half' is no share
 yield sweep.h5 --require 'accuracy >= 0.9' --against learning.rate   | it varied mismatch.conductance
 yield sweep.h5 --require 'accuracy >= 0.9' --arms trim               | the sweep has none, adjoint
 yield sweep.h5 --require 'accuracy >= 0.9' --plot new.doc            | end the figure's name in .png
@@ -293,7 +293,7 @@ report audit.h5 --audit                             | --audit is for a run file,
 report sweep.h5 --require accuracy                  | write it as "accuracy >= 0.9"
 report sweep.h5 --require 'acuracy >= 0.9'          | did you mean "accuracy"
 report sweep.h5 --require 'accuracy >= 0.9' --target 2               | allowed: above 0, below 1
-report sweep.h5 --target half                       | invalid float value
+report sweep.h5 --target 150%                       | '150%' is no share; allowed: above 0, below 1
 report sweep.h5 --require 'accuracy >= 0.9' --target nan             | allowed: above 0, below 1
 report chip.h5 --audit                              | holds no readout, and so no cost; give one
 report run.h5 --audit --samples 0                   | '0': give a whole number, at least 1

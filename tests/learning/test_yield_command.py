@@ -80,6 +80,61 @@ def test_the_status_tells_whether_the_target_is_met(
         assert limit["key"] == SIGMA and limit["inside"] == (limit["x"] is not None)
 
 
+def test_one_chip_that_never_fails_determines_no_yield(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sweep(tmp_path / "s.h5", grid({SIGMA: (0.0, 0.5)}), 1, lambda *_: 0.95)
+    ask = ["yield", str(path), "--require", "accuracy >= 0.9"]
+    assert main(ask) == 0
+    text = capsys.readouterr().out
+    assert "no chip failed; the yield is not determined: 95 % yield takes 59 chips at a level." in text
+    assert "is kept" not in text
+    assert main([*ask, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["met"] is None and not found["arms"]["none"]["limits"][0]["determined"]
+    certified = write_sweep(tmp_path / "c.h5", grid({SIGMA: (0.0, 0.5)}), 5, lambda *_: 0.95)
+    assert main(["yield", str(certified), *ask[2:], "--target", "50%", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["met"] is True and found["target"] == 0.5
+
+
+def test_a_polynomial_that_predicts_nothing_tells_no_shares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def accuracy(point: dict[str, float], arm: str, chip: int) -> float:
+        return 0.9 + 0.05 * float(np.sin(1e4 * point[SIGMA]))
+
+    spans = {SIGMA: Span(0.0, 1.0), GAIN: Span(0.0, 1.0)}
+    path = write_sweep(tmp_path / "l.h5", latin_hypercube(spans, 12, 0), 2, accuracy)
+    ask = ["yield", str(path), "--require", "accuracy >= 0.9", "--degree", "3", "--json"]
+    assert main(ask) == 0
+    found = json.loads(capsys.readouterr().out)["arms"]["none"]
+    assert found["importance"] is None
+    assert "the polynomial of degree 3 predicts nothing (Q2 = -" in found["remark"]
+    assert found["remark"].endswith(
+        "shares are not told; run more points, or give a lower degree ('ohmostat yield --degree 2')"
+    )
+    assert main([*ask[:4], "--plot", str(tmp_path / "l.png"), "--degree", "3"]) == 2  # nothing to draw
+    assert "predicts nothing" in capsys.readouterr().err
+    page = tmp_path / "l.html"
+    assert main(["report", *ask[1:4], "--target", "90%", "--out", str(page)]) == 0
+    text = page.read_text("utf-8")
+    assert "how far a level may go" not in text and "chips that pass" in text and "Target: 90 %" in text
+    assert "Nothing to draw" not in text
+
+
+def test_a_figure_of_curves_says_why_it_shows_no_shares(tmp_path: Path) -> None:
+    def accuracy(point: dict[str, float], arm: str, chip: int) -> float:
+        return 0.9 + 0.05 * float(np.sin(1e4 * point[SIGMA]))
+
+    path = write_sweep(tmp_path / "g.h5", grid({SIGMA: (0.0, 0.3), GAIN: (0.0, 0.2)}), 2, accuracy)
+    figure, page = tmp_path / "g.svg", tmp_path / "g.html"
+    assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--plot", str(figure)]) in (0, 1)
+    assert "what matters to accuracy is not told: 4" in figure.read_text("utf-8")
+    assert main(["report", str(path), "--require", "accuracy >= 0.9", "--out", str(page)]) == 0
+    assert "what matters to accuracy is not told" in page.read_text("utf-8")
+
+
 def test_other_keys_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     points = grid({SIGMA: (0.0, 0.4, 0.8, 1.2), RATE: (0.01, 0.1)})
     path = write_sweep(tmp_path / "s.h5", points, 20, falling)
