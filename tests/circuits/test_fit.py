@@ -80,6 +80,26 @@ def test_noise_of_reading_is_told_from_that_of_writing(tmp_path: Path) -> None:
     assert estimate(found, "programming.nonlinearity").value == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.parametrize("read", [0.0, 0.005, 0.01])
+def test_noisy_readings_at_rest_do_not_widen_the_range(tmp_path: Path, read: float) -> None:
+    """The truth within three errors, beyond which the extremes of noisy readings are."""
+    change = {"g_min": 2e-6, "g_max": 3e-5, "nonlinearity": 1.2, "asymmetry": 0.15, "cycle": 0.2}
+    same = {"conductance": 0.0, "programming": 0.2}
+    for seed in range(3):
+        found = fitted(tmp_path, simulate(read=read, seed=seed, **change, **same))
+        for key in [key for key in TRUE if not key.startswith("mismatch")]:
+            of, true = estimate(found, key), change.get(key.split(".")[1], TRUE[key])
+            assert abs(of.value - true) < 3 * of.error + 1e-5 * true, (key, seed)
+        assert estimate(found, "device.g_min").error < 5e-8
+        assert estimate(found, "device.g_min").value == pytest.approx(2e-6, abs=8e-8)
+
+
+def test_cycle_is_not_less_for_what_the_lines_take(tmp_path: Path) -> None:
+    same = {"conductance": 0.0, "programming": 0.0, "programming_bias": 0.0}
+    values = [estimate(fitted(tmp_path, simulate(5, seed=k, **same)), "programming.cycle") for k in range(8)]
+    assert np.mean([of.value for of in values]) == pytest.approx(0.3, rel=0.03)
+
+
 def test_errors_are_those_of_repetition(tmp_path: Path) -> None:
     """What the fit of one device says of its error, against the scatter of many fits of the same device."""
     same = {"conductance": 0.0, "programming": 0.0, "programming_bias": 0.0}
