@@ -188,6 +188,14 @@ def test_a_law_that_is_not_the_models_is_said_so(tmp_path: Path) -> None:
     assert "! " in table(unlike)
 
 
+def test_a_device_that_fits_far_worse_than_the_others_is_named(tmp_path: Path) -> None:
+    rows = simulate(8, read=0.005)
+    assert not [remark for remark in fitted(tmp_path, rows).remarks if "fits worst" in remark]
+    odd = [(*row[:4], row[4] * (0.6 if row[0] == 5 and row[2] > 500 else 1)) for row in rows]
+    named = [remark for remark in fitted(tmp_path, odd).remarks if "fits worst" in remark]
+    assert len(named) == 1 and named[0].startswith("device 5 fits worst: residual ")
+
+
 def test_a_design_reads_what_was_fitted_and_the_figure_is_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
