@@ -197,8 +197,7 @@ def _lines(curves: Curves, low: float, high: float) -> Lines:
             raise MeasurementError(f"device {curves.device}: {fault}; {remedy}")
     cycle, bend = 0.0, Estimate(0.0, 1.0)
     up, down = (Estimate(float(np.mean(steps.size[steps.sign == sign])), 0.0) for sign in (1, -1))
-    middle = steps.size - np.where(steps.sign > 0, up.value, down.value)
-    noise = _noise(steps, middle, np.ones(len(middle), bool), up.value, down.value, 0.0)[1]
+    noise = _first_noise(steps)
     for _ in range(ROUNDS):
         uncut = uncut_steps(steps, up.value, down.value, bend.value, cycle, noise)
         typical = law(steps.sign, steps.before, up.value, down.value, bend.value)
@@ -381,6 +380,18 @@ def _level(steps: Steps, sign: int, weight: Array, bend: float) -> Estimate:
     level = float((w @ y) / (w @ shape))
     left = y - level * shape
     return Estimate(level, float(np.sqrt((w * left) @ (w * left)) / (w @ shape)))
+
+
+def _first_noise(steps: Steps) -> float:
+    """The noise of a reading while no lines are known: of four steps in a row, (1st - 2nd) (3rd - 4th) has
+    the mean r^2, whatever the steps' law is, as long as it is smooth.
+    """
+    same = steps.next_to[1:] & (np.diff(steps.sign) == 0)
+    four, size = same[:-2] & same[1:-1] & same[2:], steps.size
+    products = ((size[:-3] - size[1:-2]) * (size[2:-1] - size[3:]))[four]
+    square = float(products.mean()) if products.size else 0.0
+    sure = square > 2 * float(products.std()) / math.sqrt(max(products.size, 1))
+    return math.sqrt(square) if sure else 0.0
 
 
 def _noise(

@@ -94,6 +94,15 @@ def test_noisy_readings_at_rest_do_not_widen_the_range(tmp_path: Path, read: flo
         assert estimate(found, "device.g_min").value == pytest.approx(2e-6, abs=8e-8)
 
 
+@pytest.mark.parametrize("seed", [0, 5])
+def test_noise_is_known_from_the_start(tmp_path: Path, seed: int) -> None:
+    """Taken for variation of the pulses, it led some devices' lines to soft bounds and a cycle of 5."""
+    same = {"conductance": 0.0, "programming": 0.2}
+    found = fitted(tmp_path, simulate(read=0.005, seed=seed, nonlinearity=1.2, cycle=0.2, **same))
+    assert max(device.lines.cycle.value for device in found.devices) < 0.4
+    assert found.residual < 0.015
+
+
 def test_cycle_is_not_less_for_what_the_lines_take(tmp_path: Path) -> None:
     same = {"conductance": 0.0, "programming": 0.0, "programming_bias": 0.0}
     values = [estimate(fitted(tmp_path, simulate(5, seed=k, **same)), "programming.cycle") for k in range(8)]
