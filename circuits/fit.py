@@ -15,6 +15,10 @@ import numpy as np
 from .fit_device import Array, DeviceFit, Estimate, fit_device, uncut_steps
 from .measurements import Curves
 
+ODD = (
+    0.02,
+    3,
+)  # a residual remarked upon: of the range at least, and so many times the median device's
 OPEN = 1.02  # how many times wider or smaller a range can be before it is remarked upon
 
 
@@ -44,7 +48,8 @@ def fit(curves: Sequence[Curves]) -> Fit:
     left, all_, count = (sum(part) for part in zip(*squares, strict=True))
     pattern = {sign: _pattern(devices, sign) for sign in (1, -1)}
     values, beyond = _values(devices)
-    remarks = (*_remarks(devices, pattern), *beyond)
+    residuals = [math.sqrt(part / rows) for part, _, rows in squares]
+    remarks = (*_remarks(devices, pattern), *_worst(devices, residuals), *beyond)
     r_squared = 1 - left / all_ if all_ else 0.0
     return Fit(devices, values, r_squared, math.sqrt(left / count), pattern, remarks)
 
@@ -162,6 +167,19 @@ def _pattern(devices: tuple[DeviceFit, ...], sign: int, bins: int = 5) -> list[E
         if len(p) > 2
         else Estimate(0.0, math.inf)
         for p in parts
+    ]
+
+
+def _worst(devices: tuple[DeviceFit, ...], residuals: list[float]) -> list[str]:
+    """The device whose curve the model misses by far more than the others'."""
+    k = int(np.argmax(residuals))
+    least, times = ODD
+    usual = float(np.median(residuals))  # read noise is in it
+    if residuals[k] <= max(least, times * usual):
+        return []
+    return [
+        f"device {devices[k].device} fits worst: residual {residuals[k]:.1%} of its range, of the median "
+        f"device {usual:.1%}; leave it out or look at its curve"
     ]
 
 

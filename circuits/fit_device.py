@@ -7,7 +7,8 @@ With ``x = (g - g_min)/(g_max - g_min)`` a pulse moves a device by
 so that both laws are straight lines in x, fitted to single steps, device by device:
 
 1. ``g_min`` and ``g_max`` are the extremes of what was measured (a running median of five: a bad reading is
-   none), where the device came to rest at both. Where it did not, the two lines tell more (:func:`_limits`).
+   none), where the device came to rest at both, or, of noisy readings, the median of those that it rested
+   for (:func:`_plateau`). Where it did not rest, the two lines tell more (:func:`_limits`).
 2. Each direction's line, by least squares with the reading before as the instrument (two-stage least
    squares): a reading's noise is in the step as well as in the x from which it starts, and would bend plain
    least squares. Steps that a limit may have cut are left out.
@@ -20,7 +21,7 @@ so that both laws are straight lines in x, fitted to single steps, device by dev
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +33,9 @@ from .tables import MeasurementError
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 FEWEST = 12  # steps of a device in each direction
+FITTED = 3  # values that the lines take from the steps: u, d and nu
 ROUNDS = 5
+MEDIAN = math.sqrt(math.pi / 2)  # the error of a median over that of a mean
 VAGUE = 0.1  # of the measured range: an error of the middle, from which on the lines do not tell it
 MOST = 3  # times the measured range is what soft bounds may add, as long as they are believed
 ANY = 5  # times the measured range may that of a device be of which nothing tells
@@ -82,7 +85,8 @@ class Limits:
     """g_min and g_max [S] (``low``, ``high``), their standard errors as far as they come from the lines (0:
     they were measured), and that of the middle between them, as a share of the range.
 
-    ``factor``: the range could as well be so much smaller (``soft``), or wider (not ``soft``).
+    ``factor``: the range could as well be so much smaller (``soft``), or wider (not ``soft``). ``plateaus``:
+    the standard errors [S] of limits that are a plateau's; None: a single reading's noise is in that limit.
     """
 
     low: float
@@ -91,6 +95,7 @@ class Limits:
     middle_error: float = 0.0
     factor: float = 1.0
     soft: bool = False
+    plateaus: tuple[float | None, float | None] = (None, None)
 
     @property
     def open(self) -> float:
@@ -137,10 +142,14 @@ class DeviceFit:
         return (up - down) / (up + down)
 
     def limit_error(self, sign: int) -> float:
-        """Of g_max (+1) or g_min (-1) [S]: a reading's noise, half of the last step, the lines' own error."""
+        """Of g_max (+1) or g_min (-1) [S]: a reading's or a plateau's noise, half of the last step, the
+        lines' own error.
+        """
         lines, span = self.lines, self.g_max - self.g_min
         last = (lines.up if sign > 0 else lines.down).value * (1 - lines.bend.value / 2)
-        return math.hypot(lines.read_noise * span, last * span / 2, self.limits.errors[sign > 0])
+        plateau = self.limits.plateaus[sign > 0]
+        read = lines.read_noise * span if plateau is None else plateau
+        return math.hypot(read, last * span / 2, self.limits.errors[sign > 0])
 
     @property
     def pulse_error(self) -> float:
@@ -158,7 +167,15 @@ def fit_device(curves: Curves) -> DeviceFit:
     """Fit one device, as above; MeasurementError where that cannot be."""
     low, high = _extremes(curves)
     lines = _lines(curves, low, high)
+    ends = _plateau(curves, lines, low, high, -1), _plateau(curves, lines, low, high, 1)
+    bottom, top = (at if end is None else end.value for at, end in zip((low, high), ends, strict=True))
+    if bottom < top and (bottom, top) != (low, high):
+        low, high = bottom, top
+        lines = _lines(curves, low, high)
     limits = _limits(lines, low, high)
+    kept = limits.low == low, limits.high == high
+    plateaus = tuple(end.error if end and keep else None for end, keep in zip(ends, kept, strict=True))
+    limits = replace(limits, plateaus=(plateaus[0], plateaus[1]))
     if (limits.low, limits.high) != (low, high):
         low, high = limits.low, limits.high
         lines = _lines(curves, low, high)
@@ -180,8 +197,7 @@ def _lines(curves: Curves, low: float, high: float) -> Lines:
             raise MeasurementError(f"device {curves.device}: {fault}; {remedy}")
     cycle, bend = 0.0, Estimate(0.0, 1.0)
     up, down = (Estimate(float(np.mean(steps.size[steps.sign == sign])), 0.0) for sign in (1, -1))
-    middle = steps.size - np.where(steps.sign > 0, up.value, down.value)
-    noise = _noise(steps, middle, np.ones(len(middle), bool), up.value, down.value, 0.0)[1]
+    noise = _first_noise(steps)
     for _ in range(ROUNDS):
         uncut = uncut_steps(steps, up.value, down.value, bend.value, cycle, noise)
         typical = law(steps.sign, steps.before, up.value, down.value, bend.value)
@@ -203,6 +219,45 @@ def _extremes(curves: Curves) -> tuple[float, float]:
     if not high > low:
         raise MeasurementError(f"device {curves.device}: its conductance does not move; leave it out")
     return low, high
+
+
+def _plateau(curves: Curves, lines: Lines, low: float, high: float, sign: int) -> Estimate | None:
+    """A limit [S] by all readings at which the device surely rested there: an extreme of noisy ones is beyond
+    it. None where it did not rest, or where the readings still go somewhere.
+    """
+    if not _rests(lines, sign):
+        return None
+    depth = _depth(curves, lines, low, high, sign)
+    there = depth >= 0
+    g, depth = curves.conductance[there], depth[there]
+    if len(g) < FEWEST:
+        return None
+    error = MEDIAN * float(g.std()) / math.sqrt(len(g))
+    late = depth > np.median(depth)
+    if not late.any() or abs(float(np.median(g[late]) - np.median(g[~late]))) > 6 * error:  # 3 sds of that
+        return None
+    return Estimate(float(np.median(g)), error)
+
+
+def _depth(curves: Curves, lines: Lines, low: float, high: float, sign: int) -> Array:
+    """For every row, how many pulses ago the device surely was at a limit; negative: it surely was not yet.
+
+    The model's curve says when, and is given a tenth more pulses, three sds of their sizes and of a reading.
+    """
+    values = lines.up.value, lines.down.value, lines.bend.value
+    last = (lines.up if sign > 0 else lines.down).value * (1 - lines.bend.value / 2)
+    wait = 3 + 3 * lines.read_noise / last if last > 0 else math.inf
+    run = _run(curves, (curves.conductance - low) / (high - low), *values)
+    at, follows, way = run >= 1 if sign > 0 else run <= 0, curves.follows, curves.direction
+    out, count, ready = [], 0, math.inf
+    for k in range(len(run)):
+        if not follows[k] or way[k] != way[k - 1]:
+            count, ready = 0, math.inf
+        count += 1
+        if way[k] == sign and at[k] and ready == math.inf:
+            ready = 1.1 * count + 3 * lines.cycle.value * math.sqrt(count) + wait
+        out.append(count - ready)
+    return np.array(out)
 
 
 def _limits(lines: Lines, low: float, high: float) -> Limits:
@@ -327,6 +382,18 @@ def _level(steps: Steps, sign: int, weight: Array, bend: float) -> Estimate:
     return Estimate(level, float(np.sqrt((w * left) @ (w * left)) / (w @ shape)))
 
 
+def _first_noise(steps: Steps) -> float:
+    """The noise of a reading while no lines are known: of four steps in a row, (1st - 2nd) (3rd - 4th) has
+    the mean r^2, whatever the steps' law is, as long as it is smooth.
+    """
+    same = steps.next_to[1:] & (np.diff(steps.sign) == 0)
+    four, size = same[:-2] & same[1:-1] & same[2:], steps.size
+    products = ((size[:-3] - size[1:-2]) * (size[2:-1] - size[3:]))[four]
+    square = float(products.mean()) if products.size else 0.0
+    sure = square > 2 * float(products.std()) / math.sqrt(max(products.size, 1))
+    return math.sqrt(square) if sure else 0.0
+
+
 def _noise(
     steps: Steps, left: Array, uncut: Mask, up: float, down: float, bend: float
 ) -> tuple[Estimate, float]:
@@ -336,12 +403,15 @@ def _noise(
     pair[0] = False
     both = signed[pair] * np.roll(signed, 1)[pair]
     read = -float(both.mean()) if both.size else 0.0
-    if read < 2 * float(both.std()) / math.sqrt(max(both.size, 1)):  # none that is sure
-        read = 0.0
-    step = law(steps.sign, steps.before, up, down, bend)[uncut] ** 2
-    own = left[uncut] ** 2 - 2 * read
+    read_error = float(both.std()) / math.sqrt(max(both.size, 1))
+    if read < 2 * read_error:  # none that is sure
+        read, read_error = 0.0, 0.0
+    step = law(steps.sign, steps.start, up, down, bend)[uncut] ** 2
+    count = len(step)
+    own = left[uncut] ** 2 * count / (count - FITTED) - 2 * read
     square = max(float(own.sum() / step.sum()), 0.0)
-    error = float(np.sqrt(np.sum((own - square * step) ** 2)) / step.sum())
+    scatter = float(np.sum((own - square * step) ** 2))
+    error = math.hypot(math.sqrt(scatter), 2 * count * read_error) / float(step.sum())
     value = math.sqrt(square)
     return Estimate(value, error / (2 * value) if value else math.sqrt(error)), math.sqrt(read)
 

@@ -80,6 +80,35 @@ def test_noise_of_reading_is_told_from_that_of_writing(tmp_path: Path) -> None:
     assert estimate(found, "programming.nonlinearity").value == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.parametrize("read", [0.0, 0.005, 0.01])
+def test_noisy_readings_at_rest_do_not_widen_the_range(tmp_path: Path, read: float) -> None:
+    """The truth within three errors, beyond which the extremes of noisy readings are."""
+    change = {"g_min": 2e-6, "g_max": 3e-5, "nonlinearity": 1.2, "asymmetry": 0.15, "cycle": 0.2}
+    same = {"conductance": 0.0, "programming": 0.2}
+    for seed in range(3):
+        found = fitted(tmp_path, simulate(read=read, seed=seed, **change, **same))
+        for key in [key for key in TRUE if not key.startswith("mismatch")]:
+            of, true = estimate(found, key), change.get(key.split(".")[1], TRUE[key])
+            assert abs(of.value - true) < 3 * of.error + 1e-5 * true, (key, seed)
+        assert estimate(found, "device.g_min").error < 5e-8
+        assert estimate(found, "device.g_min").value == pytest.approx(2e-6, abs=8e-8)
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_noise_is_known_from_the_start(tmp_path: Path, seed: int) -> None:
+    """Taken for variation of the pulses, it led some devices' lines to soft bounds and a cycle of 5."""
+    same = {"conductance": 0.0, "programming": 0.2}
+    found = fitted(tmp_path, simulate(read=0.005, seed=seed, nonlinearity=1.2, cycle=0.2, **same))
+    assert max(device.lines.cycle.value for device in found.devices) < 0.4
+    assert found.residual < 0.015
+
+
+def test_cycle_is_not_less_for_what_the_lines_take(tmp_path: Path) -> None:
+    same = {"conductance": 0.0, "programming": 0.0, "programming_bias": 0.0}
+    values = [estimate(fitted(tmp_path, simulate(5, seed=k, **same)), "programming.cycle") for k in range(8)]
+    assert np.mean([of.value for of in values]) == pytest.approx(0.3, rel=0.03)
+
+
 def test_errors_are_those_of_repetition(tmp_path: Path) -> None:
     """What the fit of one device says of its error, against the scatter of many fits of the same device."""
     same = {"conductance": 0.0, "programming": 0.0, "programming_bias": 0.0}
@@ -166,6 +195,14 @@ def test_a_law_that_is_not_the_models_is_said_so(tmp_path: Path) -> None:
     unlike = fitted(tmp_path, simulate(law=lambda x, sign: 1 + (1.4 if sign > 0 else 0.2) * sign * (0.5 - x)))
     assert any("up and" in remark and "misses" in remark for remark in unlike.remarks)
     assert "! " in table(unlike)
+
+
+def test_a_device_that_fits_far_worse_than_the_others_is_named(tmp_path: Path) -> None:
+    rows = simulate(8, read=0.005)
+    assert not [remark for remark in fitted(tmp_path, rows).remarks if "fits worst" in remark]
+    odd = [(*row[:4], row[4] * (0.6 if row[0] == 5 and row[2] > 500 else 1)) for row in rows]
+    named = [remark for remark in fitted(tmp_path, odd).remarks if "fits worst" in remark]
+    assert len(named) == 1 and named[0].startswith("device 5 fits worst: residual ")
 
 
 def test_a_design_reads_what_was_fitted_and_the_figure_is_drawn(
