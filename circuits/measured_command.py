@@ -55,7 +55,7 @@ def run(arguments: Any, console: Console) -> Values:
     for one in found:
         share, columns = f"{one.count}/{one.devices}", ""
         for rms, largest in ((one.target_rms, one.target_largest), (one.rms, one.largest)):
-            columns += f"  {rms:6.2%}  {largest:8.2%}"
+            columns += f"  {rms:6.2%}  {largest:8.2%}" if one.count else f"  {'–':>6}  {'–':>8}"
         console.show(f"{one.array:12s} {share:>11s}{columns}")
     console.wrote(arguments.out)
     out = arguments.out

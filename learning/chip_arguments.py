@@ -104,7 +104,11 @@ def named_run(arguments: Any) -> Run | None:
     if Path(arguments.design).suffix.lower() not in HDF5:
         return None
     if arguments.changes or arguments.chip is not None:
-        raise ValueError("--set and --chip make another chip; a RUN.h5 holds the one that was trained")
+        raise ValueError(
+            "--set and --chip make another chip; a RUN.h5 holds the one that was trained, and its design. "
+            "For another corner: ohmostat corners; for other learning: train its design anew ('ohmostat "
+            "report' shows it); only --epochs may change"
+        )
     from ..circuits.archive import read_run
 
     return read_run(arguments.design)

@@ -18,6 +18,7 @@ from .transient import Transient
 
 Differences = Sequence[Difference | NotCompared]
 LARGEST_PARTS = 3  # devices named as the sources of noise
+ROUNDING = 1e-15  # V or A: a difference below it says nothing of a vector that is all but 0
 
 
 def report(deck: Deck, results: Mapping[str, Result]) -> str:
@@ -51,7 +52,8 @@ def _measurement(name: str, found: Measured) -> str:
 def _difference(row: Difference | NotCompared) -> tuple[str, str, str, str]:
     if isinstance(row, NotCompared):
         return row.analysis, row.vector, "not compared:", row.why
-    return row.analysis, row.vector, f"{row.largest:.3g} {row.unit}", f"{row.relative:.2g}"
+    relative = "rounding" if 0 < row.largest < ROUNDING else f"{row.relative:.2g}"
+    return row.analysis, row.vector, f"{row.largest:.3g} {row.unit}", relative
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
