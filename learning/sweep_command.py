@@ -49,7 +49,7 @@ def add_arguments(parser: Any) -> None:
         help="grid: every combination of levels; one-at-a-time: each key alone, from the design; "
         "latin: --points of a Latin hypercube over the ranges",
     )  # fmt: skip
-    parser.add_argument("--points", type=positive, default=32, metavar="N", help="latin only (default 32)")
+    parser.add_argument("--points", type=positive, metavar="N", help="latin only (default 32)")
     parser.add_argument(
         "--chips", type=positive, default=3, metavar="N", help="chips at each level (default 3)"
     )
@@ -104,6 +104,9 @@ def run(arguments: Any, console: Console) -> Values:
     )  # fmt: skip
 
 
+POINTS = 32  # of a Latin hypercube, if it is not said
+
+
 def _points(design: Design, arguments: Any) -> tuple[Point, ...]:
     """The points that ``--mismatch``, ``--angle`` and ``--vary`` ask for."""
     from . import points
@@ -114,7 +117,11 @@ def _points(design: Design, arguments: Any) -> tuple[Point, ...]:
         if levels or not arguments.vary:
             raise ValueError("--method latin takes ranges, such as --vary mismatch.conductance=0..1")
         spans = _once([points.parse_span(text) for text in arguments.vary])
-        return points.latin_hypercube(spans, arguments.points, design.task.seed)
+        return points.latin_hypercube(spans, arguments.points or POINTS, design.task.seed)
+    if arguments.points is not None:
+        raise ValueError(
+            "--points is of --method latin, which draws so many; else --vary tells them all"
+        )
     made = _once([*levels.items(), *map(points.parse_levels, arguments.vary)])
     return points.one_at_a_time(design, made) if arguments.method == "one-at-a-time" else points.grid(made)
 

@@ -250,6 +250,7 @@ corners run.h5 --plot new.doc                       | end the figure's name in .
 sweep run.h5 --out new.h5                           | give a TOML file
 sweep digits --mismatch 0.5,0.5                     | repeat a value; give each once
 sweep digits --mismatch -1                          | is outside the range; allowed: 0 to 3
+sweep digits --mismatch 0 --points 4                | --points is of --method latin
 sweep digits --mismatch nan                         | write finite numbers with commas
 sweep digits --angle 0,900                          | allowed: 0deg to 90deg
 sweep digits --chips 0                              | '0': give a whole number, at least 1
