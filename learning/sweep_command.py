@@ -119,9 +119,7 @@ def _points(design: Design, arguments: Any) -> tuple[Point, ...]:
         spans = _once([points.parse_span(text) for text in arguments.vary])
         return points.latin_hypercube(spans, arguments.points or POINTS, design.task.seed)
     if arguments.points is not None:
-        raise ValueError(
-            "--points is of --method latin, which draws so many; else --vary tells them all"
-        )
+        raise ValueError("--points is of --method latin, which draws so many; else --vary tells them all")
     made = _once([*levels.items(), *map(points.parse_levels, arguments.vary)])
     return points.one_at_a_time(design, made) if arguments.method == "one-at-a-time" else points.grid(made)
 

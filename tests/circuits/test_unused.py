@@ -90,7 +90,7 @@ def test_commands_warn_and_go_on(
         ["settle", *small, "--samples", "2"],
         ["train", *small, *out],
         ["audit", *small, "--samples", "2"],
-        ["sweep", *small, "--arms", "none", "--chips", "1", *out],
+        ["sweep", *small, "--arms", "none", "--chips", "1", *out[:1], str(tmp_path / "swept.h5")],
     ):
         assert main([*command, *idle, "--json"]) == 0
         said = capsys.readouterr()

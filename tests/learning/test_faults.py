@@ -40,6 +40,7 @@ def start(out: Path, *words: str, limit: int | None = None, **options: Any) -> s
     """The command in a process of its own, no file of which may grow beyond ``limit`` bytes."""
 
     def restrict() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs in a shell's background ignores it
         if limit:
             import resource
 
