@@ -28,7 +28,15 @@ def add_changes(parser: Any, what: str) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help=what)
 
 
-def tile(text: str) -> tuple[int, int]:
+def add_tile_argument(parser: Any, what: str = "") -> None:
+    """``--tile``, of a tester's list."""
+    parser.add_argument(
+        "--tile", type=_tile, metavar="ROWSxCOLUMNS",
+        help=f"{what}size of a tile (default: wires.tile of a chip with wires, else 128x128)",
+    )  # fmt: skip
+
+
+def _tile(text: str) -> tuple[int, int]:
     """Rows and columns of a tile, such as ``128x128``."""
     rows, _, columns = text.partition("x")
     if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
@@ -38,53 +46,45 @@ def tile(text: str) -> tuple[int, int]:
 
 def voltages(text: str) -> tuple[float, ...]:
     """Voltages [V] with commas between them, such as ``300mV,0.1``; a number without a unit is in volts."""
-    try:
-        return tuple(_volts(part.strip()) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _volts(text: str) -> float:
-    from .units import UnitError, parse_quantity
-
-    value = literal(text)
-    if isinstance(value, str):
-        try:
-            value = parse_quantity(value, "V")
-        except UnitError as error:
-            raise ValueError(f"{text!r} {error}; several stand with commas between them") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is not finite; give volts, such as 300mV or 0.3")
-    return value
+    example = "volts, such as 300mV or 0.3"
+    return _quantities(text, "V", "; several stand with commas between them", example)
 
 
 def temperatures(text: str) -> tuple[float, ...]:
     """Temperatures [K] with commas between them, such as ``233K,125C``; a number without a unit is in
     kelvins, unless it is too low to be meant so.
     """
-    try:
-        return tuple(_kelvins(part.strip()) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    from .units import parse_quantity
+
+    for part in map(str.strip, text.split(",")):
+        value = literal(part)
+        if not isinstance(value, str) and value < COLDEST:
+            raise argparse.ArgumentTypeError(
+                f"{part!r} has no unit, and is no temperature of a chip in kelvins; write {part}C or "
+                f"{parse_quantity(f'{part}C', 'K'):.0f}K"
+            )
+    example = "kelvins or degrees Celsius, such as 233K or -40C"
+    return _quantities(text, "K", ', or degrees Celsius, as in "-40C"', example)
 
 
-def _kelvins(text: str) -> float:
+def _quantities(text: str, unit: str, otherwise: str, example: str) -> tuple[float, ...]:
+    """Finite quantities of a unit, or numbers, with commas between them; errors end in what could be written
+    ``otherwise``, or tell an ``example``.
+    """
     from .units import UnitError, parse_quantity
 
-    value = literal(text)
-    if isinstance(value, str):
-        try:
-            value = parse_quantity(value, "K")
-        except UnitError as error:
-            raise ValueError(f'{text!r} {error}, or degrees Celsius, as in "-40C"') from None
-    elif value < COLDEST:
-        there = parse_quantity(f"{text}C", "K")
-        raise ValueError(
-            f"{text!r} has no unit, and is no temperature of a chip in kelvins; write {text}C or {there:.0f}K"
-        )
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is not finite; give kelvins or degrees Celsius, such as 233K or -40C")
-    return value
+    found = []
+    for part in map(str.strip, text.split(",")):
+        value = literal(part)
+        if isinstance(value, str):
+            try:
+                value = parse_quantity(value, unit)
+            except UnitError as error:
+                raise argparse.ArgumentTypeError(f"{part!r} {error}{otherwise}") from None
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{part!r} is not finite; give {example}")
+        found.append(value)
+    return tuple(found)
 
 
 def shares(text: str) -> tuple[float, ...]:

@@ -109,7 +109,7 @@ def voltages_by_node(chip: Chip, inputs: ArrayLike, state: Equilibrium, sample: 
     for bank in chip.circuit.banks:
         if bank.returned:
             continue
-        tag, ports = _tag(bank), chip.planes(bank).shape[2]
+        tag, ports, inverted = _tag(bank), chip.planes(bank).shape[2], _inverted(chip, bank)
         for j in range(ports):
             drive = port(bank.pre, j)
             if bank.driven:
@@ -118,7 +118,7 @@ def voltages_by_node(chip: Chip, inputs: ArrayLike, state: Equilibrium, sample: 
                 found[drive] = float(chip.drivers[bank.name][j]) * found[behind]
                 if chip.circuit.resistive:
                     found[f"q_{tag}_{j}"] = found[drive]
-            if _inverted(chip, bank):
+            if inverted:
                 found[f"n_{tag}_{j}"] = -found[drive]
     return found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..simulator.arguments import check_outputs, hdf5_file
-from .design_arguments import tile
+from .design_arguments import add_tile_argument
 
 if TYPE_CHECKING:
     from ..simulator.console import Console, Values
@@ -27,10 +27,7 @@ def add_arguments(parser: Any) -> None:
         help="columns array, tile, row, column, plane, as of export --format program, and conductance_uS; "
         "without tile, row and column are those of the whole array",
     )  # fmt: skip
-    parser.add_argument(
-        "--tile", type=tile, metavar="ROWSxCOLUMNS",
-        help="size of a tile (default: wires.tile of a chip with wires, else 128x128)",
-    )  # fmt: skip
+    add_tile_argument(parser)
     parser.add_argument("--out", type=hdf5_file, required=True, metavar="RUN.h5", help="the chip as measured")
 
 
@@ -39,7 +36,8 @@ def run(arguments: Any, console: Console) -> Values:
     from . import archive
     from .tester import doubts, put_measured, read_measured
 
-    there = check_outputs(arguments.out, keep=[arguments.run_file, arguments.file], schema="ohmostat-run")
+    read = [arguments.run_file, arguments.file]
+    there = check_outputs(arguments.out, keep=read, schema=archive.SCHEMA)
     run = archive.read_run(arguments.run_file)
     measured = read_measured(run.chip, arguments.file, arguments.tile)
     console.warn(doubts(run.chip, measured))

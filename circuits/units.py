@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NoReturn
 
+from ..simulator.spice_numbers import ZERO_CELSIUS
 from .convolution import Convolution
 
 #: Units that a design may use, with their names.
@@ -42,7 +43,7 @@ _FORM = re.compile(
 _PER_CENT = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:e([+-]?[0-9]{1,3}))?\s*%\s*", re.IGNORECASE)
 
 
-_CELSIUS, ZERO_CELSIUS = ("C", "°C", "degC"), 273.15  # as a temperature may be written; [K]
+_CELSIUS = "C", "°C", "degC"  # as a temperature may be written
 
 
 class UnitError(ValueError):

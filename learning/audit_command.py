@@ -65,8 +65,10 @@ def run(arguments: Any, console: Console) -> Values:
     """
     from threadpoolctl import threadpool_limits
 
+    from .audit_report import SCHEMA
+
     stored = named_run(arguments)
-    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design], schema="ohmostat-audit")
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design], schema=SCHEMA)
     with threadpool_limits(1, user_api="blas"):
         trainer = _fabricated(arguments, console) if stored is None else _as_stored(arguments, stored)
         console.replaces(there)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..circuits.design_arguments import tile
+from ..circuits.design_arguments import add_tile_argument
 from ..simulator.arguments import Ending, check_outputs, csv_file, hdf5_file
 from .chip_arguments import add_data_argument, add_sample_arguments, beyond_rails, sample_voltages
 
@@ -37,10 +37,7 @@ def add_arguments(parser: Any) -> None:
         help="default: by the suffix of --out. program: a CSV for a tester, each device's target and pulses "
         "by tile, row and column",
     )  # fmt: skip
-    parser.add_argument(
-        "--tile", type=tile, metavar="ROWSxCOLUMNS",
-        help="program: size of a tile (default: wires.tile of a chip with wires, else 128x128)",
-    )  # fmt: skip
+    add_tile_argument(parser, "program: ")
     add_sample_arguments(parser.add_mutually_exclusive_group(), "spice (default: all inputs at 0 V): ")
     add_data_argument(parser)
 
@@ -50,7 +47,7 @@ def run(arguments: Any, console: Console) -> Values:
     from ..circuits import archive
 
     kind = _format(arguments)
-    there = check_outputs(arguments.out, keep=[arguments.run_file], schema="ohmostat-run")
+    there = check_outputs(arguments.out, keep=[arguments.run_file], schema=archive.SCHEMA)
     run = archive.read_run(arguments.run_file)
     console.replaces(there)
     if kind == "hdf5":

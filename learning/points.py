@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..circuits.design import Design
@@ -102,9 +102,9 @@ def shown(key: str, value: Level) -> str:
     return "-".join(map(str, value)) if isinstance(value, tuple) else "all" if value is None else str(value)
 
 
-def text_of(point: Point) -> str:
-    """A point for a title: ``conductance=0.5, leak=10uS``."""
-    return ", ".join(f"{key.rpartition('.')[2]}={shown(key, value)}" for key, value in point)
+def text_of(point: Point, form: Callable[[str, Level], str] = shown) -> str:
+    """A point for a title: ``conductance=0.5, leak=10uS``; each value by ``form``."""
+    return ", ".join(f"{key.rpartition('.')[2]}={form(key, value)}" for key, value in point)
 
 
 def texts_of(points: Sequence[Point]) -> list[str]:
@@ -112,9 +112,7 @@ def texts_of(points: Sequence[Point]) -> list[str]:
     found = [text_of(point) for point in points]
     if len(set(found)) == len(set(points)):
         return found
-    return [
-        ", ".join(f"{k.rpartition('.')[2]}={written(k, value)}" for k, value in point) for point in points
-    ]
+    return [text_of(point, written) for point in points]
 
 
 def written(key: str, value: Level) -> str:

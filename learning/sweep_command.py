@@ -26,6 +26,7 @@ ARMS_OF = {  # "both": all that are compared by default
     "on": ("homeostat", "adjoint"),
     "off": ("none", "adjoint"),
 }
+POINTS = 32  # of a Latin hypercube, if it is not said
 
 
 def add_arguments(parser: Any) -> None:
@@ -49,7 +50,7 @@ def add_arguments(parser: Any) -> None:
         help="grid: every combination of levels; one-at-a-time: each key alone, from the design; "
         "latin: --points of a Latin hypercube over the ranges",
     )  # fmt: skip
-    parser.add_argument("--points", type=positive, metavar="N", help="latin only (default 32)")
+    parser.add_argument("--points", type=positive, metavar="N", help=f"latin only (default {POINTS})")
     parser.add_argument(
         "--chips", type=positive, default=3, metavar="N", help="chips at each level (default 3)"
     )
@@ -82,13 +83,13 @@ def run(arguments: Any, console: Console) -> Values:
     """Run the sweep that was asked for (:func:`sweep_to_files`), or tell what it would take."""
     from ..circuits.unused import unused
     from .corners import idle_keys, warnings
-    from .sweep import RunKey, Sweep, compared
+    from .sweep import SCHEMA, RunKey, Sweep, compared
 
     design = design_of(arguments, console)
     arms = arguments.arms or ARMS_OF.get(arguments.homeostat, compared(design))
     sweep = Sweep(design, _points(design, arguments), arguments.chips, arms, arguments.keep_chips)
     files = files_of(arguments.out, arguments.plot)
-    there = check_outputs(*files, keep=[arguments.design], schema="ohmostat-sweep")
+    there = check_outputs(*files, keep=[arguments.design], schema=SCHEMA)
     designs = [sweep.run_design(RunKey(arms[0], point, 0)) for point in sweep.points]
     console.warn(unused(*designs) + warnings(idle_keys(designs)))
     if arguments.dry_run:
@@ -102,9 +103,6 @@ def run(arguments: Any, console: Console) -> Values:
         sweep, arguments.out, console, plot=arguments.plot, workers=arguments.workers,
         scheduler=arguments.scheduler, data_dir=arguments.data_dir,
     )  # fmt: skip
-
-
-POINTS = 32  # of a Latin hypercube, if it is not said
 
 
 def _points(design: Design, arguments: Any) -> tuple[Point, ...]:

@@ -33,11 +33,12 @@ def add_arguments(parser: Any) -> None:
 
 def run(arguments: Any, console: Console) -> Values:
     """Train as asked; see :func:`train_to_file`."""
+    from ..circuits.archive import SCHEMA
     from ..circuits.unused import unused
     from .data import load_task
     from .training import Trainer
 
-    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design], schema="ohmostat-run")
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design], schema=SCHEMA)
     stored = named_run(arguments)
     if stored is not None:
         trainer = trainer_of(stored, arguments.data_dir)

@@ -97,9 +97,7 @@ def check_outputs(
     if len({os.path.realpath(path) for path in asked}) < len(asked):
         raise ValueError(f"{', '.join(map(str, asked))}: these must be different files; name others")
     there = [path for path in asked if path.exists()]
-    for read in keep:
-        if any(os.path.exists(read) and path.samefile(read) for path in there):
-            raise ValueError(f"{read}: is read, and would be replaced by what is found; name another file")
+    check_kept(there, keep)
     for path in there:
         if schema and path.suffix.lower() in HDF5 and (found := _schema(path)) != schema:
             raise ValueError(
@@ -107,6 +105,13 @@ def check_outputs(
                 "name another file, or delete this one"
             )
     return there
+
+
+def check_kept(there: Sequence[Path], keep: Sequence[str | Path]) -> None:
+    """Check that none of the files ``there``, which will be replaced, is one to keep. Raises ValueError."""
+    for read in keep:
+        if any(os.path.exists(read) and path.samefile(read) for path in there):
+            raise ValueError(f"{read}: is read, and would be replaced by what is found; name another file")
 
 
 def _schema(path: Path) -> str | None:

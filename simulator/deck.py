@@ -13,7 +13,7 @@ from .netlist import GROUND, Netlist, NetlistError
 from .spice_analyses import Analysis
 from .spice_lines import Origin
 from .spice_measures import Measure
-from .spice_scope import ZERO_CELSIUS
+from .spice_numbers import ZERO_CELSIUS
 from .waveforms import Waveform
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import check_outputs, hdf5_file, picture
+from .arguments import check_kept, check_outputs, hdf5_file, picture
 
 if TYPE_CHECKING:
     from .console import Console, Values
@@ -38,11 +38,11 @@ def run(arguments: Any, console: Console) -> Values:
     from .ngspice import SpiceError
     from .report import compared, plain, report
     from .spice_reader import read_spice
-    from .waves import plot_waves, write_waves
+    from .waves import SCHEMA, plot_waves, write_waves
 
-    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.file], schema="ohmostat-waves")
+    there = check_outputs(arguments.out, arguments.plot, keep=[arguments.file], schema=SCHEMA)
     deck = read_spice(arguments.file)
-    check_outputs(arguments.out, arguments.plot, keep=deck.files)
+    check_kept(there, deck.files)
     console.replaces(there)
     results, differences = run_deck(deck), None
     console.show(report(deck, results))

@@ -18,7 +18,8 @@ from .spice_models import (
     model_values,
     mosfet_parameters,
 )
-from .spice_scope import ZERO_CELSIUS, Scope, numeric
+from .spice_numbers import ZERO_CELSIUS
+from .spice_scope import Scope, numeric
 from .spice_waveforms import read_waveform
 
 _SIZES = {"w": 1e-4, "l": 1e-4, "m": 1.0, "ad": 0.0, "as": 0.0, "nrd": 1.0, "nrs": 1.0}

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 
 from .spice_lines import Fields
-from .spice_scope import ZERO_CELSIUS, Scope
+from .spice_numbers import ZERO_CELSIUS
+from .spice_scope import Scope
 
 Values = dict[str, float]
 

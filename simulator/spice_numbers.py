@@ -6,6 +6,7 @@ import math
 import re
 
 _SCALES = {"t": 12, "g": 9, "meg": 6, "k": 3, "m": -3, "u": -6, "n": -9, "p": -12, "f": -15}  # powers of ten
+ZERO_CELSIUS = 273.15  # [K]: of the degrees in which SPICE gives temperatures
 _MIL = 25.4e-6  # a thousandth of an inch [m]
 DIGITS = r"(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,9})?"
 _NUMBER = re.compile(

@@ -43,7 +43,8 @@ from .spice_lines import (
 from .spice_measures import WORDS as MEASURES
 from .spice_measures import Measure, read_measures
 from .spice_models import read_model
-from .spice_scope import ZERO_CELSIUS, Body, Conditions, Scope
+from .spice_numbers import ZERO_CELSIUS
+from .spice_scope import Body, Conditions, Scope
 from .waveforms import MOST_BREAKPOINTS
 
 __all__ = ["Deck", "Element", "Options", "SpiceSyntaxError", "parse_spice", "read_spice"]

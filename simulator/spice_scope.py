@@ -16,9 +16,8 @@ from .expression_functions import FUNCTIONS, PARAMETER_FUNCTIONS
 from .expressions import Expression, Formula, parse_formula
 from .netlist import GROUND
 from .spice_lines import Fields, Origin, unquoted
-from .spice_numbers import ExpressionError, parse_number
+from .spice_numbers import ZERO_CELSIUS, ExpressionError, parse_number
 
-ZERO_CELSIUS = 273.15  # [K]
 LARGEST_FORMULAS = 2_000_000  # characters of all formulas, counted whenever one is read or evaluated
 
 _NUMERIC = re.compile(r"[-+]?[\d.]|[{'\"]")
