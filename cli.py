@@ -11,7 +11,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 def build_parser(file: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
     """The parser of all commands; ``file`` marks the arguments that are files, for :class:`_Completion`."""
-    designs = _designs(file) if file else {}
+    completions = _completions(file) if file else {}
     parser = argparse.ArgumentParser(
         prog="ohmostat", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Simulate analog chips that learn by equilibrium propagation.", parents=[_common()],
@@ -118,8 +118,10 @@ def build_parser(file: Mapping[str, Any] | None = None) -> argparse.ArgumentPars
         command.add_arguments(own)
         own.set_defaults(command=command)
         for argument in own._actions if file else ():
-            if argument.dest == "design":
-                argument.complete = designs  # type: ignore[attr-defined]  # shtab's own
+            if isinstance(argument.metavar, str):
+                argument.metavar = argument.metavar.replace('"', "")  # which shtab leaves bare in zsh
+            if argument.dest in completions:
+                argument.complete = completions[argument.dest]  # type: ignore[attr-defined]  # shtab's own
             elif argument.type is Path or isinstance(argument.type, Ending):
                 argument.complete = file  # type: ignore[attr-defined]
     return parser
@@ -135,17 +137,29 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
-def _designs(file: Mapping[str, Any]) -> dict[str, Any]:
-    """Completion of a design, in shtab's form: the shipped ones, and files."""
-    from .circuits.design import named_designs
-
-    name, shipped = "_ohmostat_designs", " ".join(named_designs())
-    functions = {
-        "bash": f'{name}() {{\n  compgen -W "{shipped}" -- "$1"\n  {file["bash"]} "$1"\n}}',
-        "zsh": f"{name}() {{\n  compadd -- {shipped}\n  {file['zsh']}\n}}",
-        "fish": f"function {name}\n  string split ' ' '{shipped}'\n  {file['fish'][1:-1]}\nend",
-    }
+def _words(name: str, words: Iterable[str], file: Mapping[str, Any] | None = None, end: str = "") -> Any:
+    """Completion to some words, in shtab's form, and to files; ``end``: what follows a word, where a shell
+    can be told.
+    """
+    listed, files = " ".join(words), file or dict.fromkeys(SHELLS, "")
+    bash = f'compgen -W "{listed}" -- "$1"' + (f'\n  {files["bash"]} "$1"' if file else "")
+    zsh = f"compadd {f'-S {end} ' if end else ''}-- {listed}\n  {files['zsh']}"
+    fish = f"printf '%s{end}\\n' {listed}\n  {files['fish'][1:-1]}"
+    functions = {"bash": f"{name}() {{\n  {bash}\n}}", "zsh": f"{name}() {{\n  {zsh}\n}}",
+                 "fish": f"function {name}\n  {fish}\nend"}  # fmt: skip
     return {"bash": name, "zsh": name, "fish": f"({name})", "preamble": functions}
+
+
+def _completions(file: Mapping[str, Any]) -> dict[str, Any]:
+    """What completes an argument, by its name: designs, keys of a design, processes."""
+    from .circuits.design import named_designs
+    from .circuits.specs import KEYS
+
+    keys = _words("_ohmostat_keys", KEYS, end="=")
+    return {
+        "design": _words("_ohmostat_designs", named_designs(), file), "changes": keys, "vary": keys,
+        "process": _words("_ohmostat_processes", corners_command.PROCESSES),
+    }  # fmt: skip
 
 
 class _Completion(argparse.Action):

@@ -14,6 +14,7 @@ from typing import Any
 from ..circuits.design import Design
 from ..circuits.files import atomic_write
 from ..circuits.specs import ROOM, CornerSpec
+from ..simulator.spice_numbers import ZERO_CELSIUS
 from . import asymmetry
 from .estimators import adjoint_response, exact_response
 from .points import shown
@@ -132,7 +133,12 @@ def worst(found: Sequence[CornerResult]) -> CornerResult:
 
 def name(corner: CornerSpec) -> str:
     """In words: process, supply and temperature."""
-    return f"{corner.process}, {corner.voltage:g} of the supply, {corner.temperature:g} K"
+    return f"{corner.process}, {corner.voltage:g} of the supply, {degrees(corner.temperature)}"
+
+
+def degrees(temperature: float) -> str:
+    """A temperature [K], in kelvins and in degrees Celsius."""
+    return f"{temperature:g} K ({temperature - ZERO_CELSIUS:.0f} C)"
 
 
 def nominal(corner: CornerSpec) -> bool:
@@ -142,12 +148,12 @@ def nominal(corner: CornerSpec) -> bool:
 
 def table(found: Sequence[CornerResult]) -> str:
     """One line a corner, and the worst."""
-    lines = ["process  supply  temperature  accuracy  cosine  unsettled"]
+    lines = ["process  supply    temperature  accuracy  cosine  unsettled"]
     for one in found:
         c = one.corner
         lines.append(
-            f"{c.process:8} {c.voltage:6g}  {c.temperature:9g} K  {one.accuracy:8.4f}  {one.cosine:+.3f}  "
-            f"{one.unsettled:9.1%}{'  nominal' if nominal(c) else ''}"
+            f"{c.process:8} {c.voltage:6g}  {degrees(c.temperature):>13}  {one.accuracy:8.4f}  "
+            f"{one.cosine:+.3f}  {one.unsettled:9.1%}{'  nominal' if nominal(c) else ''}"
         )
     last = worst(found)
     return "\n".join([*lines, f"worst: {name(last.corner)}: accuracy {last.accuracy:.4f}"])
@@ -157,10 +163,15 @@ def remarks(unchanged: Mapping[str, Sequence[Any]]) -> list[str]:
     """A line for every axis that changes nothing."""
     return [
         f"{AXES[axis]} changes nothing for this design: each row stands for "
-        f"{', '.join(f'{value:g}' if isinstance(value, float) else str(value) for value in values)}"
-        f"{' K' if axis == 'temperature' else ''} ({UNCHANGED[axis]})"
+        f"{', '.join(_shown(axis, value) for value in values)} ({UNCHANGED[axis]})"
         for axis, values in unchanged.items()
     ]
+
+
+def _shown(axis: str, value: Any) -> str:
+    if axis == "temperature":
+        return degrees(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def warnings(unchanged: Mapping[str, Sequence[Any]]) -> list[str]:

@@ -5,6 +5,7 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 ABOUT = "test a trained chip at corners of process, supply and temperature"
 EXAMPLE = "ohmostat corners run.h5 --set corner.device_tempco=-1m/K --out corners.csv"
 SHORT = {"tt": "typical", "ss": "slow", "ff": "fast"}  # of n- and p-channel transistors
+PROCESSES = (*SHORT.values(), *SHORT)
 
 
 def add_arguments(parser: Any) -> None:
@@ -33,7 +35,9 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--process", type=_processes, metavar="LIST", help="also ss,tt,ff (default: slow,typical,fast)"
     )
-    parser.add_argument("--supply", type=shares, metavar="LIST", help="of nominal (default: 0.9,1,1.1)")
+    parser.add_argument(
+        "--supply", type=_supplies, metavar="LIST", help="relative to nominal (default: 0.9,1,1.1)"
+    )
     parser.add_argument(
         "--temperature", type=temperatures, metavar="LIST",
         help="such as -40C,27C or 233K; a bare number is in kelvins (default: 233K,300K,398K)",
@@ -77,12 +81,27 @@ def run(arguments: Any, console: Console) -> Values:
         corners_figure(found, arguments.plot, title)
     console.wrote(arguments.out, arguments.plot)
     axes = {corners.AXES[axis]: values for axis, values in unchanged.items()}
+    title = title.replace("\n", "; ")
     return {"title": title, "corners": [corners.plain(one) for one in found], "unchanged": axes}
 
 
 def _processes(text: str) -> list[str]:
     """Names of processes, each also by a foundry's two letters."""
-    return [SHORT.get(part.strip().lower(), part.strip()) for part in text.split(",")]
+    found = []
+    for part in (part.strip().lower() for part in text.split(",")):
+        if part not in PROCESSES:
+            known = ", ".join(f"{name} ({letters})" for letters, name in SHORT.items())
+            raise argparse.ArgumentTypeError(f"{part!r} is no process; allowed: {known}")
+        found.append(SHORT.get(part, part))
+    return found
+
+
+def _supplies(text: str) -> tuple[float, ...]:
+    """Supplies relative to nominal; the error for volts says so."""
+    try:
+        return shares(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error} (of the nominal supply, not in volts)") from None
 
 
 def _base(trainer: Trainer, changes: Mapping[str, object]) -> CornerSpec:

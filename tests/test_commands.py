@@ -86,6 +86,13 @@ def test_the_page_of_commands_is_what_the_program_says() -> None:
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == made, "python docs/make_commands.py"
 
 
+OFFERED = {
+    "sw": ["sweep"], "train fi": ["find.toml"], "train fa": SHIPPED,
+    "train fashion --set device.g_": ["device.g_min", "device.g_max"],
+    "corners r.h5 --process s": ["slow", "ss"],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completion_knows_every_command(
     shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -95,15 +102,22 @@ def test_completion_knows_every_command(
         main(["--completion", shell])
     script = capsys.readouterr().out
     assert end.value.code == 0 and all(name in script for name in (*COMMANDS, "dry-run", "keep-chips"))
+    (tmp_path / "find.toml").touch()
     if shell == "bash" and (bash := shutil.which("bash")):
-        (tmp_path / "find.toml").touch()
-        for typed, offered in (("sw", ["sweep"]), ("train fi", ["find.toml"]), ("train fa", SHIPPED)):
+        for typed, offered in OFFERED.items():
             words = f"COMP_WORDS=(ohmostat {typed}); COMP_CWORD={len(typed.split())}"
             asked = f'{words}; _shtab_ohmostat; echo "${{COMPREPLY[@]}}"'
             answer = subprocess.run(
                 [bash, "-c", script + asked], capture_output=True, text=True, check=True, cwd=tmp_path
             )
             assert answer.stdout.split() == offered
+    if shell == "fish" and (fish := shutil.which("fish")):
+        for typed, offered in OFFERED.items():
+            asked = f"complete -C 'ohmostat {typed}' | cut -f 1"
+            words = subprocess.run([fish, "-c", script + asked], capture_output=True, text=True, cwd=tmp_path)
+            assert set(offered) <= {word.removesuffix("=") for word in words.stdout.split()}
+    if shell == "zsh" and (zsh := shutil.which("zsh")):
+        subprocess.run([zsh, "-n"], input=script, text=True, check=True)
 
 
 def test_completion_into_a_pipe_that_closes() -> None:

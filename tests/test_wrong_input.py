@@ -237,7 +237,8 @@ corners run.h5 --temperature warm                   | kelvins (K) are needed, as
 corners run.h5 --temperature 300,,400               | kelvins (K) are needed
 corners run.h5 --temperature inf                    | 'inf' is not finite; give kelvins or degrees Celsius
 corners run.h5 --temperature 300V                   | is in volts (V); kelvins (K) are needed
-corners run.h5 --process quick                      | allowed: "typical" | "slow" | "fast"
+corners run.h5 --process quick                      | allowed: typical (tt), slow (ss), fast (ff)
+corners run.h5 --supply 1.2V                        | of the nominal supply, not in volts
 corners run.h5 --set learning.rate=1                | only keys of its [corner]
 corners run.h5 --set corner.voltage=1V              | by --process, --supply and --temperature
 corners run.h5 --set corner.device_tempco=0.5/K     | is outside the range; allowed: -4m/K to 4m/K

@@ -123,7 +123,7 @@ def test_the_worst_is_the_least_accurate() -> None:
     assert [line.endswith("  nominal") for line in corners.table([one, two]).splitlines()] == [
         False, True, False, False,
     ]  # fmt: skip
-    assert corners.table([one, two]).endswith("worst: slow, 1 of the supply, 300 K: accuracy 0.7000")
+    assert corners.table([one, two]).endswith("worst: slow, 1 of the supply, 300 K (27 C): accuracy 0.7000")
 
 
 def test_the_command(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +149,7 @@ def test_what_changes_nothing_is_said_and_shown_once(
     ask = ["corners", str(run_file), "--process", "typical", "--supply", "1", "--temperature", "233,398"]
     assert main(ask) == 0
     text = capsys.readouterr().out
-    assert "temperature changes nothing for this design: each row stands for 233, 398 K (" in text
+    assert "temperature changes nothing for this design: each row stands for 233 K (-40 C), 398 K (" in text
     assert text.count("typical     ") == 1
     assert main([*ask, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
