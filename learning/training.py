@@ -302,9 +302,8 @@ class Trainer:
         changes = self._correction(x, free)
         leak = self.design.neuron.leak
         for name, gradient in update.gradients.items():
-            slope = gradient.devices()
-            if not chip.circuit.resistive:
-                slope = gradient.along_pair(chip.devices[name].target)
+            single = chip.circuit.resistive  # devices are programmed one by one, or as pairs
+            slope = gradient.devices() if single else gradient.along_pair(chip.devices[name].target)
             slope = chip.circuit.layouts[name].tied(slope)
             change = self.optimizer.step(name, slope, leak)
             changes[name] = changes[name] + change if name in changes else change
