@@ -28,14 +28,15 @@ class Fit:
 
     ``r_squared`` and ``residual`` (rms, share of the range) compare each device's measured curve with the
     model's, run freely from its first reading. ``pattern[direction][bin]`` is the mean residual of single
-    steps in fifths of the range, over the step in mid-range, with its error. ``remarks`` say what is wrong.
+    steps in fifths of the range, over the step in mid-range, with its error (None: too few steps there to
+    tell). ``remarks`` say what is wrong.
     """
 
     devices: tuple[DeviceFit, ...]
     values: dict[str, Estimate | None]
     r_squared: float
     residual: float
-    pattern: dict[int, list[Estimate]]
+    pattern: dict[int, list[Estimate | None]]
     remarks: tuple[str, ...]
 
 
@@ -157,16 +158,13 @@ def relative_steps(devices: tuple[DeviceFit, ...], sign: int) -> tuple[Array, Ar
     return place, size, expected
 
 
-def _pattern(devices: tuple[DeviceFit, ...], sign: int, bins: int = 5) -> list[Estimate]:
+def _pattern(devices: tuple[DeviceFit, ...], sign: int, bins: int = 5) -> list[Estimate | None]:
     """Mean residual of the steps in each part of the range, over the step in mid-range."""
     place, size, expected = relative_steps(devices, sign)
     of_bin = np.clip((place * bins).astype(int), 0, bins - 1)
     parts = [(size - expected)[of_bin == k] for k in range(bins)]
     return [
-        Estimate(float(p.mean()), float(p.std() / math.sqrt(len(p))))
-        if len(p) > 2
-        else Estimate(0.0, math.inf)
-        for p in parts
+        Estimate(float(p.mean()), float(p.std() / math.sqrt(len(p)))) if len(p) > 2 else None for p in parts
     ]
 
 
@@ -183,7 +181,7 @@ def _worst(devices: tuple[DeviceFit, ...], residuals: list[float]) -> list[str]:
     ]
 
 
-def _remarks(devices: tuple[DeviceFit, ...], pattern: dict[int, list[Estimate]]) -> list[str]:
+def _remarks(devices: tuple[DeviceFit, ...], pattern: dict[int, list[Estimate | None]]) -> list[str]:
     remarks = []
     if len(devices) == 1:
         remarks.append("one device alone: how devices differ cannot be told, and is not written")
@@ -217,7 +215,7 @@ def _remarks(devices: tuple[DeviceFit, ...], pattern: dict[int, list[Estimate]])
         (sign, k)
         for sign, parts in pattern.items()
         for k, part in enumerate(parts)
-        if abs(part.value) > max(0.1, 4 * part.error)
+        if part is not None and abs(part.value) > max(0.1, 4 * part.error)
     ]
     if bent:
         where = ", ".join(f"{'up' if s > 0 else 'down'} in fifth {k + 1}" for s, k in bent)

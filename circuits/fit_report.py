@@ -40,12 +40,15 @@ def table(fit: Fit) -> str:
         "steps: mean residual in fifths of the range, bottom to top, in % of the step in mid-range",
         *(f"  {WAYS[sign][0]:<5} {_pattern(parts)}" for sign, parts in fit.pattern.items()),
     ]
+    if any(part is None for parts in fit.pattern.values() for part in parts):
+        lines.append("  (-: too few steps there to tell)")
     remarks = [textwrap.fill(r, 100, initial_indent="! ", subsequent_indent="  ") for r in fit.remarks]
     return "\n".join([*lines, *([""] if remarks else []), *remarks])
 
 
-def _pattern(parts: list[Estimate]) -> str:
-    return "  ".join(f"{100 * p.value:+6.1f} ± {100 * p.error:<4.1f}" for p in parts)
+def _pattern(parts: list[Estimate | None]) -> str:
+    texts = (f"{100 * p.value:+6.1f} ± {100 * p.error:<4.1f}" if p else f"{'-':>6}       " for p in parts)
+    return "  ".join(texts).rstrip()
 
 
 def _written(key: str, estimate: Estimate) -> tuple[str, str]:
@@ -61,7 +64,10 @@ def plain(fit: Fit) -> dict[str, object]:
     return {
         "values": {key: None if of is None else of._asdict() for key, of in fit.values.items()},
         "devices": len(fit.devices), "r_squared": fit.r_squared, "residual": fit.residual,
-        "pattern": {WAYS[sign][0]: [part._asdict() for part in parts] for sign, parts in fit.pattern.items()},
+        "pattern": {
+            WAYS[sign][0]: [None if part is None else part._asdict() for part in parts]
+            for sign, parts in fit.pattern.items()
+        },
         "remarks": fit.remarks,
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ import pytest
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.fit import Fit, fit
 from ohmostat.circuits.fit_device import Estimate
-from ohmostat.circuits.fit_report import table, to_toml
+from ohmostat.circuits.fit_report import plain, table, to_toml
 from ohmostat.circuits.measurements import read_curves
 from ohmostat.circuits.tables import MeasurementError
 from ohmostat.cli import main
@@ -171,6 +171,13 @@ def test_limits_that_were_not_reached_are_found_within_their_error(
     if not noise:  # else the lines may be too vague to tell
         assert len(remarks) == (soft is not None)
         assert all(("soft bounds" in remark) == soft for remark in remarks)
+
+
+def test_fifths_of_the_range_with_too_few_steps_are_said_not_to_tell(tmp_path: Path) -> None:
+    found = fitted(tmp_path, simulate(1, pulse=0.2, nonlinearity=0.0, cycle=0.0, programming=0.0))
+    assert None in found.pattern[1]
+    assert "inf" not in table(found) and "too few steps there to tell" in table(found)
+    assert None in plain(found)["pattern"]["up"]  # type: ignore[index]
 
 
 def test_one_device_tells_no_spread(tmp_path: Path) -> None:
