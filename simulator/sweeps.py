@@ -25,6 +25,7 @@ from .structure import Structure
 
 BATCH = 1_000_000  # matrix entries solved at a time: 8 MB, and the factors as their fill has it
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+ROUNDING = 32 * np.finfo(np.float64).eps  # of the largest value: what varies less does not vary
 
 Numbers = NDArray[np.float64]
 Swept = str | tuple[str, str]  # a device (its main parameter), or (device, parameter)
@@ -130,7 +131,10 @@ class MonteCarloPoints:
         return branch_current(self.branches, self.currents, device)
 
     def statistics(self, quantiles: Sequence[float] = QUANTILES) -> dict[str, Array]:
-        """``mean``, ``sd`` (of a sample), ``min``, ``max`` and quantiles ``q5`` … of each voltage (n,)."""
+        """``mean``, ``sd`` (of a sample), ``min``, ``max`` and quantiles ``q5`` … of each voltage (n,).
+
+        The ``sd`` of what a source holds, and so varies by rounding at most, is 0.
+        """
         return self._statistics(self.voltages, quantiles)
 
     def current_statistics(self, quantiles: Sequence[float] = QUANTILES) -> dict[str, Array]:
@@ -141,8 +145,11 @@ class MonteCarloPoints:
         of = values[self.converged]
         if not len(of):
             raise NetlistError(f"no sample converged; the first: {next(iter(self.errors.values()))}")
-        sd = of.std(axis=0, ddof=1) if len(of) > 1 else np.zeros(of.shape[1])
-        table = {"mean": of.mean(axis=0), "sd": sd, "min": of.min(axis=0), "max": of.max(axis=0)}
+        middle = np.median(of, axis=0)  # about which sums are exact where a source holds the value
+        sd = (of - middle).std(axis=0, ddof=1) if len(of) > 1 else np.zeros(of.shape[1])
+        sd[np.ptp(of, axis=0) <= ROUNDING * np.abs(of).max(initial=0.0)] = 0.0
+        mean = middle + (of - middle).mean(axis=0)
+        table = {"mean": mean, "sd": sd, "min": of.min(axis=0), "max": of.max(axis=0)}
         return table | {f"q{100 * q:g}": np.quantile(of, q, axis=0) for q in quantiles}
 
 
