@@ -39,7 +39,7 @@ AXES = frozenset(("time", "frequency", "sweep", "outer"))  # equal, or interpola
 MOST_NAMED = 3  # vectors that were not compared
 OPEN = 1e20  # what ngspice says of an infinite resistance [ohm]
 
-_MISMATCH = re.compile(r"\bmismatch\s*=\s*(?:\{[^}]*\}|'[^']*'|[^\s)]+)")
+_MISMATCH = re.compile(r"\bmismatch\s*=\s*(?:\{[^}]*\}|'[^']*'|[^\s)]+)%?")
 
 
 @dataclass(frozen=True)

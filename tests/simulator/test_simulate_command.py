@@ -281,7 +281,7 @@ def test_a_wrong_answer_is_found(deck_file: Path) -> None:
 
 
 def test_included_files_and_subcircuits_are_compared(tmp_path: Path) -> None:
-    (tmp_path / "models.inc").write_text(".model dd d(is=1e-12 mismatch=0.1)\n")
+    (tmp_path / "models.inc").write_text(".model dd d(is=1e-12 mismatch={2*5}%)\n")
     path = tmp_path / "top.cir"
     path.write_text(
         "* top\n.include models.inc\nV1 in 0 1\nX1 in out half\nD1 out 0 dd ; clamps\n"
