@@ -199,11 +199,11 @@ def _plots(raw: bytes, names: Mapping[tuple[str, str], str]) -> Iterator[Waves]:
 def _vector(plot: str, index: int, name: str, names: Mapping[tuple[str, str], str]) -> str:
     """Our name of a raw file's variable ``name``, the ``index``-th of its plot."""
     kind = _PLOTS.get(plot)
+    if kind == "dc" and index == 0:  # v(v-sweep), i(i-sweep), temp-sweep
+        return "sweep"
     inner = re.fullmatch(r"[vi]\((.*)\)", name)
     if inner is None:
         return name
-    if kind == "dc" and index == 0:
-        return "sweep"
     if kind == "noise total":
         return inner[1]
     if kind == "tf":  # v(v1#Input_impedance), v(output_impedance_at_V(out))

@@ -21,12 +21,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from .deck import Deck, Element, Options
 from .devices import DEVICES, Control, Current
 from .netlist import GROUND
-from .spice_analyses import ANALYSES, Analysis, DcSweep, Noise, Transfer, Transient, read_analysis
+from .spice_analyses import (
+    ANALYSES,
+    Analysis,
+    DcSweep,
+    Noise,
+    Transfer,
+    Transient,
+    check_temperature,
+    read_analysis,
+)
 from .spice_devices import READERS
 from .spice_lines import (
     LARGEST_TEXT,
@@ -45,6 +55,7 @@ from .spice_measures import Measure, read_measures
 from .spice_models import read_model
 from .spice_numbers import ZERO_CELSIUS
 from .spice_scope import Body, Conditions, Scope
+from .temperature import TEMPERATURE
 from .waveforms import MOST_BREAKPOINTS
 
 __all__ = ["Deck", "Element", "Options", "SpiceSyntaxError", "parse_spice", "read_spice"]
@@ -91,7 +102,15 @@ def parse_spice(text: str, source: str = "<text>", folder: str | Path | None = N
     files = Source(None if folder is None else Path(folder))
     title, cards = files.cards(text, source)
     body, commands = _bodies(cards, Origin(source, 1))
-    return replace(_Reader(title, body, commands).deck(), files=tuple(files.read))
+    return _deck(title, body, commands, tuple(files.read))
+
+
+def _deck(
+    title: str, body: Body, commands: list[Card], files: tuple[Path, ...], celsius: float | None = None
+) -> Deck:
+    """The deck at the temperature [°C] that it gives, or at another."""
+    deck = _Reader(title, body, commands, celsius).deck()
+    return replace(deck, files=files, at_temperature=partial(_deck, title, body, commands, files))
 
 
 def _bodies(cards: list[Card], origin: Origin) -> tuple[Body, list[Card]]:
@@ -172,8 +191,8 @@ def _model(card: Card, body: Body) -> None:
 class _Reader:
     """Turns a body into a deck: conditions first, since devices depend on them, then the devices."""
 
-    def __init__(self, title: str, body: Body, commands: list[Card]) -> None:
-        self.title, self.body, self.commands = title, body, commands
+    def __init__(self, title: str, body: Body, commands: list[Card], celsius: float | None) -> None:
+        self.title, self.body, self.commands, self.celsius = title, body, commands, celsius
         self.elements: list[Element] = []
         self.by_name: dict[str, Element] = {}
         self.size = self.instances = 0
@@ -231,6 +250,8 @@ class _Reader:
                 given = {name: text for name, text in f.settings.items() if name not in HARMLESS_OPTIONS}
                 values |= scope.settings(replace(f, settings=given), known)
             _check_options(f, values)
+        if self.celsius is not None:
+            values["temp"] = self.celsius
         return Options(**values)
 
     def _conditions(self, options: Options, analyses: list[Analysis]) -> Conditions:
@@ -352,7 +373,7 @@ class _Reader:
         if isinstance(analysis, DcSweep):
             sources = [sweep.source for sweep in analysis.sweeps]
         for source in sources:
-            if source not in self.by_name:
+            if source not in self.by_name and source != TEMPERATURE:
                 raise card.origin.error(f"no source {source[:40]!r} in the circuit")
         if isinstance(analysis, Noise | Transfer):
             self._check_control(card.origin, analysis.output, nodes)
@@ -403,8 +424,7 @@ def _device(f: Fields, scope: Scope) -> Element:
 def _check_options(f: Fields, values: Mapping[str, float]) -> None:
     for name, value in values.items():
         if name in ("temp", "tnom"):
-            if not -ZERO_CELSIUS < value < 1e4:
-                raise f.error(f"{name} is {value:g} °C; expected a value from -273 to 10000 °C")
+            check_temperature(f, name, value)
         elif value < 0.0 or (value == 0.0 and name != "gmin"):
             raise f.error(f"{name} is {value:g}; expected a value above 0")
 
