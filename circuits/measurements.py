@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from ..simulator.faults import Faults
 from .tables import MeasurementError, Row, read_table
 
 MAX_DEVICES = 10_000
@@ -41,21 +42,25 @@ class Curves:
 def read_curves(path: str | os.PathLike[str]) -> list[Curves]:
     """Read ``device, cycle, pulse, direction, conductance_UNIT`` (cycle may be left out), device by device.
 
-    Raises MeasurementError, which starts with ``FILE:LINE:`` where a line is at fault.
+    Raises MeasurementError, which starts with ``FILE:LINE:`` where a line is at fault, and tells all of these.
     """
-    scale, rows = read_table(path, NEEDED, ("cycle",))
-    devices: dict[str, list[Pulse]] = {}
-    for row in rows:
+    source, devices = os.fspath(path), dict[str, list[Pulse]]()
+
+    def take(row: Row, scale: float) -> None:
         name = row.texts["device"]
-        devices.setdefault(name, []).append(_pulse(row, scale))
         if not name:
             raise MeasurementError(f"{row.place}: has no device; give each a name or number")
-        if len(devices) > MAX_DEVICES:
-            raise MeasurementError(f"{row.place}: over {MAX_DEVICES} devices; fit fewer at a time")
-    source = os.fspath(path)
+        devices.setdefault(name, []).append(_pulse(row, scale))
+
+    read_table(path, NEEDED, take, ("cycle",))
     if not devices:
         raise MeasurementError(f"{source}: has no rows of data; give one row for each pulse")
-    return [_ordered(source, device, pulses) for device, pulses in devices.items()]
+    if len(devices) > MAX_DEVICES:
+        raise MeasurementError(f"{source}: {len(devices)} devices, over {MAX_DEVICES}; fit fewer at a time")
+    faults = Faults(MeasurementError)
+    curves = [_ordered(source, device, pulses, faults) for device, pulses in devices.items()]
+    faults.tell()
+    return curves
 
 
 Pulse = tuple[int, int, int, float, int]  # cycle, pulse, direction, conductance, line
@@ -70,11 +75,13 @@ def _pulse(row: Row, scale: float) -> Pulse:
     return cycle, row.whole("pulse"), direction, row.siemens(scale), row.line
 
 
-def _ordered(source: str, device: str, rows: list[Pulse]) -> Curves:
+def _ordered(source: str, device: str, rows: list[Pulse], faults: Faults) -> Curves:
     rows = sorted(rows, key=lambda row: row[:2])
     for before, row in pairwise(rows):
         if before[:2] == row[:2]:
             fault = f"device {device}, cycle {row[0]}, pulse {row[1]} is on line {before[4]} already"
-            raise MeasurementError(f"{source}:{row[4]}: {fault}; count the pulses of both directions through")
+            remedy = "count the pulses of both directions through"
+            with faults:
+                raise MeasurementError(f"{source}:{row[4]}: {fault}; {remedy}")
     cycle, pulse, direction = (np.array([row[k] for row in rows], np.int64) for k in range(3))
     return Curves(device, cycle, pulse, direction, np.array([row[3] for row in rows]))

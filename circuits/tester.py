@@ -132,14 +132,14 @@ def read_measured(
     The file has the columns of an address and ``conductance_UNIT``. With a column ``tile``, rows and columns
     are those within the tile (default: :func:`tile_of`); where the file says so (``tile_size``), its tiles
     must be of this size. Without, they are the whole array's. Raises MeasurementError for a file that does
-    not fit the chip.
+    not fit the chip, with all lines that do not.
     """
-    scale, rows = read_table(path, ADDRESS, ("tile", "tile_size"))
     tile = tile or tile_of(chip)
     found = {name: np.full(array.actual.shape, np.nan) for name, array in chip.devices.items()}
     parts = {name: {part[0]: part[1:] for part in tiles(v.shape[1:], tile)} for name, v in found.items()}
     planes = {array.name: array.plane_names for array in chip.circuit.arrays}
-    for row in rows:
+
+    def take(row: Row, scale: float) -> None:
         texts = row.texts
         if texts["array"] not in found:
             arrays = ", ".join(found)
@@ -158,6 +158,8 @@ def read_measured(
         if not np.isnan(values[place]):
             raise MeasurementError(f"{row.place}: this device is in the file already; give each once")
         values[place] = measured
+
+    read_table(path, ADDRESS, take, ("tile", "tile_size"))
     if all(np.isnan(values).all() for values in found.values()):
         raise MeasurementError(f"{Path(path)}: has no rows of data; give one row for each device")
     return found

@@ -283,6 +283,49 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
     assert words in str(error.value) and str(error.value).startswith(str(path))
 
 
+def test_all_lines_at_fault_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    head = "device,pulse,direction,conductance_S\n"
+    path.write_text(f"{head}0,1,up,1e-6\n0,two,up,1e-6\n0,3,left,1e-6\n0,4,up\n,5,up,1e-6\n0,6,up,1e-6\n")
+    with pytest.raises(MeasurementError) as error:
+        read_curves(path)
+    lines = str(error.value).splitlines()
+    assert [line.removeprefix(f"{path}:")[:2] for line in lines] == ["3:", "4:", "5:", "6:"]
+    path.write_text(head + "0,1,sideways,1e-6\n" * 25)
+    with pytest.raises(MeasurementError) as error:
+        read_curves(path)
+    assert str(error.value).count("sideways") == 10 and str(error.value).endswith("\nand 15 more")
+    path.write_text(head + "".join(f"0,{pulse // 2},up,1e-6\n" for pulse in range(6)))
+    with pytest.raises(MeasurementError) as error:
+        read_curves(path)
+    assert str(error.value).count("already") == 3
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_spreadsheets_other_separators_are_read(tmp_path: Path, separator: str) -> None:
+    path, other = written(tmp_path / "m.csv", GOOD), tmp_path / "other.csv"
+    other.write_text("\ufeff" + path.read_text().replace(",", separator), encoding="utf-8")
+    for ours, theirs in zip(read_curves(path), read_curves(other), strict=True):
+        assert np.array_equal(ours.conductance, theirs.conductance)
+        assert np.array_equal(ours.pulse, theirs.pulse)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("device;pulse;direction;conductance_uS\n0;1;up;1,5\n", ":2: conductance = '1,5' has a comma; write"),
+        ('device,pulse,direction,conductance_uS\n0,1,up,"1,5"\n', "decimals with a point"),
+        ("device,pulse,direction,conductance_uS\n0,1,up,1,5\n", ":2: 5 fields, where the header has 4; give"),
+    ],
+)
+def test_decimal_commas_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(text)
+    with pytest.raises(MeasurementError) as error:
+        read_curves(path)
+    assert words in str(error.value) and "decimals with a point" in str(error.value)
+
+
 def test_missing_binary_and_huge_files_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
