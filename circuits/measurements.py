@@ -42,7 +42,7 @@ class Curves:
 def read_curves(path: str | os.PathLike[str]) -> list[Curves]:
     """Read ``device, cycle, pulse, direction, conductance_UNIT`` (cycle may be left out), device by device.
 
-    Raises MeasurementError, which starts with ``FILE:LINE:`` where a line is at fault, and tells all of these.
+    Raises MeasurementError, which starts with ``FILE:LINE:`` where a line is at fault, and tells of all.
     """
     source, devices = os.fspath(path), dict[str, list[Pulse]]()
 

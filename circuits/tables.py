@@ -65,9 +65,9 @@ def read_table(
 ) -> None:
     """Hand each row to ``take``, with the unit of the column ``conductance_UNIT`` [S].
 
-    ``needed`` columns must be there, ``optional`` ones may be, others are ignored. They are divided by commas,
-    or by what else divides the header. Raises MeasurementError, which starts with ``FILE:LINE:`` where a line is
-    at fault, and tells the faults of all lines, those that ``take`` raises among them.
+    ``needed`` columns must be there, ``optional`` ones may be, others are ignored. They are divided by
+    commas, or by what else divides the header. Raises MeasurementError, which starts with ``FILE:LINE:``
+    where a line is at fault, and tells the faults of all lines, those that ``take`` raises among them.
     """
     source, faults = os.fspath(path), Faults(MeasurementError)
     try:
