@@ -50,7 +50,7 @@ class Formulas:
         """Of one more formula to evaluate."""
         self.size += len(text)
         if self.size > LARGEST_FORMULAS:
-            raise origin.error(
+            raise origin.excess(
                 f"more than {LARGEST_FORMULAS} characters of formulas, counted in every instance; "
                 "build larger circuits with Netlist"
             )

@@ -134,6 +134,46 @@ def test_errors_say_where_and_what(match: str, line: int, cards: tuple[str, ...]
     assert str(error).startswith(f"<text>:{line}: ")
 
 
+MANY = """many faults
+V1 in 0 1
+R1 in out 4k7
+X1 in out half
+X2 in out half
+.subckt half a b
+R1 a b 0
+R2 a b 1k tc9=1
+.ends
+D1 out 0 nomodel
+.dc v1 0 1 -1
+.func f(x)
+"""
+NAMES = "t\nV1 a 0 1\nR1 a 0 1\n.dc v9 0 1 1\n.tf v(x) v1\n.tran 1 2\n.meas tran m max v(q)\nF1 a 0 r1 2\n"
+
+
+@pytest.mark.parametrize(("text", "lines"), [(MANY, [3, 7, 8, 10, 11, 12]), (NAMES, [4, 5, 7, 8])])
+def test_all_faults_are_told_in_the_order_of_their_lines(text: str, lines: list[int]) -> None:
+    with pytest.raises(SpiceSyntaxError) as caught:
+        parse_spice(text)
+    told = str(caught.value).splitlines()
+    assert [int(line.split(":")[1]) for line in told] == lines and caught.value.line == lines[0]
+
+
+def test_of_very_many_faults_the_number_is_told() -> None:
+    with pytest.raises(SpiceSyntaxError) as caught:
+        deck(*(f"r{k} a 0 4k7" for k in range(30)))
+    told = str(caught.value).splitlines()
+    assert len(told) == 11 and told[9].startswith("<text>:11: r9:") and told[10] == "and 20 more"
+
+
+def test_faults_of_nested_subcircuits_are_not_sought_in_every_instance() -> None:
+    """Each of 28 levels calls the next one twice."""
+    levels = [f".subckt s{k} a b\nx1 a b s{k + 1}\nx2 a b s{k + 1}\nr1 a b -1\n.ends" for k in range(28)]
+    began = time.perf_counter()
+    with pytest.raises(SpiceSyntaxError, match="resistance is -1 ohm"):
+        deck("v1 a 0 1", "x1 a 0 s0", *levels, ".subckt s28 a b", "r1 a b -1", ".ends")
+    assert time.perf_counter() - began < 5.0
+
+
 # -- files ---------------------------------------------------------------------------------------------
 
 
