@@ -80,7 +80,9 @@ def _values(devices: tuple[DeviceFit, ...]) -> tuple[dict[str, Estimate | None],
         "programming.cycle": _mean(
             [d.lines.cycle.value for d in devices], [d.lines.cycle.error for d in devices]
         ),
-        "programming.read_noise": _mean([d.lines.read_noise for d in devices], [0.0] * len(devices)),
+        "programming.read_noise": _mean(
+            [d.lines.read.value for d in devices], [d.lines.read.error for d in devices]
+        ),
         "mismatch.conductance": _spread([math.log(g) for g in high], relative),
         "mismatch.programming": _spread(log_pulse, errors),
         "mismatch.programming_bias": _spread(own, own_errors),

@@ -94,6 +94,23 @@ def test_noisy_readings_at_rest_do_not_widen_the_range(tmp_path: Path, read: flo
         assert estimate(found, "device.g_min").value == pytest.approx(2e-6, abs=8e-8)
 
 
+@pytest.mark.parametrize("bend", [2.0, 1.9])
+@pytest.mark.parametrize("read", [0.005, 0.02])
+def test_soft_bounds_are_found_in_noisy_readings(tmp_path: Path, bend: float, read: float) -> None:
+    """Their limits are where readings stay, not the extremes; these made every pulse up to 15 % too small."""
+    same = {"conductance": 0.0, "programming": 0.0, "programming_bias": 0.0}
+    change = {"pulse": 0.03, "nonlinearity": bend, "cycle": 0.2}
+    for seed in range(3):
+        found = fitted(tmp_path, simulate(10, read=read, seed=seed, **change, **same))
+        true = TRUE | {f"programming.{key}": value for key, value in change.items()}
+        for key in [key for key in true if not key.startswith("mismatch")]:
+            of = estimate(found, key)
+            assert abs(of.value - true[key]) < 3 * of.error, (key, seed)
+        assert estimate(found, "programming.pulse").value == pytest.approx(0.03, rel=0.03)
+        of = estimate(found, "programming.read_noise")
+        assert 0 < of.error < 0.05 * read and abs(of.value - read) < 3.5 * of.error
+
+
 @pytest.mark.parametrize("seed", [0, 5])
 def test_noise_is_known_from_the_start(tmp_path: Path, seed: int) -> None:
     """Taken for variation of the pulses, it led some devices' lines to soft bounds and a cycle of 5."""
