@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .fit_device import Array, DeviceFit, Estimate, fit_device, uncut_steps
-from .measurements import Curves
+from .measurements import Curves, without_wrong
 
 ODD = (
     0.02,
@@ -44,13 +44,14 @@ def fit(curves: Sequence[Curves]) -> Fit:
     """Fit all devices; MeasurementError where there is too little, or pulses that move a device the wrong
     way.
     """
-    devices = tuple(fit_device(device) for device in curves)
-    squares = [_squares(c, d) for c, d in zip(curves, devices, strict=True)]
+    devices = tuple(fit_device(without_wrong(device)) for device in curves)
+    squares = [_squares(device) for device in devices]
     left, all_, count = (sum(part) for part in zip(*squares, strict=True))
     pattern = {sign: _pattern(devices, sign) for sign in (1, -1)}
     values, beyond = _values(devices)
     residuals = [math.sqrt(part / rows) for part, _, rows in squares]
-    remarks = (*_remarks(devices, pattern), *_worst(devices, residuals), *beyond)
+    left_out = _left_out(curves, devices)
+    remarks = (*_remarks(devices, pattern), *left_out, *_worst(devices, residuals), *beyond)
     r_squared = 1 - left / all_ if all_ else 0.0
     return Fit(devices, values, r_squared, math.sqrt(left / count), pattern, remarks)
 
@@ -134,13 +135,10 @@ def _spread(values: list[float], errors: list[float]) -> Estimate | None:
 # -- how well --------------------------------------------------------------------------------------
 
 
-def _squares(curves: Curves, device: DeviceFit) -> tuple[float, float, int]:
+def _squares(device: DeviceFit) -> tuple[float, float, int]:
     """Sums of squares of a device's x: about the model's curve, and about its own mean; rows."""
-    span = device.g_max - device.g_min
-    left, all_ = (
-        (curves.conductance - device.curve) / span,
-        (curves.conductance - curves.conductance.mean()) / span,
-    )
+    span, g = device.g_max - device.g_min, device.measured.conductance
+    left, all_ = (g - device.curve) / span, (g - g.mean()) / span
     return float(left @ left), float(all_ @ all_), len(left)
 
 
@@ -167,6 +165,17 @@ def _pattern(devices: tuple[DeviceFit, ...], sign: int, bins: int = 5) -> list[E
     parts = [(size - expected)[of_bin == k] for k in range(bins)]
     return [
         Estimate(float(p.mean()), float(p.std() / math.sqrt(len(p)))) if len(p) > 2 else None for p in parts
+    ]
+
+
+def _left_out(curves: Sequence[Curves], devices: tuple[DeviceFit, ...]) -> list[str]:
+    """Readings that were taken for wrong."""
+    count = sum(len(c.pulse) - len(d.measured.pulse) for c, d in zip(curves, devices, strict=True))
+    if not count:
+        return []
+    return [
+        f"{count} of {sum(len(c.pulse) for c in curves)} readings are far off those before and after them, "
+        "and were left out as wrong"
     ]
 
 

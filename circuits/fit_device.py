@@ -111,15 +111,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class DeviceFit:
-    """One device: its limits and lines; what they say of its steps, and the model's curve [S] through its
-    rows.
+    """One device: the rows that were fitted, its limits and lines; what they say of its steps, and the
+    model's curve [S] through its rows.
     """
 
-    device: str
+    measured: Curves
     limits: Limits
     lines: Lines
     expected: Array
     curve: Array
+
+    @property
+    def device(self) -> str:
+        """Its name."""
+        return self.measured.device
 
     @property
     def g_min(self) -> float:
@@ -188,7 +193,10 @@ def fit_device(curves: Curves) -> DeviceFit:
     values = lines.up.value, lines.down.value, lines.bend.value
     share = _run(curves, (curves.conductance - low) / (high - low), *values)
     expected = law(lines.steps.sign, lines.steps.start, *values)
-    return DeviceFit(curves.device, limits, lines, expected, low + share * (high - low))
+    found = DeviceFit(curves, limits, lines, expected, low + share * (high - low))
+    if not found.pulse > 0:
+        raise MeasurementError(f"device {curves.device}: its pulses move it either way; is there only noise?")
+    return found
 
 
 def _lines(curves: Curves, low: float, high: float) -> Lines:
@@ -256,8 +264,9 @@ def _tails(curves: Curves, lines: Lines, low: float, high: float, sign: int) -> 
     noise = lines.read_noise * (high - low)
     if not noise:
         return None
-    follows, way, g = curves.follows, curves.direction, curves.conductance
-    starts = np.flatnonzero(~follows | (np.diff(way, prepend=0) != 0)).tolist()
+    way, g = curves.direction, curves.conductance
+    turns = (np.diff(way) != 0) | (np.diff(curves.cycle) != 0)
+    starts = [0, *(np.flatnonzero(turns) + 1).tolist()]
     halves: tuple[list[float], list[float]] = ([], [])  # of tails, early and late
     for start, end in zip(starts, [*starts[1:], len(g)], strict=True):
         half = (end - start) // 8

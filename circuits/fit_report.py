@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ import numpy as np
 
 from .fit import Fit, relative_steps
 from .fit_device import DeviceFit, Estimate
-from .measurements import Curves
 from .specs import KEYS
 from .units import Number, format_quantity
 
@@ -97,7 +95,7 @@ def to_toml(fit: Fit, source: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def figure(fit: Fit, curves: Sequence[Curves], path: Path, title: str) -> None:
+def figure(fit: Fit, path: Path, title: str) -> None:
     """Curves measured and fitted, their residuals, steps against conductance; saved as the suffix says."""
     from matplotlib.figure import Figure
 
@@ -106,11 +104,10 @@ def figure(fit: Fit, curves: Sequence[Curves], path: Path, title: str) -> None:
     page = Figure(figsize=(10, 7), layout="constrained")
     page.suptitle(title)
     axes: Any = page.subplot_mosaic([["curves", "curves"], ["residuals", "steps"]])
-    shown = list(zip(fit.devices, curves, strict=True))[:SHOWN]
-    for k, (device, measured) in enumerate(shown):
-        _curve(axes["curves"], device, measured, COLORS[k])
+    for k, device in enumerate(fit.devices[:SHOWN]):
+        _curve(axes["curves"], device, COLORS[k])
         span = device.g_max - device.g_min
-        left = 100 * (measured.conductance - device.curve) / span
+        left = 100 * (device.measured.conductance - device.curve) / span
         axes["residuals"].plot(left, color=COLORS[k], linewidth=0.8)
     of = f" ({SHOWN} of {len(fit.devices)} devices)" if len(fit.devices) > SHOWN else ""
     axes["curves"].set(xlabel=f"row of the device{of}", ylabel="conductance [µS]")
@@ -126,8 +123,8 @@ def figure(fit: Fit, curves: Sequence[Curves], path: Path, title: str) -> None:
         page.savefig(part, format=path.suffix.lstrip(".") or "png", dpi=150)
 
 
-def _curve(axes: Axes, device: DeviceFit, measured: Curves, color: str) -> None:
-    axes.plot(1e6 * measured.conductance, ".", color=color, markersize=2, alpha=0.6)
+def _curve(axes: Axes, device: DeviceFit, color: str) -> None:
+    axes.plot(1e6 * device.measured.conductance, ".", color=color, markersize=2, alpha=0.6)
     axes.plot(1e6 * device.curve, color=color, linewidth=1.2, label=f"device {device.device[:20]}, fitted")
 
 

@@ -13,7 +13,7 @@ from ohmostat.circuits.design import Design
 from ohmostat.circuits.fit import Fit, fit
 from ohmostat.circuits.fit_device import Estimate
 from ohmostat.circuits.fit_report import plain, table, to_toml
-from ohmostat.circuits.measurements import read_curves
+from ohmostat.circuits.measurements import read_curves, without_wrong
 from ohmostat.circuits.tables import MeasurementError
 from ohmostat.cli import main
 
@@ -109,6 +109,42 @@ def test_soft_bounds_are_found_in_noisy_readings(tmp_path: Path, bend: float, re
         assert estimate(found, "programming.pulse").value == pytest.approx(0.03, rel=0.03)
         of = estimate(found, "programming.read_noise")
         assert 0 < of.error < 0.05 * read and abs(of.value - read) < 3.5 * of.error
+
+
+def with_wrong(rows: Rows, share: float, seed: int) -> Rows:
+    """A share of the readings off by a third of the range."""
+    draw = np.random.default_rng(seed)
+    off = [6e-6 * draw.choice((-1, 1)) * (draw.random() < share) for _ in rows]
+    return [(*row[:4], max(row[4] + by, 0.0)) for row, by in zip(rows, off, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "change", [{"nonlinearity": 1.0, "read": 0.0}, {"nonlinearity": 2.0, "read": 0.005}], ids=str
+)
+def test_wrong_readings_are_left_out_and_counted(tmp_path: Path, change: dict[str, float]) -> None:
+    """One in a hundred made cycle seven times too large, or made the curves seem to go the wrong way."""
+    same = {"conductance": 0.0, "programming": 0.0, "programming_bias": 0.0}
+    for seed in range(3):
+        rows = simulate(4, seed=seed, pulse=0.03, cycle=0.2, **change, **same)
+        found = fitted(tmp_path, with_wrong(rows, 0.01, seed))
+        true = {"pulse": 0.03, "nonlinearity": change["nonlinearity"], "asymmetry": 0.1, "cycle": 0.2}
+        for key, value in true.items():
+            of = estimate(found, f"programming.{key}")
+            assert abs(of.value - value) < 3.5 * of.error, (key, seed)
+        assert estimate(found, "programming.cycle").value == pytest.approx(0.2, abs=0.06)
+        assert any("readings are far off those before and after" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"nonlinearity": 2.0, "pulse": 0.1}, {"read": 0.02}, {"pulse": 0.5}, {"pulse": 0.002, "read": 0.01}],
+    ids=str,
+)
+def test_no_reading_of_a_device_that_keeps_to_its_law_is_wrong(
+    change: dict[str, float], tmp_path: Path
+) -> None:
+    for curves in read_curves(written(tmp_path / "m.csv", simulate(5, **change))):
+        assert without_wrong(curves) is curves
 
 
 @pytest.mark.parametrize("seed", [0, 5])
