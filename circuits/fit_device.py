@@ -37,6 +37,7 @@ FEWEST = 12  # steps of a device in each direction
 FITTED = 3  # values that the lines take from the steps: u, d and nu
 ROUNDS = 5
 MEDIAN = math.sqrt(math.pi / 2)  # the error of a median over that of a mean
+WRONG = 9.0  # times the median residual, six sds, is what no step is off by: a reading is wrong
 VAGUE = 0.1  # of the measured range: an error of the middle, from which on the lines do not tell it
 MOST = 3  # times the measured range is what soft bounds may add, as long as they are believed
 ANY = 5  # times the measured range may that of a device be of which nothing tells
@@ -211,9 +212,9 @@ def _lines(curves: Curves, low: float, high: float) -> Lines:
             raise MeasurementError(f"device {curves.device}: {fault}; {remedy}")
     cycle, bend, read = 0.0, Estimate(0.0, 1.0), Estimate(0.0, 0.0)
     up, down = (Estimate(float(np.mean(steps.size[steps.sign == sign])), 0.0) for sign in (1, -1))
-    noise = _first_noise(steps)
+    noise, usual = _first_noise(steps), np.ones(len(steps.size), bool)
     for _ in range(ROUNDS):
-        uncut = uncut_steps(steps, up.value, down.value, bend.value, cycle, noise)
+        uncut = usual & uncut_steps(steps, up.value, down.value, bend.value, cycle, noise)
         typical = law(steps.sign, steps.before, up.value, down.value, bend.value)
         variance = (cycle * typical) ** 2 + 2 * noise**2 + (0.1 * (up.value + down.value) / 2) ** 2
         weight = uncut / variance  # the last part: steps that all but vanish at a limit do not decide
@@ -221,9 +222,18 @@ def _lines(curves: Curves, low: float, high: float) -> Lines:
         bend = _together(bends)
         up, down = (_level(steps, sign, weight, bend.value) for sign in (1, -1))
         left = steps.size - law(steps.sign, steps.start, up.value, down.value, bend.value)
+        usual = _usual(steps, np.abs(left) / np.sqrt(variance), uncut)
+        uncut &= usual
         spread, read = _noise(steps, left, uncut, up.value, down.value, bend.value)
         cycle, noise = spread.value, read.value
     return Lines(up, down, bend, bends, spread, read, steps)
+
+
+def _usual(steps: Steps, off: Array, uncut: Mask) -> Mask:
+    """Steps that are not off by so much that a reading must be wrong; where few would be left, all."""
+    usual: Mask = off < max(WRONG * float(np.median(off[uncut])), 3.0)
+    few = any(np.count_nonzero(usual & uncut & (steps.sign == sign)) < FEWEST for sign in (1, -1))
+    return np.ones_like(usual) if few else usual
 
 
 def _extremes(curves: Curves) -> tuple[float, float]:
