@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .fit_device import Array, DeviceFit, Estimate, fit_device, uncut_steps
-from .measurements import Curves
+from .measurements import Curves, without_wrong
 
 ODD = (
     0.02,
@@ -28,14 +28,15 @@ class Fit:
 
     ``r_squared`` and ``residual`` (rms, share of the range) compare each device's measured curve with the
     model's, run freely from its first reading. ``pattern[direction][bin]`` is the mean residual of single
-    steps in fifths of the range, over the step in mid-range, with its error. ``remarks`` say what is wrong.
+    steps in fifths of the range, over the step in mid-range, with its error (None: too few steps there to
+    tell). ``remarks`` say what is wrong.
     """
 
     devices: tuple[DeviceFit, ...]
     values: dict[str, Estimate | None]
     r_squared: float
     residual: float
-    pattern: dict[int, list[Estimate]]
+    pattern: dict[int, list[Estimate | None]]
     remarks: tuple[str, ...]
 
 
@@ -43,13 +44,14 @@ def fit(curves: Sequence[Curves]) -> Fit:
     """Fit all devices; MeasurementError where there is too little, or pulses that move a device the wrong
     way.
     """
-    devices = tuple(fit_device(device) for device in curves)
-    squares = [_squares(c, d) for c, d in zip(curves, devices, strict=True)]
+    devices = tuple(fit_device(without_wrong(device)) for device in curves)
+    squares = [_squares(device) for device in devices]
     left, all_, count = (sum(part) for part in zip(*squares, strict=True))
     pattern = {sign: _pattern(devices, sign) for sign in (1, -1)}
     values, beyond = _values(devices)
     residuals = [math.sqrt(part / rows) for part, _, rows in squares]
-    remarks = (*_remarks(devices, pattern), *_worst(devices, residuals), *beyond)
+    left_out = _left_out(curves, devices)
+    remarks = (*_remarks(devices, pattern), *left_out, *_worst(devices, residuals), *beyond)
     r_squared = 1 - left / all_ if all_ else 0.0
     return Fit(devices, values, r_squared, math.sqrt(left / count), pattern, remarks)
 
@@ -79,7 +81,9 @@ def _values(devices: tuple[DeviceFit, ...]) -> tuple[dict[str, Estimate | None],
         "programming.cycle": _mean(
             [d.lines.cycle.value for d in devices], [d.lines.cycle.error for d in devices]
         ),
-        "programming.read_noise": _mean([d.lines.read_noise for d in devices], [0.0] * len(devices)),
+        "programming.read_noise": _mean(
+            [d.lines.read.value for d in devices], [d.lines.read.error for d in devices]
+        ),
         "mismatch.conductance": _spread([math.log(g) for g in high], relative),
         "mismatch.programming": _spread(log_pulse, errors),
         "mismatch.programming_bias": _spread(own, own_errors),
@@ -131,13 +135,10 @@ def _spread(values: list[float], errors: list[float]) -> Estimate | None:
 # -- how well --------------------------------------------------------------------------------------
 
 
-def _squares(curves: Curves, device: DeviceFit) -> tuple[float, float, int]:
+def _squares(device: DeviceFit) -> tuple[float, float, int]:
     """Sums of squares of a device's x: about the model's curve, and about its own mean; rows."""
-    span = device.g_max - device.g_min
-    left, all_ = (
-        (curves.conductance - device.curve) / span,
-        (curves.conductance - curves.conductance.mean()) / span,
-    )
+    span, g = device.g_max - device.g_min, device.measured.conductance
+    left, all_ = (g - device.curve) / span, (g - g.mean()) / span
     return float(left @ left), float(all_ @ all_), len(left)
 
 
@@ -157,16 +158,24 @@ def relative_steps(devices: tuple[DeviceFit, ...], sign: int) -> tuple[Array, Ar
     return place, size, expected
 
 
-def _pattern(devices: tuple[DeviceFit, ...], sign: int, bins: int = 5) -> list[Estimate]:
+def _pattern(devices: tuple[DeviceFit, ...], sign: int, bins: int = 5) -> list[Estimate | None]:
     """Mean residual of the steps in each part of the range, over the step in mid-range."""
     place, size, expected = relative_steps(devices, sign)
     of_bin = np.clip((place * bins).astype(int), 0, bins - 1)
     parts = [(size - expected)[of_bin == k] for k in range(bins)]
     return [
-        Estimate(float(p.mean()), float(p.std() / math.sqrt(len(p))))
-        if len(p) > 2
-        else Estimate(0.0, math.inf)
-        for p in parts
+        Estimate(float(p.mean()), float(p.std() / math.sqrt(len(p)))) if len(p) > 2 else None for p in parts
+    ]
+
+
+def _left_out(curves: Sequence[Curves], devices: tuple[DeviceFit, ...]) -> list[str]:
+    """Readings that were taken for wrong."""
+    count = sum(len(c.pulse) - len(d.measured.pulse) for c, d in zip(curves, devices, strict=True))
+    if not count:
+        return []
+    return [
+        f"{count} of {sum(len(c.pulse) for c in curves)} readings are far off those before and after them, "
+        "and were left out as wrong"
     ]
 
 
@@ -183,7 +192,7 @@ def _worst(devices: tuple[DeviceFit, ...], residuals: list[float]) -> list[str]:
     ]
 
 
-def _remarks(devices: tuple[DeviceFit, ...], pattern: dict[int, list[Estimate]]) -> list[str]:
+def _remarks(devices: tuple[DeviceFit, ...], pattern: dict[int, list[Estimate | None]]) -> list[str]:
     remarks = []
     if len(devices) == 1:
         remarks.append("one device alone: how devices differ cannot be told, and is not written")
@@ -217,7 +226,7 @@ def _remarks(devices: tuple[DeviceFit, ...], pattern: dict[int, list[Estimate]])
         (sign, k)
         for sign, parts in pattern.items()
         for k, part in enumerate(parts)
-        if abs(part.value) > max(0.1, 4 * part.error)
+        if part is not None and abs(part.value) > max(0.1, 4 * part.error)
     ]
     if bent:
         where = ", ".join(f"{'up' if s > 0 else 'down'} in fifth {k + 1}" for s, k in bent)

@@ -51,6 +51,6 @@ def run(arguments: Any, console: Console) -> Values:
             part.write_text(to_toml(found, arguments.file.name), encoding="utf-8")
         console.wrote(arguments.out)
     if arguments.plot:
-        figure(found, curves, arguments.plot, arguments.file.name)
+        figure(found, arguments.plot, arguments.file.name)
         console.wrote(arguments.plot)
     return plain(found)

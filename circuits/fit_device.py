@@ -8,14 +8,15 @@ so that both laws are straight lines in x, fitted to single steps, device by dev
 
 1. ``g_min`` and ``g_max`` are the extremes of what was measured (a running median of five: a bad reading is
    none), where the device came to rest at both, or, of noisy readings, the median of those that it rested
-   for (:func:`_plateau`). Where it did not rest, the two lines tell more (:func:`_limits`).
+   for (:func:`_plateau`), or at which it stayed in the end (:func:`_tails`). Where it did neither, the two
+   lines tell more (:func:`_limits`).
 2. Each direction's line, by least squares with the reading before as the instrument (two-stage least
    squares): a reading's noise is in the step as well as in the x from which it starts, and would bend plain
    least squares. Steps that a limit may have cut are left out.
 3. One nu for both lines, weighted by their errors; u and d anew, given it.
-4. What is left has the variance ``cycle^2 step^2 + 2 r^2`` and, from one step to the next, the covariance
-   ``-r^2``, r being the noise of a reading: that tells the two apart, and weighs the steps in the next of a
-   few rounds.
+4. What is left has the variance ``cycle^2 step^2 + (1 + k^2) r^2`` and, from one step to the next, the
+   covariance ``-k r^2``, r being the noise of a reading and k = 1 - nu u: that tells the two apart, and
+   weighs the steps in the next of a few rounds.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ FEWEST = 12  # steps of a device in each direction
 FITTED = 3  # values that the lines take from the steps: u, d and nu
 ROUNDS = 5
 MEDIAN = math.sqrt(math.pi / 2)  # the error of a median over that of a mean
+WRONG = 9.0  # times the median residual, six sds, is what no step is off by: a reading is wrong
 VAGUE = 0.1  # of the measured range: an error of the middle, from which on the lines do not tell it
 MOST = 3  # times the measured range is what soft bounds may add, as long as they are believed
 ANY = 5  # times the measured range may that of a device be of which nothing tells
@@ -67,8 +69,8 @@ class Steps:
 @dataclass(frozen=True)
 class Lines:
     """Both directions' lines, given the limits: u and d (``up``, ``down``), nu (``bend``; ``bends``: of each
-    direction alone, before they are made one), ``cycle``, ``read_noise`` r as a share of the range; and the
-    steps that they were fitted to.
+    direction alone, before they are made one), ``cycle``, the noise r of a reading (``read``) as a share of
+    the range; and the steps that they were fitted to.
     """
 
     up: Estimate
@@ -76,8 +78,13 @@ class Lines:
     bend: Estimate
     bends: tuple[Estimate, Estimate]
     cycle: Estimate
-    read_noise: float
+    read: Estimate
     steps: Steps
+
+    @property
+    def read_noise(self) -> float:
+        """The value of ``read``."""
+        return self.read.value
 
 
 @dataclass(frozen=True)
@@ -105,15 +112,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class DeviceFit:
-    """One device: its limits and lines; what they say of its steps, and the model's curve [S] through its
-    rows.
+    """One device: the rows that were fitted, its limits and lines; what they say of its steps, and the
+    model's curve [S] through its rows.
     """
 
-    device: str
+    measured: Curves
     limits: Limits
     lines: Lines
     expected: Array
     curve: Array
+
+    @property
+    def device(self) -> str:
+        """Its name."""
+        return self.measured.device
 
     @property
     def g_min(self) -> float:
@@ -172,7 +184,7 @@ def fit_device(curves: Curves) -> DeviceFit:
     if bottom < top and (bottom, top) != (low, high):
         low, high = bottom, top
         lines = _lines(curves, low, high)
-    limits = _limits(lines, low, high)
+    limits = Limits(low, high) if all(ends) else _limits(lines, low, high)
     kept = limits.low == low, limits.high == high
     plateaus = tuple(end.error if end and keep else None for end, keep in zip(ends, kept, strict=True))
     limits = replace(limits, plateaus=(plateaus[0], plateaus[1]))
@@ -182,7 +194,10 @@ def fit_device(curves: Curves) -> DeviceFit:
     values = lines.up.value, lines.down.value, lines.bend.value
     share = _run(curves, (curves.conductance - low) / (high - low), *values)
     expected = law(lines.steps.sign, lines.steps.start, *values)
-    return DeviceFit(curves.device, limits, lines, expected, low + share * (high - low))
+    found = DeviceFit(curves, limits, lines, expected, low + share * (high - low))
+    if not found.pulse > 0:
+        raise MeasurementError(f"device {curves.device}: its pulses move it either way; is there only noise?")
+    return found
 
 
 def _lines(curves: Curves, low: float, high: float) -> Lines:
@@ -195,11 +210,11 @@ def _lines(curves: Curves, low: float, high: float) -> Lines:
             )
             remedy = "measure more pulses in a row, both up and down" if count else "measure both directions"
             raise MeasurementError(f"device {curves.device}: {fault}; {remedy}")
-    cycle, bend = 0.0, Estimate(0.0, 1.0)
+    cycle, bend, read = 0.0, Estimate(0.0, 1.0), Estimate(0.0, 0.0)
     up, down = (Estimate(float(np.mean(steps.size[steps.sign == sign])), 0.0) for sign in (1, -1))
-    noise = _first_noise(steps)
+    noise, usual = _first_noise(steps), np.ones(len(steps.size), bool)
     for _ in range(ROUNDS):
-        uncut = uncut_steps(steps, up.value, down.value, bend.value, cycle, noise)
+        uncut = usual & uncut_steps(steps, up.value, down.value, bend.value, cycle, noise)
         typical = law(steps.sign, steps.before, up.value, down.value, bend.value)
         variance = (cycle * typical) ** 2 + 2 * noise**2 + (0.1 * (up.value + down.value) / 2) ** 2
         weight = uncut / variance  # the last part: steps that all but vanish at a limit do not decide
@@ -207,9 +222,18 @@ def _lines(curves: Curves, low: float, high: float) -> Lines:
         bend = _together(bends)
         up, down = (_level(steps, sign, weight, bend.value) for sign in (1, -1))
         left = steps.size - law(steps.sign, steps.start, up.value, down.value, bend.value)
-        spread, noise = _noise(steps, left, uncut, up.value, down.value, bend.value)
-        cycle = spread.value
-    return Lines(up, down, bend, bends, spread, noise, steps)
+        usual = _usual(steps, np.abs(left) / np.sqrt(variance), uncut)
+        uncut &= usual
+        spread, read = _noise(steps, left, uncut, up.value, down.value, bend.value)
+        cycle, noise = spread.value, read.value
+    return Lines(up, down, bend, bends, spread, read, steps)
+
+
+def _usual(steps: Steps, off: Array, uncut: Mask) -> Mask:
+    """Steps that are not off by so much that a reading must be wrong; where few would be left, all."""
+    usual: Mask = off < max(WRONG * float(np.median(off[uncut])), 3.0)
+    few = any(np.count_nonzero(usual & uncut & (steps.sign == sign)) < FEWEST for sign in (1, -1))
+    return np.ones_like(usual) if few else usual
 
 
 def _extremes(curves: Curves) -> tuple[float, float]:
@@ -226,17 +250,48 @@ def _plateau(curves: Curves, lines: Lines, low: float, high: float, sign: int) -
     it. None where it did not rest, or where the readings still go somewhere.
     """
     if not _rests(lines, sign):
-        return None
+        return _tails(curves, lines, low, high, sign)
     depth = _depth(curves, lines, low, high, sign)
     there = depth >= 0
     g, depth = curves.conductance[there], depth[there]
-    if len(g) < FEWEST:
+    return _level_of(g, depth > np.median(depth)) if len(g) else None
+
+
+def _level_of(g: Array, late: Mask) -> Estimate | None:
+    """The median of readings, unless the late ones lie elsewhere than those before."""
+    if len(g) < FEWEST or not late.any() or late.all():
         return None
     error = MEDIAN * float(g.std()) / math.sqrt(len(g))
-    late = depth > np.median(depth)
-    if not late.any() or abs(float(np.median(g[late]) - np.median(g[~late]))) > 6 * error:  # 3 sds of that
+    if abs(float(np.median(g[late]) - np.median(g[~late]))) > 6 * error:  # 3 sds of that
         return None
     return Estimate(float(np.median(g)), error)
+
+
+def _tails(curves: Curves, lines: Lines, low: float, high: float, sign: int) -> Estimate | None:
+    """A limit [S] that a device comes to ever more slowly, as at soft bounds: by the last readings of each
+    stretch of pulses that way, if they are noise alone. None without such noise: the extreme is as good.
+    """
+    noise = lines.read_noise * (high - low)
+    if not noise:
+        return None
+    way, g = curves.direction, curves.conductance
+    turns = (np.diff(way) != 0) | (np.diff(curves.cycle) != 0)
+    starts = [0, *(np.flatnonzero(turns) + 1).tolist()]
+    halves: tuple[list[float], list[float]] = ([], [])  # of tails, early and late
+    for start, end in zip(starts, [*starts[1:], len(g)], strict=True):
+        half = (end - start) // 8
+        tail = g[end - 2 * half : end].tolist()
+        if half < 2 or way[start] != sign:
+            continue
+        if abs(float(np.median(tail)) - (high if sign > 0 else low)) < 6 * noise:
+            halves[0].extend(tail[:half])
+            halves[1].extend(tail[half:])
+    early, late = (np.array(part) for part in halves)
+    found = _level_of(np.concatenate((early, late)), np.arange(2 * len(early)) >= len(early))
+    if found is None:
+        return None
+    still = float(np.median(late) - np.median(early))  # it may go as far again
+    return Estimate(found.value, math.hypot(found.error, still))
 
 
 def _depth(curves: Curves, lines: Lines, low: float, high: float, sign: int) -> Array:
@@ -396,24 +451,30 @@ def _first_noise(steps: Steps) -> float:
 
 def _noise(
     steps: Steps, left: Array, uncut: Mask, up: float, down: float, bend: float
-) -> tuple[Estimate, float]:
-    """Cycle to cycle, relative, and the noise of a reading, as a share of the range."""
+) -> tuple[Estimate, Estimate]:
+    """Cycle to cycle, relative, and the noise r of a reading, as a share of the range.
+
+    A step's residual has the noise of its end, less that of its start, a part of which the law gives back.
+    """
     signed = steps.sign * left
     pair = steps.next_to & uncut & np.roll(uncut, 1)
     pair[0] = False
     both = signed[pair] * np.roll(signed, 1)[pair]
-    read = -float(both.mean()) if both.size else 0.0
-    read_error = float(both.std()) / math.sqrt(max(both.size, 1))
+    kept = max(1 - bend * (up + down) / 2, 0.5)
+    read = -float(both.mean()) / kept if both.size else 0.0
+    read_error = float(both.std()) / kept / math.sqrt(max(both.size, 1))
+    noise = Estimate(math.sqrt(max(read, 0.0)), read_error / (2 * math.sqrt(read)) if read > 0 else 0.0)
     if read < 2 * read_error:  # none that is sure
+        noise = Estimate(0.0, math.sqrt(read_error))
         read, read_error = 0.0, 0.0
     step = law(steps.sign, steps.start, up, down, bend)[uncut] ** 2
     count = len(step)
-    own = left[uncut] ** 2 * count / (count - FITTED) - 2 * read
+    own = left[uncut] ** 2 * count / (count - FITTED) - (1 + kept**2) * read
     square = max(float(own.sum() / step.sum()), 0.0)
     scatter = float(np.sum((own - square * step) ** 2))
     error = math.hypot(math.sqrt(scatter), 2 * count * read_error) / float(step.sum())
     value = math.sqrt(square)
-    return Estimate(value, error / (2 * value) if value else math.sqrt(error)), math.sqrt(read)
+    return Estimate(value, error / (2 * value) if value else math.sqrt(error)), noise
 
 
 def _run(curves: Curves, x: Array, up: float, down: float, bend: float) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ import numpy as np
 
 from .fit import Fit, relative_steps
 from .fit_device import DeviceFit, Estimate
-from .measurements import Curves
 from .specs import KEYS
 from .units import Number, format_quantity
 
@@ -40,12 +38,15 @@ def table(fit: Fit) -> str:
         "steps: mean residual in fifths of the range, bottom to top, in % of the step in mid-range",
         *(f"  {WAYS[sign][0]:<5} {_pattern(parts)}" for sign, parts in fit.pattern.items()),
     ]
+    if any(part is None for parts in fit.pattern.values() for part in parts):
+        lines.append("  (-: too few steps there to tell)")
     remarks = [textwrap.fill(r, 100, initial_indent="! ", subsequent_indent="  ") for r in fit.remarks]
     return "\n".join([*lines, *([""] if remarks else []), *remarks])
 
 
-def _pattern(parts: list[Estimate]) -> str:
-    return "  ".join(f"{100 * p.value:+6.1f} ± {100 * p.error:<4.1f}" for p in parts)
+def _pattern(parts: list[Estimate | None]) -> str:
+    texts = (f"{100 * p.value:+6.1f} ± {100 * p.error:<4.1f}" if p else f"{'-':>6}       " for p in parts)
+    return "  ".join(texts).rstrip()
 
 
 def _written(key: str, estimate: Estimate) -> tuple[str, str]:
@@ -61,7 +62,10 @@ def plain(fit: Fit) -> dict[str, object]:
     return {
         "values": {key: None if of is None else of._asdict() for key, of in fit.values.items()},
         "devices": len(fit.devices), "r_squared": fit.r_squared, "residual": fit.residual,
-        "pattern": {WAYS[sign][0]: [part._asdict() for part in parts] for sign, parts in fit.pattern.items()},
+        "pattern": {
+            WAYS[sign][0]: [None if part is None else part._asdict() for part in parts]
+            for sign, parts in fit.pattern.items()
+        },
         "remarks": fit.remarks,
     }  # fmt: skip
 
@@ -91,7 +95,7 @@ def to_toml(fit: Fit, source: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def figure(fit: Fit, curves: Sequence[Curves], path: Path, title: str) -> None:
+def figure(fit: Fit, path: Path, title: str) -> None:
     """Curves measured and fitted, their residuals, steps against conductance; saved as the suffix says."""
     from matplotlib.figure import Figure
 
@@ -100,11 +104,10 @@ def figure(fit: Fit, curves: Sequence[Curves], path: Path, title: str) -> None:
     page = Figure(figsize=(10, 7), layout="constrained")
     page.suptitle(title)
     axes: Any = page.subplot_mosaic([["curves", "curves"], ["residuals", "steps"]])
-    shown = list(zip(fit.devices, curves, strict=True))[:SHOWN]
-    for k, (device, measured) in enumerate(shown):
-        _curve(axes["curves"], device, measured, COLORS[k])
+    for k, device in enumerate(fit.devices[:SHOWN]):
+        _curve(axes["curves"], device, COLORS[k])
         span = device.g_max - device.g_min
-        left = 100 * (measured.conductance - device.curve) / span
+        left = 100 * (device.measured.conductance - device.curve) / span
         axes["residuals"].plot(left, color=COLORS[k], linewidth=0.8)
     of = f" ({SHOWN} of {len(fit.devices)} devices)" if len(fit.devices) > SHOWN else ""
     axes["curves"].set(xlabel=f"row of the device{of}", ylabel="conductance [µS]")
@@ -120,8 +123,8 @@ def figure(fit: Fit, curves: Sequence[Curves], path: Path, title: str) -> None:
         page.savefig(part, format=path.suffix.lstrip(".") or "png", dpi=150)
 
 
-def _curve(axes: Axes, device: DeviceFit, measured: Curves, color: str) -> None:
-    axes.plot(1e6 * measured.conductance, ".", color=color, markersize=2, alpha=0.6)
+def _curve(axes: Axes, device: DeviceFit, color: str) -> None:
+    axes.plot(1e6 * device.measured.conductance, ".", color=color, markersize=2, alpha=0.6)
     axes.plot(1e6 * device.curve, color=color, linewidth=1.2, label=f"device {device.device[:20]}, fitted")
 
 

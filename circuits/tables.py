@@ -1,6 +1,6 @@
 """Tables of measurements: CSV files in which a column of conductances has its unit in its name.
 
-Only Python's csv module reads them; nothing in them is executed, and every fault is named by its line.
+Only Python's csv module reads them; nothing in them is executed, and all faults are named by their lines.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..simulator.faults import Faults
+
 MAX_BYTES = 64 * 2**20
+LONGEST_HEADER = 10_000  # characters
 SCALES = {"S": 1.0, "mS": 1e-3, "uS": 1e-6, "µS": 1e-6, "μS": 1e-6, "nS": 1e-9, "pS": 1e-12}
 
 
@@ -47,51 +50,64 @@ class Row:
         if not 0 <= conductance <= 1:
             fault = "is negative" if conductance < 0 else "is no number of siemens from 0 to 1"
             remedy = "take the offset off" if conductance < 0 else "mind the unit in the header"
+            if "," in text:
+                fault, remedy = "has a comma", "write decimals with a point, and thousands without a mark"
             raise MeasurementError(f"{self.place}: conductance = {text!r} {fault}; {remedy}")
         return conductance
 
 
 def read_table(
-    path: str | os.PathLike[str], needed: Sequence[str], optional: Sequence[str] = (), most: int = 1_000_000
-) -> tuple[float, Iterator[Row]]:
-    """The unit of the column ``conductance_UNIT`` [S], and the rows, each read as it is asked for.
+    path: str | os.PathLike[str],
+    needed: Sequence[str],
+    take: Callable[[Row, float], None],
+    optional: Sequence[str] = (),
+    most: int = 1_000_000,
+) -> None:
+    """Hand each row to ``take``, with the unit of the column ``conductance_UNIT`` [S].
 
-    ``needed`` columns must be there, ``optional`` ones may be, others are ignored. Raises MeasurementError,
-    which starts with ``FILE:LINE:`` where a line is at fault.
+    ``needed`` columns must be there, ``optional`` ones may be, others are ignored. They are divided by
+    commas, or by what else divides the header. Raises MeasurementError, which starts with ``FILE:LINE:``
+    where a line is at fault, and tells the faults of all lines, those that ``take`` raises among them.
     """
-    rows = _rows(path, needed, optional, most)
-    scale = next(rows)
-    assert isinstance(scale, float)
-    return scale, rows  # type: ignore[return-value]  # the unit came first
-
-
-def _rows(
-    path: str | os.PathLike[str], needed: Sequence[str], optional: Sequence[str], most: int
-) -> Iterator[float | Row]:
-    source = os.fspath(path)
+    source, faults = os.fspath(path), Faults(MeasurementError)
     try:
         size = Path(path).stat().st_size
         if size > MAX_BYTES:
             raise MeasurementError(f"{source}: has {size} bytes, over {MAX_BYTES}; give fewer at a time")
         with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = _checked(source, csv.reader(file, strict=True))
+            separator = _separator(file.readline(LONGEST_HEADER))
+            file.seek(0)
+            lines = _checked(source, csv.reader(file, delimiter=separator, strict=True))
             _, header = next(lines, (0, []))
             places, scale = _columns(source, header, needed, optional)
-            yield scale
             for count, (line, fields) in enumerate(lines, start=1):
-                place = f"{source}:{line}"
                 if count > most:
-                    raise MeasurementError(f"{place}: over {most} rows; give fewer at a time")
-                if len(fields) != len(header):
-                    fault = f"{len(fields)} fields, where the header has {len(header)}"
-                    raise MeasurementError(f"{place}: {fault}; give one value for each column")
-                yield Row(place, line, {name: fields[column] for name, column in places.items()})
+                    raise MeasurementError(f"{source}:{line}: over {most} rows; give fewer at a time")
+                with faults:
+                    take(_row(f"{source}:{line}", line, fields, len(header), places), scale)
     except OSError as error:
         raise MeasurementError(
             f"{source}: cannot be read ({error.strerror or error}); give a CSV file"
         ) from None
     except UnicodeDecodeError:
         raise MeasurementError(f"{source}: is not UTF-8; save it as CSV in UTF-8") from None
+    faults.tell()
+
+
+def _separator(header: str) -> str:
+    """A comma, or what stands in a header without any: spreadsheets write semicolons where their language has
+    decimal commas.
+    """
+    return next((mark for mark in ";\t" if mark in header and "," not in header), ",")
+
+
+def _row(place: str, line: int, fields: list[str], columns: int, places: dict[str, int]) -> Row:
+    if len(fields) != columns:
+        remedy = "give one value for each column"
+        if len(fields) > columns:
+            remedy += ", and decimals with a point"
+        raise MeasurementError(f"{place}: {len(fields)} fields, where the header has {columns}; {remedy}")
+    return Row(place, line, {name: fields[column] for name, column in places.items()})
 
 
 def _checked(source: str, lines: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:

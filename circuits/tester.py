@@ -26,7 +26,9 @@ from .wiring import tiles
 TILE = (128, 128)
 ROOM = 0.1  # beyond the devices' own range, of g_max - g_min: what reading and programming may be off
 OUTSIDE = 0.05  # of the devices may lie beyond that, before the unit of a tester's list is doubted
-OFF = 10  # times may their median be off the targets'
+OFF, LOST = 10, 100  # times may their median be off the targets' before it is doubted, or refused
+MANY = 20  # devices are not all stuck
+UNIT = "check the unit in the header (conductance_S, _uS, _nS), and that the run is this chip's"
 FIELDS = ("target", "actual", "deviation", "step")
 ADDRESS = ("array", "row", "column", "plane")
 
@@ -132,14 +134,14 @@ def read_measured(
     The file has the columns of an address and ``conductance_UNIT``. With a column ``tile``, rows and columns
     are those within the tile (default: :func:`tile_of`); where the file says so (``tile_size``), its tiles
     must be of this size. Without, they are the whole array's. Raises MeasurementError for a file that does
-    not fit the chip.
+    not fit the chip, with all lines that do not.
     """
-    scale, rows = read_table(path, ADDRESS, ("tile", "tile_size"))
     tile = tile or tile_of(chip)
     found = {name: np.full(array.actual.shape, np.nan) for name, array in chip.devices.items()}
     parts = {name: {part[0]: part[1:] for part in tiles(v.shape[1:], tile)} for name, v in found.items()}
     planes = {array.name: array.plane_names for array in chip.circuit.arrays}
-    for row in rows:
+
+    def take(row: Row, scale: float) -> None:
         texts = row.texts
         if texts["array"] not in found:
             arrays = ", ".join(found)
@@ -158,6 +160,8 @@ def read_measured(
         if not np.isnan(values[place]):
             raise MeasurementError(f"{row.place}: this device is in the file already; give each once")
         values[place] = measured
+
+    read_table(path, ADDRESS, take, ("tile", "tile_size"))
     if all(np.isnan(values).all() for values in found.values()):
         raise MeasurementError(f"{Path(path)}: has no rows of data; give one row for each device")
     return found
@@ -175,6 +179,9 @@ def put_measured(chip: Chip, measured: dict[str, Array]) -> list[Deviation]:
 def doubts(chip: Chip, measured: dict[str, Array]) -> list[str]:
     """What makes one doubt the unit of the conductances of :func:`read_measured`, for a warning; nothing if
     nothing does. ``chip`` is the one before they are put into it, whose devices tell how far they spread.
+
+    Raises MeasurementError where their median is off the targets' by so many times that nothing of what the
+    chip learned could be in them.
     """
     g_min, g_max = chip.limits
     room, rest = ROOM * (g_max - g_min), g_min + ROOM * (g_max - g_min)
@@ -191,17 +198,19 @@ def doubts(chip: Chip, measured: dict[str, Array]) -> list[str]:
     middle, wanted = (float(np.median(g[written])) for g in (found, target))
     lines = []
     if not wanted / OFF <= middle <= wanted * OFF:
-        lines.append(
+        fault = (
             f"the median of the measured conductances is {_rounded(middle)}, and that of their targets "
             f"{_rounded(wanted)}"
         )
+        if written.sum() >= MANY and not wanted / LOST <= middle <= wanted * LOST:
+            raise MeasurementError(f"{fault}: nothing was taken over; {UNIT} and was programmed")
+        lines.append(fault)
     if outside > (OUTSIDE + chip.circuit.design.mismatch.stuck_open) * count:
         lines.append(
             f"{outside} of {count} measured conductances ({outside / count:.0%}) are beyond "
             f"{_rounded(g_min)} to {_rounded(g_max)}, the range of the design's devices, and their mismatch"
         )
-    remedy = "check the unit in the header (conductance_S, _uS, _nS), and that the run is this chip's"
-    return [*lines, remedy] if lines else []
+    return [*lines, UNIT] if lines else []
 
 
 def _rounded(conductance: float) -> str:

@@ -21,11 +21,13 @@ from .deck import Deck
 from .device_points import DevicePoints, device_points
 from .devices import Array, Current
 from .measure import Measured, measure
-from .netlist import GROUND, NetlistError
+from .netlist import GROUND, Netlist, NetlistError
 from .noise import NoiseSpectrum, noise
 from .operating_point import ConvergenceError, OperatingPoint, operating_point
 from .small_signal import LinearCircuit, SmallSignal, TransferFunction, ac, transfer
-from .sweeps import DcCurves, MonteCarloPoints, dc_sweep, monte_carlo
+from .spice_lines import SpiceSyntaxError
+from .sweeps import DcCurves, MonteCarloPoints, dc_sweep, monte_carlo, temperature_sweep
+from .temperature import TEMPERATURE
 from .transient import Transient, TransientError, transient
 
 Answer = (
@@ -40,6 +42,7 @@ KINDS = {
     cards.Transfer: "tf",
     cards.MonteCarlo: "mc",
 }
+_SWEPT = {"voltage_source": "V", "current_source": "A"}  # else it is the temperature
 TRANSIENT_RTOL = 1e-4  # a deck's reltol, of which SPICE's default is 1e-3, can only tighten it
 
 
@@ -152,16 +155,25 @@ class _Runs:
         return Result(card, point, vectors, units, attributes=attributes, devices=devices)
 
     def _dc(self, card: cards.DcSweep) -> Result:
-        curves = dc_sweep(
-            self.net, {sweep.source: sweep.values() for sweep in card.sweeps}, initial=self.deck.nodeset
-        )
+        sweeps = {sweep.source: sweep.values() for sweep in card.sweeps}
+        if TEMPERATURE in sweeps:
+            curves = temperature_sweep(self._net_at, sweeps, initial=self.deck.nodeset)
+        else:
+            curves = dc_sweep(self.net, sweeps, initial=self.deck.nodeset)
         vectors, units = self._named(curves.voltages, curves.currents)
         axes = {}
         for name, (source, values) in zip(("sweep", "outer"), curves.axes.items(), strict=False):
             axes[name] = values
-            units[name] = "V" if self.net.kind(str(source)) == "voltage_source" else "A"
+            units[name] = _SWEPT.get(self.net.kind(str(source)), "°C")
         attributes = {"source": " ".join(str(key) for key in curves.axes), "residual": curves.residual}
         return Result(card, curves, axes | vectors, units, "sweep", attributes)
+
+    def _net_at(self, celsius: float) -> Netlist:
+        assert self.deck.at_temperature is not None  # as the deck's card was read
+        try:
+            return self.deck.at_temperature(celsius).netlist()
+        except SpiceSyntaxError as error:
+            raise SpiceSyntaxError(error.file, error.line, f"at {celsius:g} °C: {error.message}") from None
 
     def _transient(self, card: cards.Transient) -> Result:
         deck, uic, start = self.deck, card.use_initial_conditions, None

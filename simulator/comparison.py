@@ -1,9 +1,9 @@
 """A deck's results beside ngspice's, which runs the same file with tight tolerances.
 
 ngspice reads the file's own cards, so that the reading is compared too; taken out are only ``.mc``,
-``mismatch=`` and cards that choose what ngspice writes. Where the deck has EKV transistors, which ngspice
-lacks, it gets the netlist as :func:`~ohmostat.simulator.spice.write_spice` writes it, for the operating
-point.
+``mismatch=`` and cards that choose what ngspice writes. Measurements are made in runs of their own, since
+ngspice makes none where it writes waves. Where the deck has EKV transistors, which ngspice lacks, it gets the
+netlist as :func:`~ohmostat.simulator.spice.write_spice` writes it, for the operating point.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from .ngspice import (
     TIGHT_TRANSIENT,
     SpiceError,
     Waves,
+    measure_with_ngspice,
     simulate_with_ngspice,
     with_options,
     with_steps,
 )
 from .spice import write_spice
-from .spice_analyses import Transfer
+from .spice_analyses import ANALYSES, Transfer
 from .spice_lines import Card, Source, decoded
 from .spice_measures import WORDS as MEASURES
 from .spice_reader import HARMLESS_CARDS
@@ -39,18 +40,20 @@ AXES = frozenset(("time", "frequency", "sweep", "outer"))  # equal, or interpola
 MOST_NAMED = 3  # vectors that were not compared
 OPEN = 1e20  # what ngspice says of an infinite resistance [ohm]
 
-_MISMATCH = re.compile(r"\bmismatch\s*=\s*(?:\{[^}]*\}|'[^']*'|[^\s)]+)")
+_MISMATCH = re.compile(r"\bmismatch\s*=\s*(?:\{[^}]*\}|'[^']*'|[^\s)]+)%?")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest difference of an analysis among vectors of one unit."""
+    """The largest difference of an analysis among vectors of one unit, or that of a measurement (``.meas
+    NAME``; it has no unit).
+    """
 
     analysis: str
     vector: str
     largest: float  # [unit]
     unit: str
-    relative: float  # to the largest value of that vector, in a transient to its swing
+    relative: float  # to the largest value of that vector, in a transient to its swing; to what is measured
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def compare_with_ngspice(
         if name in answers:
             found += _largest(_differences(name, result, answers[name]))
             found += _left_out(name, result, answers[name])
+            found += _measurements(Path(path), name, result)
         else:
             why = "ngspice has no .mc" if result.kind == "mc" else missing
             found.append(NotCompared(name, "all", why))
@@ -101,8 +105,6 @@ def _left_out(name: str, result: Result, waves: Waves) -> Iterator[NotCompared]:
     if unwritten:
         more = f" and {len(unwritten) - MOST_NAMED} more" if len(unwritten) > MOST_NAMED else ""
         yield NotCompared(name, ", ".join(unwritten[:MOST_NAMED]) + more, "ngspice wrote none")
-    if result.measured:
-        yield NotCompared(name, "measurements", "ngspice makes none where it writes waves")
     if _impedance_of_current(result):
         yield NotCompared(name, "output_impedance", "ngspice says 1e20 whatever a current's is")
 
@@ -113,19 +115,50 @@ def _impedance_of_current(result: Result) -> bool:
 
 def _answers(path: Path, results: Mapping[str, Result]) -> dict[str, Waves]:
     """What ngspice says; transients run by themselves, since they want other tolerances."""
-    title, cards = Source(path.resolve().parent).cards(decoded(path.read_bytes()), str(path))
+    title, cards = _cards(path)
+    cards = [card for card in cards if _word(card) not in MEASURES]
     transients = [card for card in cards if _word(card) == ".tran"]
     others = [card for card in cards if _word(card) != ".tran"]
-    analyses = {".op", ".dc", ".ac", ".noise", ".tf"}
     answers: dict[str, Waves] = {}
     if "op" in results:
         text = _text(title, others, "" if any(_word(card) == ".op" for card in others) else ".op")
         answers |= simulate_with_ngspice(with_options(text, TIGHT))
     if transients:
-        kept = [card for card in others if _word(card) not in analyses]
+        kept = [card for card in others if _word(card) not in ANALYSES]
         text = with_steps(_text(title, [*kept, *transients]), STEPS)
         answers |= simulate_with_ngspice(with_options(text, TIGHT_TRANSIENT))
     return answers
+
+
+def _measurements(path: Path, name: str, result: Result) -> Iterator[Difference | NotCompared]:
+    """Differences of one analysis' ``.meas``."""
+    if not result.measured:
+        return
+    title, cards = _cards(path)
+    number = int(name.partition(" ")[2] or 1)  # of its kind
+    own = [card for card in cards if _word(card) == f".{result.kind}"][number - 1]
+    kept = [card for card in cards if _word(card) not in ANALYSES or card is own]
+    text = _text(title, kept, ".save all")
+    tight = with_options(with_steps(text, STEPS), TIGHT_TRANSIENT if result.kind == "tran" else TIGHT)
+    try:
+        theirs = measure_with_ngspice(tight)
+    except SpiceError as error:
+        yield NotCompared(name, "measurements", str(error).partition(";")[0])
+        return
+    for one, ours in result.measured.items():
+        what = f".meas {one}"
+        if one not in theirs:
+            yield NotCompared(name, what, "fails in ngspice" + (", and here" if ours.failed else ""))
+        elif ours.failed:
+            yield NotCompared(name, what, f"fails here, and is {theirs[one]:.6g} in ngspice")
+        else:
+            off, size = abs(ours.value - theirs[one]), abs(theirs[one])
+            yield Difference(name, what, off, "", off / size if size else np.inf if off else 0.0)
+
+
+def _cards(path: Path) -> tuple[str, list[Card]]:
+    """Title and cards of the file, as they stand in it."""
+    return Source(path.resolve().parent).cards(decoded(path.read_bytes()), str(path))
 
 
 def _word(card: Card) -> str:
@@ -133,7 +166,7 @@ def _word(card: Card) -> str:
 
 
 def _text(title: str, cards: list[Card], *more: str) -> str:
-    kept = [card.text for card in cards if _word(card) not in HARMLESS_CARDS | MEASURES | {".mc"}]
+    kept = [card.text for card in cards if _word(card) not in HARMLESS_CARDS | {".mc"}]
     printable = re.sub(r"[^ -~]|\\", "?", title)
     return "\n".join([f"* {printable}", *(_MISMATCH.sub("", text) for text in kept), *more, ".end", ""])
 

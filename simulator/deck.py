@@ -64,6 +64,7 @@ class Deck:
     origin: Origin | None = None  # where it starts
     measures: tuple[Measure, ...] = ()  # .meas
     files: tuple[Path, ...] = ()  # that .include and .lib read
+    at_temperature: Callable[[float], Deck] | None = field(default=None, compare=False)  # [°C]
 
     @property
     def mismatch(self) -> dict[str, float]:

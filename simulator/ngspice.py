@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,9 @@ _PLOTS = {
     "Integrated Noise": "noise total",
     "Transfer Function": "tf",
 }
+NETLIST, LOG, RAW = "netlist.cir", "log.txt", "waves.raw"  # files in ngspice's folder
+
+_MEASURED = re.compile(r"^([a-z_][\w.]*)\s*=\s+([-+]?\d\S*)", re.MULTILINE)  # as it prints .meas
 _RENAMED = re.compile(r'^\*@(node|device) (\S+) (".*")$', re.MULTILINE)
 # A title *ng_script turns the whole file into commands.
 _FORBIDDEN = re.compile(
@@ -114,16 +117,23 @@ def simulate_with_ngspice(
     Raises :class:`SpiceError` where ngspice is missing, refuses, fails or takes too long; its message ends
     with ngspice's log.
     """
-    program = shutil.which("ngspice")
-    if program is None:
-        raise SpiceError("ngspice is not on the PATH: install it (Debian, Ubuntu: apt-get install ngspice)")
-    if found := _FORBIDDEN.search(text):
-        raise SpiceError(f"line {found.group().strip()!r} is refused: no commands or files are run")
     place = contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory(prefix="ohmostat-")
     with place as where:
-        raw = _run(program, text, Path(where), timeout)
+        raw = _run(text, Path(where), timeout, ("-r", RAW)) / RAW
+        if not raw.exists():
+            raise _refusal(Path(where))
+        content = raw.read_bytes()
     names = {(what, new.lower()): json.loads(old) for what, new, old in _RENAMED.findall(text)}
-    return _by_kind(list(_plots(raw, names)))
+    return _by_kind(list(_plots(content, names)))
+
+
+def measure_with_ngspice(text: str, *, timeout: float = 60.0) -> dict[str, float]:
+    """What ngspice measures (``.meas``) in a SPICE netlist of one analysis, by name; those that fail are left
+    out. Limits and errors are those of :func:`simulate_with_ngspice`.
+    """
+    with tempfile.TemporaryDirectory(prefix="ohmostat-") as where:
+        said = (_run(text, Path(where), timeout) / LOG).read_text(errors="replace")
+    return {name: float(value) for name, value in _MEASURED.findall(said)}
 
 
 def with_options(text: str, options: Mapping[str, float | str]) -> str:
@@ -151,27 +161,37 @@ def with_steps(text: str, steps: int) -> str:
     return _TRANSIENT.sub(limited, text)
 
 
-def _run(program: str, text: str, folder: Path, timeout: float) -> bytes:
-    """The raw file that ngspice leaves for ``text``."""
-    names = ("netlist.cir", "log.txt", "waves.raw")
-    netlist, log, raw = (folder / name for name in names)
-    netlist.write_text(text, encoding="ascii", errors="replace")
-    raw.unlink(missing_ok=True)
-    command = [program, "-n", "-b", "-r", raw.name, "-o", log.name, netlist.name]
+def _run(text: str, folder: Path, timeout: float, options: Sequence[str] = ()) -> Path:
+    """Run ngspice in a folder, where it leaves its files."""
+    program = shutil.which("ngspice")
+    if program is None:
+        raise SpiceError("ngspice is not on the PATH: install it (Debian, Ubuntu: apt-get install ngspice)")
+    if found := _FORBIDDEN.search(text):
+        raise SpiceError(f"line {found.group().strip()!r} is refused: no commands or files are run")
+    (folder / NETLIST).write_text(text, encoding="ascii", errors="replace")
+    for left in (LOG, RAW):
+        (folder / left).unlink(missing_ok=True)
+    command = [program, "-n", "-b", *options, "-o", LOG, NETLIST]
     # Its scripts are looked for where none can be: no start-up file, so no code models, which read files.
-    environment = {k: v for k, v in os.environ.items() if "SPICE" not in k} | {"SPICE_SCRIPTS": os.devnull}
+    environment = {k: v for k, v in os.environ.items() if "SPICE" not in k}
+    environment |= {"SPICE_SCRIPTS": os.devnull, "NGSPICE_MEAS_PRECISION": "12"}  # digits of .meas
     try:
         process = subprocess.run(
             command, cwd=folder, env=environment, timeout=timeout, capture_output=True, check=False
         )
     except subprocess.TimeoutExpired:
         raise SpiceError(f"ngspice took more than {timeout:g} s: allow a longer timeout") from None
-    if process.returncode or not raw.exists():
-        said = log.read_text(errors="replace")[-2000:] if log.exists() else "(it left no log)"
-        raise SpiceError(
-            f"ngspice refused the netlist, broke off or found no operating point; its log ends:\n{said}"
-        )
-    return raw.read_bytes()
+    if process.returncode:
+        raise _refusal(folder)
+    return folder
+
+
+def _refusal(folder: Path) -> SpiceError:
+    log = folder / LOG
+    said = log.read_text(errors="replace")[-2000:] if log.exists() else "(it left no log)"
+    return SpiceError(
+        f"ngspice refused the netlist, broke off or found no operating point; its log ends:\n{said}"
+    )
 
 
 def _plots(raw: bytes, names: Mapping[tuple[str, str], str]) -> Iterator[Waves]:
@@ -199,11 +219,11 @@ def _plots(raw: bytes, names: Mapping[tuple[str, str], str]) -> Iterator[Waves]:
 def _vector(plot: str, index: int, name: str, names: Mapping[tuple[str, str], str]) -> str:
     """Our name of a raw file's variable ``name``, the ``index``-th of its plot."""
     kind = _PLOTS.get(plot)
+    if kind == "dc" and index == 0:  # v(v-sweep), i(i-sweep), temp-sweep
+        return "sweep"
     inner = re.fullmatch(r"[vi]\((.*)\)", name)
     if inner is None:
         return name
-    if kind == "dc" and index == 0:
-        return "sweep"
     if kind == "noise total":
         return inner[1]
     if kind == "tf":  # v(v1#Input_impedance), v(output_impedance_at_V(out))

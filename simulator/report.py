@@ -29,6 +29,8 @@ def report(deck: Deck, results: Mapping[str, Result]) -> str:
 def compared(differences: Differences) -> str:
     """The differences from ngspice as text."""
     head = "\nlargest differences from ngspice (relative to a vector's largest value, a transient's swing)"
+    if any(row.vector.startswith(".meas") for row in differences):
+        head += "\nand those of measurements (relative to ngspice's value)"
     columns = ("analysis", "vector", "difference", "relative")
     return "\n".join([head, *_table(columns, list(map(_difference, differences)))])
 
@@ -52,8 +54,8 @@ def _measurement(name: str, found: Measured) -> str:
 def _difference(row: Difference | NotCompared) -> tuple[str, str, str, str]:
     if isinstance(row, NotCompared):
         return row.analysis, row.vector, "not compared:", row.why
-    relative = "rounding" if 0 < row.largest < ROUNDING else f"{row.relative:.2g}"
-    return row.analysis, row.vector, f"{row.largest:.3g} {row.unit}", relative
+    relative = "rounding" if row.unit and 0 < row.largest < ROUNDING else f"{row.relative:.2g}"
+    return row.analysis, row.vector, f"{row.largest:.3g} {row.unit}".rstrip(), relative
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

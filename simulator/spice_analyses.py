@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 from .devices import Control, Current
 from .netlist import GROUND
 from .spice_lines import Card, Fields, Origin, fields
+from .spice_numbers import ZERO_CELSIUS
 from .spice_scope import Scope
+from .temperature import TEMPERATURE
 
 MOST_POINTS = 1_000_000  # of an analysis
+MOST_TEMPERATURES = 10_000  # of a sweep, at each of which the deck is read anew
 SHORTEST = 1e-30  # step of a transient [s]
+HOTTEST = 1e4  # [°C]
 
 _PROBED = re.compile(r"([vi])\s*\(([^()]*)\)")
 _PER_DECADE = {"dec": 10.0, "oct": 2.0}  # the factor over which the points are counted
@@ -38,7 +42,9 @@ class OperatingPoint(_Written):
 
 @dataclass(frozen=True)
 class Sweep:
-    """A source's value from ``start`` by ``step`` to ``stop`` [V or A]."""
+    """A source's value [V or A], or the temperature (``TEMPERATURE``) [°C], from ``start`` by ``step`` to
+    ``stop``.
+    """
 
     source: str
     start: float
@@ -57,7 +63,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class DcSweep(_Written):
-    """``.dc source start stop step``, and of a second source around it."""
+    """``.dc source|temp start stop step``, and of a second one around it."""
 
     sweeps: tuple[Sweep, ...]  # the first is the inner one
 
@@ -173,20 +179,28 @@ def _dc(f: Fields, scope: Scope, text: str) -> DcSweep:
         raise f.error("expected .dc source start stop step, or that for two sources")
     sweeps = tuple(_sweep(f, scope, f.words[k : k + 4]) for k in range(0, len(f.words), 4))
     _count(f, math.prod(sweep.count for sweep in sweeps))
+    if len({sweep.source for sweep in sweeps}) < len(sweeps):
+        raise f.error(f"{sweeps[0].source} is swept twice; expected two sources")
     return DcSweep(sweeps)
 
 
 def _sweep(f: Fields, scope: Scope, words: tuple[str, ...]) -> Sweep:
     source = words[0]
-    if source == "temp":
-        raise f.error("the temperature cannot be swept; run the deck again with another .temp")
-    if source[0] not in "vi":
-        raise f.error(f"{source!r} where the name of a voltage or current source was expected")
+    if source[0] not in "vi" and source != TEMPERATURE:
+        raise f.error(f"{source!r} where temp, or the name of a voltage or current source was expected")
     start, stop, step = _numbers(f, scope, words[1:], ("start", "stop", "step"))
     if step == 0.0 or (stop - start) / step < 0.0:
         raise f.error(f"step of {source} is {step:g}; expected one that leads from {start:g} to {stop:g}")
     _count(f, (stop - start) / step)
-    return Sweep(source, start, stop, step)
+    sweep = Sweep(source, start, stop, step)
+    if source == TEMPERATURE:
+        for celsius in (start, stop):
+            check_temperature(f, "temp", celsius)
+        if sweep.count > MOST_TEMPERATURES:
+            raise f.error(
+                f"{sweep.count} temperatures; at most {MOST_TEMPERATURES} are allowed: use longer steps"
+            )
+    return sweep
 
 
 def _transient(f: Fields, scope: Scope, text: str) -> Transient:
@@ -247,6 +261,12 @@ ANALYSES: dict[str, Callable[[Fields, Scope, str], Analysis]] = {
     ".tf": _transfer,
     ".mc": _monte_carlo,
 }
+
+
+def check_temperature(f: Fields, name: str, celsius: float) -> None:
+    """Error for a temperature [°C] that no circuit has."""
+    if not -ZERO_CELSIUS < celsius < HOTTEST:
+        raise f.error(f"{name} is {celsius:g} °C; expected a value from -273 to {HOTTEST:g} °C")
 
 
 def _probed(f: Fields, scope: Scope, text: str) -> tuple[tuple[str, str] | Current, tuple[str, ...]]:

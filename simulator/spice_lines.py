@@ -43,6 +43,10 @@ class SpiceSyntaxError(ValueError):
         self.file, self.line, self.message = file, line, message
 
 
+class SpiceLimitError(SpiceSyntaxError):
+    """SPICE text that is too large to go on with."""
+
+
 class Origin(NamedTuple):
     """Where something was written."""
 
@@ -52,6 +56,10 @@ class Origin(NamedTuple):
     def error(self, message: str) -> SpiceSyntaxError:
         """An error to raise about this line."""
         return SpiceSyntaxError(self.file, self.line, message)
+
+    def excess(self, message: str) -> SpiceLimitError:
+        """Likewise, to be raised at once, whatever other faults there are."""
+        return SpiceLimitError(self.file, self.line, message)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

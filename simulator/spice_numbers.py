@@ -26,6 +26,7 @@ def parse_number(text: str) -> float:
     """
     found = _NUMBER.fullmatch(text)
     if found is None:
+        refuse_per_cent(text)
         raise ExpressionError(f"{quoted(text)} is not a number; expected one such as 4.7k, 1meg or 10p")
     scale = (found[3] or "").lower()
     value = float(f"{found[1]}e{int(found[2] or 0) + _SCALES.get(scale, 0)}")  # rounded once
@@ -33,6 +34,12 @@ def parse_number(text: str) -> float:
     if not math.isfinite(value):
         raise ExpressionError(f"number {quoted(text)} is too large; the largest is 1.8e308")
     return value
+
+
+def refuse_per_cent(text: str) -> None:
+    """ExpressionError for ``5%``, which SPICE has no way to read."""
+    if text.endswith("%"):
+        raise ExpressionError(f"{quoted(text)} is in per cent; write a number, as 0.05 for 5%")
 
 
 def quoted(text: str) -> str:

@@ -21,12 +21,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from .deck import Deck, Element, Options
 from .devices import DEVICES, Control, Current
+from .faults import Faults
 from .netlist import GROUND
-from .spice_analyses import ANALYSES, Analysis, DcSweep, Noise, Transfer, Transient, read_analysis
+from .spice_analyses import (
+    ANALYSES,
+    Analysis,
+    DcSweep,
+    Noise,
+    Transfer,
+    Transient,
+    check_temperature,
+    read_analysis,
+)
 from .spice_devices import READERS
 from .spice_lines import (
     LARGEST_TEXT,
@@ -45,6 +56,7 @@ from .spice_measures import Measure, read_measures
 from .spice_models import read_model
 from .spice_numbers import ZERO_CELSIUS
 from .spice_scope import Body, Conditions, Scope
+from .temperature import TEMPERATURE
 from .waveforms import MOST_BREAKPOINTS
 
 __all__ = ["Deck", "Element", "Options", "SpiceSyntaxError", "parse_spice", "read_spice"]
@@ -91,12 +103,20 @@ def parse_spice(text: str, source: str = "<text>", folder: str | Path | None = N
     files = Source(None if folder is None else Path(folder))
     title, cards = files.cards(text, source)
     body, commands = _bodies(cards, Origin(source, 1))
-    return replace(_Reader(title, body, commands).deck(), files=tuple(files.read))
+    return _deck(title, body, commands, tuple(files.read))
+
+
+def _deck(
+    title: str, body: Body, commands: list[Card], files: tuple[Path, ...], celsius: float | None = None
+) -> Deck:
+    """The deck at the temperature [°C] that it gives, or at another."""
+    deck = _Reader(title, body, commands, celsius).deck()
+    return replace(deck, files=files, at_temperature=partial(_deck, title, body, commands, files))
 
 
 def _bodies(cards: list[Card], origin: Origin) -> tuple[Body, list[Card]]:
     """The deck's body, with subcircuits inside, and the dot-cards that concern the deck as a whole."""
-    stack, commands = [Body(origin, "")], list[Card]()
+    stack, commands, faults = [Body(origin, "")], list[Card](), Faults(SpiceSyntaxError)
     for card in cards:
         word = card.text.split(maxsplit=1)[0]
         body = stack[-1]
@@ -106,20 +126,19 @@ def _bodies(cards: list[Card], origin: Origin) -> tuple[Body, list[Card]]:
                 raise card.origin.error(f".subckt nested more than {DEEPEST_HIERARCHY} deep")
         elif word == ".ends":
             _closed(card, stack)
-        elif word == ".param":
-            _define(card, body)
-        elif word == ".model":
-            _model(card, body)
-        elif not word.startswith("."):
-            body.devices.append(fields(card))
+        elif word in (".param", ".model") or not word.startswith("."):
+            with faults:
+                _DEFINITIONS.get(word, _add_device)(card, body)
         elif len(stack) > 1 and word not in HARMLESS_CARDS:
             raise card.origin.error(
                 f"{word} inside .subckt {body.name!r}; expected it outside, or .ends before"
             )
         else:
             commands.append(card)
-    if len(stack) > 1:
-        raise stack[-1].origin.error(f".subckt {stack[-1].name!r} without .ends")
+    with faults:
+        if len(stack) > 1:
+            raise stack[-1].origin.error(f".subckt {stack[-1].name!r} without .ends")
+    faults.tell()
     return stack[0], commands
 
 
@@ -169,31 +188,44 @@ def _model(card: Card, body: Body) -> None:
     body.size += f.size
 
 
-class _Reader:
-    """Turns a body into a deck: conditions first, since devices depend on them, then the devices."""
+def _add_device(card: Card, body: Body) -> None:
+    body.devices.append(fields(card))
 
-    def __init__(self, title: str, body: Body, commands: list[Card]) -> None:
-        self.title, self.body, self.commands = title, body, commands
+
+_DEFINITIONS = {".param": _define, ".model": _model}
+
+
+class _Reader:
+    """Turns a body into a deck: conditions first, since devices depend on them, then the devices.
+
+    Faults are told together: of parameters and options the first, since all else needs them; then those of
+    what cards say; then those of what they name.
+    """
+
+    def __init__(self, title: str, body: Body, commands: list[Card], celsius: float | None) -> None:
+        self.title, self.body, self.commands, self.celsius = title, body, commands, celsius
         self.elements: list[Element] = []
         self.by_name: dict[str, Element] = {}
         self.size = self.instances = 0
+        self.faults = Faults(SpiceSyntaxError)
 
     def deck(self) -> Deck:
         scope = Scope(self.body, Conditions())
         options = self._options(scope)
-        analyses = [(card, read_analysis(card, scope)) for card in self._of(*ANALYSES)]
+        for card in self.commands:
+            with self.faults:
+                _check_command(card)
+        analyses = list[tuple[Card, Analysis]]()
+        for card in self._of(*ANALYSES):
+            with self.faults:
+                analyses.append((card, read_analysis(card, scope)))
         scope.conditions = self._conditions(options, [analysis for _, analysis in analyses])
         self._expand(scope)
+        self.faults.tell()
         if not self.elements:
             raise self.body.origin.error("no device in the deck; expected at least one after the title line")
         nodes = {node for element in self.elements for node in element.nodes}
-        for card, analysis in analyses:
-            self._check_names(card, analysis, nodes)
-            self._check_size(card, analysis, nodes)
-        measures = read_measures(list(self._of(*MEASURES)), scope, [analysis for _, analysis in analyses])
-        for measure in measures:
-            self._check_signals(measure, nodes)
-        self._check_currents()
+        measures = self._checked(scope, analyses, nodes)
         return Deck(
             self.title,
             tuple(self.elements),
@@ -205,15 +237,25 @@ class _Reader:
             tuple(measures),
         )
 
+    def _checked(self, scope: Scope, analyses: list[tuple[Card, Analysis]], nodes: set[str]) -> list[Measure]:
+        """The measurements, where all that cards name exists."""
+        for card, analysis in analyses:
+            with self.faults:
+                self._check_names(card, analysis, nodes)
+                self._check_size(card, analysis, nodes)
+        measures = list[Measure]()
+        with self.faults:
+            measures = read_measures(list(self._of(*MEASURES)), scope, [analysis for _, analysis in analyses])
+        for measure in measures:
+            with self.faults:
+                self._check_signals(measure, nodes)
+        self._check_currents()
+        self.faults.tell()
+        return measures
+
     def _of(self, *words: str) -> Iterator[Card]:
-        """The deck's cards of these kinds; any kind that no one reads is an error."""
-        for card in self.commands:
-            word = card.text.split(maxsplit=1)[0]
-            if word in words:
-                yield card
-            elif word not in _COMMANDS:
-                remedy = _REFUSED.get(word, f"expected one of {' '.join(sorted(_COMMANDS | _STRUCTURE))}")
-                raise card.origin.error(f"{word[:40]} is not supported: {remedy}")
+        """The deck's cards of these kinds."""
+        return (card for card in self.commands if card.text.split(maxsplit=1)[0] in words)
 
     def _options(self, scope: Scope) -> Options:
         known = [field.name for field in dataclass_fields(Options)]
@@ -231,6 +273,8 @@ class _Reader:
                 given = {name: text for name, text in f.settings.items() if name not in HARMLESS_OPTIONS}
                 values |= scope.settings(replace(f, settings=given), known)
             _check_options(f, values)
+        if self.celsius is not None:
+            values["temp"] = self.celsius
         return Options(**values)
 
     def _conditions(self, options: Options, analyses: list[Analysis]) -> Conditions:
@@ -257,22 +301,26 @@ class _Reader:
     def _expand(self, scope: Scope) -> None:
         """Append the devices of a body, and of the subcircuits in it."""
         for f in scope.body.devices:
-            self._count(f, f.size)
-            if f.name[0] == "x":
-                self._expand(self._instance(f, scope))
-            else:
-                self._append(_device(f, scope))
+            if self.faults.many:
+                return
+            with self.faults:
+                self._count(f, f.size)
+                if f.name[0] == "x":
+                    self._expand(self._instance(f, scope))
+                else:
+                    self._append(_device(f, scope))
         for name in scope.body.models:  # those that no device uses, too
-            read_model(name, scope)
+            with self.faults:
+                read_model(name, scope)
 
     def _count(self, f: Fields, size: int) -> None:
         self.size += size
         if self.size > LARGEST_EXPANSION:
-            raise f.error(f"more than {LARGEST_EXPANSION} characters after expansion")
+            raise f.origin.excess(f"{f.name}: more than {LARGEST_EXPANSION} characters after expansion")
 
     def _append(self, element: Element) -> None:
         if len(self.elements) >= MOST_ELEMENTS:
-            raise element.origin.error(
+            raise element.origin.excess(
                 f"more than {MOST_ELEMENTS} devices after expansion; build larger circuits with Netlist"
             )
         if element.name in self.by_name:
@@ -287,8 +335,9 @@ class _Reader:
         self._count(f, body.size)
         self.instances += 1
         if self.instances > MOST_INSTANCES:
-            raise f.error(
-                f"more than {MOST_INSTANCES} instances of subcircuits; build larger circuits with Netlist"
+            raise f.origin.excess(
+                f"{f.name}: more than {MOST_INSTANCES} instances of subcircuits; "
+                "build larger circuits with Netlist"
             )
         if scope.depth >= DEEPEST_HIERARCHY:
             raise f.error(f"subcircuits inside one another more than {DEEPEST_HIERARCHY} deep")
@@ -352,7 +401,7 @@ class _Reader:
         if isinstance(analysis, DcSweep):
             sources = [sweep.source for sweep in analysis.sweeps]
         for source in sources:
-            if source not in self.by_name:
+            if source not in self.by_name and source != TEMPERATURE:
                 raise card.origin.error(f"no source {source[:40]!r} in the circuit")
         if isinstance(analysis, Noise | Transfer):
             self._check_control(card.origin, analysis.output, nodes)
@@ -376,7 +425,8 @@ class _Reader:
         for element in self.elements:
             for control in element.controls:
                 if isinstance(control, Current):
-                    self._check_current(element.origin, control)
+                    with self.faults:
+                        self._check_current(element.origin, control)
 
     def _check_current(self, origin: Origin, control: Current) -> None:
         element = self.by_name.get(control.device)
@@ -386,6 +436,13 @@ class _Reader:
             raise origin.error(
                 f"current of {control.device!r}, a {element.kind}; expected a voltage source in series"
             )
+
+
+def _check_command(card: Card) -> None:
+    word = card.text.split(maxsplit=1)[0]
+    if word not in _COMMANDS:
+        remedy = _REFUSED.get(word, f"expected one of {' '.join(sorted(_COMMANDS | _STRUCTURE))}")
+        raise card.origin.error(f"{word[:40]} is not supported: {remedy}")
 
 
 def _device(f: Fields, scope: Scope) -> Element:
@@ -403,8 +460,7 @@ def _device(f: Fields, scope: Scope) -> Element:
 def _check_options(f: Fields, values: Mapping[str, float]) -> None:
     for name, value in values.items():
         if name in ("temp", "tnom"):
-            if not -ZERO_CELSIUS < value < 1e4:
-                raise f.error(f"{name} is {value:g} °C; expected a value from -273 to 10000 °C")
+            check_temperature(f, name, value)
         elif value < 0.0 or (value == 0.0 and name != "gmin"):
             raise f.error(f"{name} is {value:g}; expected a value above 0")
 

@@ -16,8 +16,9 @@ from .expression_functions import FUNCTIONS, PARAMETER_FUNCTIONS
 from .expressions import Expression, Formula, parse_formula
 from .netlist import GROUND
 from .spice_lines import Fields, Origin, unquoted
-from .spice_numbers import ZERO_CELSIUS, ExpressionError, parse_number
+from .spice_numbers import ZERO_CELSIUS, ExpressionError, parse_number, refuse_per_cent
 
+SHARES = frozenset(("mismatch",))  # settings that are relative, and of which SPICE knows nothing
 LARGEST_FORMULAS = 2_000_000  # characters of all formulas, counted whenever one is read or evaluated
 
 _NUMERIC = re.compile(r"[-+]?[\d.]|[{'\"]")
@@ -49,7 +50,7 @@ class Formulas:
         """Of one more formula to evaluate."""
         self.size += len(text)
         if self.size > LARGEST_FORMULAS:
-            raise origin.error(
+            raise origin.excess(
                 f"more than {LARGEST_FORMULAS} characters of formulas, counted in every instance; "
                 "build larger circuits with Netlist"
             )
@@ -59,6 +60,7 @@ class Formulas:
         key = text, constant
         if key not in self._read:
             self.count(text, origin)
+            refuse_per_cent(text)
             self._read[key] = parse_formula(text, PARAMETER_FUNCTIONS if constant else FUNCTIONS)
         return self._read[key]
 
@@ -146,11 +148,15 @@ class Scope:
             raise origin.error(f"{what}: {error}") from None
 
     def settings(self, f: Fields, known: Collection[str], harmless: Collection[str] = ()) -> dict[str, float]:
-        """Values of a card's settings; one that is neither known nor harmless is an error."""
+        """Values of a card's settings, shares also in per cent; one that is neither known nor harmless is an
+        error.
+        """
         values = {}
         for name, text in f.settings.items():
             if name in known:
-                values[name] = self.number(text, f"{f.name}: {name}", f.origin)
+                share = name in SHARES and text.endswith("%")
+                value = self.number(text[:-1] if share else text, f"{f.name}: {name}", f.origin)
+                values[name] = value / 100.0 if share else value
             elif name not in harmless:
                 raise f.error(f"unknown parameter {name!r}; known are {', '.join(sorted(known))}")
         return values

@@ -1,4 +1,5 @@
-"""Many operating points: sources swept and followed (``.dc``), and random deviations (``.mc``).
+"""Many operating points: sources or the temperature swept and followed (``.dc``), and random deviations
+(``.mc``).
 
 A sweep starts each point from the one before, so that a circuit with several operating points is followed
 along one branch until it ends, as a curve tracer would. Deviations are addressed, not drawn in turn: sample b
@@ -8,7 +9,7 @@ of device d under a seed is the same number whatever else is asked for.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +20,14 @@ from .banks import NetlistError
 from .devices import Array
 from .lookup import branch_current, node_voltage
 from .netlist import Netlist
-from .operating_point import OperatingPoints, operating_point, operating_points
+from .operating_point import ConvergenceError, OperatingPoints, operating_point, operating_points
 from .overrides import Overrides
 from .structure import Structure
+from .temperature import TEMPERATURE
 
 BATCH = 1_000_000  # matrix entries solved at a time: 8 MB, and the factors as their fill has it
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+ROUNDING = 32 * np.finfo(np.float64).eps  # of the largest value: what varies less does not vary
 
 Numbers = NDArray[np.float64]
 Swept = str | tuple[str, str]  # a device (its main parameter), or (device, parameter)
@@ -85,6 +88,42 @@ def dc_sweep(
     )  # fmt: skip
 
 
+def temperature_sweep(
+    at: Callable[[float], Netlist],
+    sweeps: Mapping[str, ArrayLike],
+    *,
+    initial: Mapping[str, float] | None = None,
+) -> DcCurves:
+    """As :func:`dc_sweep`, where one of ``sweeps`` is of ``TEMPERATURE`` [°C]: ``at`` makes the same devices'
+    netlist at each.
+
+    Each temperature starts from the one before; with a source besides, from that one's first point.
+
+    Raises :class:`~.operating_point.ConvergenceError` at a point that cannot be found, and as ``at`` does.
+    """
+    axes = {key: np.atleast_1d(np.asarray(values, np.float64)) for key, values in sweeps.items()}
+    source = next((key for key in axes if key != TEMPERATURE), None)
+    found, start, residual = [], None, 0.0
+    for celsius in axes[TEMPERATURE].tolist():
+        structure = Structure(at(celsius))
+        try:
+            if source is None:
+                points = [operating_points(structure, start=start, initial=initial).require()]
+            else:
+                points = _followed(structure, source, axes[source], {}, start, initial)
+        except ConvergenceError as error:
+            raise ConvergenceError(f"at {celsius:g} °C: {error}") from None
+        found.append(np.concatenate([p.x for p in points]))
+        start, initial = points[0].x, None
+        residual = max(residual, *(float(p.residual.max()) for p in points))
+    x = np.stack(found)  # (temperatures, values of the source or 1, size)
+    x = x[:, 0] if source is None else x.swapaxes(0, 1) if next(iter(axes)) == TEMPERATURE else x
+    return DcCurves(
+        axes, structure.node_names, x[..., : structure.nodes], structure.branch_names,
+        x[..., structure.nodes :], residual,
+    )  # fmt: skip
+
+
 def _followed(
     structure: Structure, key: Swept, values: Numbers, others: Overrides, start: Array | None,
     initial: Mapping[str, float] | None,
@@ -130,7 +169,10 @@ class MonteCarloPoints:
         return branch_current(self.branches, self.currents, device)
 
     def statistics(self, quantiles: Sequence[float] = QUANTILES) -> dict[str, Array]:
-        """``mean``, ``sd`` (of a sample), ``min``, ``max`` and quantiles ``q5`` … of each voltage (n,)."""
+        """``mean``, ``sd`` (of a sample), ``min``, ``max`` and quantiles ``q5`` … of each voltage (n,).
+
+        The ``sd`` of what a source holds, and so varies by rounding at most, is 0.
+        """
         return self._statistics(self.voltages, quantiles)
 
     def current_statistics(self, quantiles: Sequence[float] = QUANTILES) -> dict[str, Array]:
@@ -141,8 +183,11 @@ class MonteCarloPoints:
         of = values[self.converged]
         if not len(of):
             raise NetlistError(f"no sample converged; the first: {next(iter(self.errors.values()))}")
-        sd = of.std(axis=0, ddof=1) if len(of) > 1 else np.zeros(of.shape[1])
-        table = {"mean": of.mean(axis=0), "sd": sd, "min": of.min(axis=0), "max": of.max(axis=0)}
+        middle = np.median(of, axis=0)  # about which sums are exact where a source holds the value
+        sd = (of - middle).std(axis=0, ddof=1) if len(of) > 1 else np.zeros(of.shape[1])
+        sd[np.ptp(of, axis=0) <= ROUNDING * np.abs(of).max(initial=0.0)] = 0.0
+        mean = middle + (of - middle).mean(axis=0)
+        table = {"mean": mean, "sd": sd, "min": of.min(axis=0), "max": of.max(axis=0)}
         return table | {f"q{100 * q:g}": np.quantile(of, q, axis=0) for q in quantiles}
 
 

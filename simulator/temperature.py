@@ -11,6 +11,7 @@ import math
 
 from .semiconductors import BOLTZMANN, ELEMENTARY_CHARGE, thermal_voltage
 
+TEMPERATURE = "temp"  # what a sweep calls that of the whole circuit
 REFERENCE = 300.15  # [K]
 REFERENCE_GAP = 1.1150877  # [eV], of silicon there
 

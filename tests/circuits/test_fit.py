@@ -12,8 +12,8 @@ import pytest
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.fit import Fit, fit
 from ohmostat.circuits.fit_device import Estimate
-from ohmostat.circuits.fit_report import table, to_toml
-from ohmostat.circuits.measurements import read_curves
+from ohmostat.circuits.fit_report import plain, table, to_toml
+from ohmostat.circuits.measurements import read_curves, without_wrong
 from ohmostat.circuits.tables import MeasurementError
 from ohmostat.cli import main
 
@@ -94,6 +94,59 @@ def test_noisy_readings_at_rest_do_not_widen_the_range(tmp_path: Path, read: flo
         assert estimate(found, "device.g_min").value == pytest.approx(2e-6, abs=8e-8)
 
 
+@pytest.mark.parametrize("bend", [2.0, 1.9])
+@pytest.mark.parametrize("read", [0.005, 0.02])
+def test_soft_bounds_are_found_in_noisy_readings(tmp_path: Path, bend: float, read: float) -> None:
+    """Their limits are where readings stay, not the extremes; these made every pulse up to 15 % too small."""
+    same = {"conductance": 0.0, "programming": 0.0, "programming_bias": 0.0}
+    change = {"pulse": 0.03, "nonlinearity": bend, "cycle": 0.2}
+    for seed in range(3):
+        found = fitted(tmp_path, simulate(10, read=read, seed=seed, **change, **same))
+        true = TRUE | {f"programming.{key}": value for key, value in change.items()}
+        for key in [key for key in true if not key.startswith("mismatch")]:
+            of = estimate(found, key)
+            assert abs(of.value - true[key]) < 3 * of.error, (key, seed)
+        assert estimate(found, "programming.pulse").value == pytest.approx(0.03, rel=0.03)
+        of = estimate(found, "programming.read_noise")
+        assert 0 < of.error < 0.05 * read and abs(of.value - read) < 3.5 * of.error
+
+
+def with_wrong(rows: Rows, share: float, seed: int) -> Rows:
+    """A share of the readings off by a third of the range."""
+    draw = np.random.default_rng(seed)
+    off = [6e-6 * draw.choice((-1, 1)) * (draw.random() < share) for _ in rows]
+    return [(*row[:4], max(row[4] + by, 0.0)) for row, by in zip(rows, off, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "change", [{"nonlinearity": 1.0, "read": 0.0}, {"nonlinearity": 2.0, "read": 0.005}], ids=str
+)
+def test_wrong_readings_are_left_out_and_counted(tmp_path: Path, change: dict[str, float]) -> None:
+    """One in a hundred made cycle seven times too large, or made the curves seem to go the wrong way."""
+    same = {"conductance": 0.0, "programming": 0.0, "programming_bias": 0.0}
+    for seed in range(3):
+        rows = simulate(4, seed=seed, pulse=0.03, cycle=0.2, **change, **same)
+        found = fitted(tmp_path, with_wrong(rows, 0.01, seed))
+        true = {"pulse": 0.03, "nonlinearity": change["nonlinearity"], "asymmetry": 0.1, "cycle": 0.2}
+        for key, value in true.items():
+            of = estimate(found, f"programming.{key}")
+            assert abs(of.value - value) < 3.5 * of.error, (key, seed)
+        assert estimate(found, "programming.cycle").value == pytest.approx(0.2, abs=0.06)
+        assert any("readings are far off those before and after" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"nonlinearity": 2.0, "pulse": 0.1}, {"read": 0.02}, {"pulse": 0.5}, {"pulse": 0.002, "read": 0.01}],
+    ids=str,
+)
+def test_no_reading_of_a_device_that_keeps_to_its_law_is_wrong(
+    change: dict[str, float], tmp_path: Path
+) -> None:
+    for curves in read_curves(written(tmp_path / "m.csv", simulate(5, **change))):
+        assert without_wrong(curves) is curves
+
+
 @pytest.mark.parametrize("seed", [0, 5])
 def test_noise_is_known_from_the_start(tmp_path: Path, seed: int) -> None:
     """Taken for variation of the pulses, it led some devices' lines to soft bounds and a cycle of 5."""
@@ -171,6 +224,13 @@ def test_limits_that_were_not_reached_are_found_within_their_error(
     if not noise:  # else the lines may be too vague to tell
         assert len(remarks) == (soft is not None)
         assert all(("soft bounds" in remark) == soft for remark in remarks)
+
+
+def test_fifths_of_the_range_with_too_few_steps_are_said_not_to_tell(tmp_path: Path) -> None:
+    found = fitted(tmp_path, simulate(1, pulse=0.2, nonlinearity=0.0, cycle=0.0, programming=0.0))
+    assert None in found.pattern[1]
+    assert "inf" not in table(found) and "too few steps there to tell" in table(found)
+    assert None in plain(found)["pattern"]["up"]  # type: ignore[index]
 
 
 def test_one_device_tells_no_spread(tmp_path: Path) -> None:
@@ -274,6 +334,49 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(MeasurementError) as error:
         read_curves(path)
     assert words in str(error.value) and str(error.value).startswith(str(path))
+
+
+def test_all_lines_at_fault_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    head = "device,pulse,direction,conductance_S\n"
+    path.write_text(f"{head}0,1,up,1e-6\n0,two,up,1e-6\n0,3,left,1e-6\n0,4,up\n,5,up,1e-6\n0,6,up,1e-6\n")
+    with pytest.raises(MeasurementError) as error:
+        read_curves(path)
+    lines = str(error.value).splitlines()
+    assert [line.removeprefix(f"{path}:")[:2] for line in lines] == ["3:", "4:", "5:", "6:"]
+    path.write_text(head + "0,1,sideways,1e-6\n" * 25)
+    with pytest.raises(MeasurementError) as error:
+        read_curves(path)
+    assert str(error.value).count("sideways") == 10 and str(error.value).endswith("\nand 15 more")
+    path.write_text(head + "".join(f"0,{pulse // 2},up,1e-6\n" for pulse in range(6)))
+    with pytest.raises(MeasurementError) as error:
+        read_curves(path)
+    assert str(error.value).count("already") == 3
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_spreadsheets_other_separators_are_read(tmp_path: Path, separator: str) -> None:
+    path, other = written(tmp_path / "m.csv", GOOD), tmp_path / "other.csv"
+    other.write_text("\ufeff" + path.read_text().replace(",", separator), encoding="utf-8")
+    for ours, theirs in zip(read_curves(path), read_curves(other), strict=True):
+        assert np.array_equal(ours.conductance, theirs.conductance)
+        assert np.array_equal(ours.pulse, theirs.pulse)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("device;pulse;direction;conductance_uS\n0;1;up;1,5\n", ":2: conductance = '1,5' has a comma; write"),
+        ('device,pulse,direction,conductance_uS\n0,1,up,"1,5"\n', "decimals with a point"),
+        ("device,pulse,direction,conductance_uS\n0,1,up,1,5\n", ":2: 5 fields, where the header has 4; give"),
+    ],
+)
+def test_decimal_commas_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(text)
+    with pytest.raises(MeasurementError) as error:
+        read_curves(path)
+    assert words in str(error.value) and "decimals with a point" in str(error.value)
 
 
 def test_missing_binary_and_huge_files_are_refused(

@@ -128,8 +128,7 @@ def test_a_reading_of_nothing_is_no_dead_device(chip_of: Callable, tmp_path: Pat
         (1.0, 0.3, 0.0, []),  # as the chip's own design has it
         (1.0, 0.02, 0.03, []),  # some open devices
         (3.0, 0.02, 0.0, ["are beyond", "check the unit"]),
-        (1e-6, 0.02, 0.0, ["the median of the measured", "check the unit"]),  # siemens in a column of uS
-        (1e3, 0.02, 0.0, ["the median of the measured", "are beyond", "check the unit"]),
+        (0.05, 0.02, 0.0, ["the median of the measured", "check the unit"]),
     ],
 )
 def test_a_slip_of_the_unit_is_doubted(
@@ -146,6 +145,21 @@ def test_a_slip_of_the_unit_is_doubted(
     found = doubts(chip, read_measured(chip, write_rows(tmp_path / "m.csv", rows), TILE))
     assert len(found) == len(words)
     assert all(word in line for word, line in zip(words, found, strict=True)), found
+
+
+# siemens in a column of uS, nS in one of uS, uS in one of mS
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e3])
+def test_what_no_chip_can_be_is_refused(chip_of: Callable, tmp_path: Path, factor: float) -> None:
+    chip = chip_of(mismatch__conductance=0.3)
+    write_list(chip, tmp_path / "l.csv", TILE)
+    rows = rows_of(tmp_path / "l.csv")
+    for row in rows:
+        row["conductance_S"] = repr(factor * float(row["target_S"]))
+    measured = read_measured(chip, write_rows(tmp_path / "m.csv", rows), TILE)
+    with pytest.raises(
+        MeasurementError, match=r"the median .* nothing was taken over; check the unit in the header"
+    ):
+        doubts(chip, measured)
 
 
 def test_without_tiles_rows_and_columns_are_the_whole_arrays(chip_of: Callable, tmp_path: Path) -> None:
@@ -240,12 +254,17 @@ def test_there_and_back_by_the_command(tmp_path: Path, capsys: pytest.CaptureFix
     chip = read_run(back).chip
     assert all(np.array_equal(array.actual, array.target) for array in chip.devices.values())
     for row in (slipped := rows_of(measured)):
-        row["conductance_uS"] = row.pop("conductance_S")
+        row["conductance_S"] = repr(4 * float(row["conductance_S"]))
     slip = write_rows(tmp_path / "s.csv", slipped)
     again = ["measured", run, str(slip), "--tile", "32x32", "--out", str(tmp_path / "s.h5"), "--json"]
     assert main(again) == 0
     said = capsys.readouterr()
-    assert "warning: the median" in said.err and "check the unit" in json.loads(said.out)["warnings"][1]
+    assert "are beyond" in said.err and "check the unit" in json.loads(said.out)["warnings"][1]
+    for row in slipped:
+        row["conductance_mS"] = row.pop("conductance_S")
+    write_rows(slip, slipped)
+    assert main([*again[:-2], str(tmp_path / "none.h5")]) == 2
+    assert "check the unit" in capsys.readouterr().err and not (tmp_path / "none.h5").exists()
     assert main(["train", back, "--epochs", "1", "--quiet", "--out", on]) == 0
     assert read_run(on).history["accuracy"][0] > 0.5  # it begins with what it had learned
     assert main(["train", back, "--set", "task.train=100", "--out", on]) == 2

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ohmostat.cli import main
 from ohmostat.simulator.analyses import run_deck
-from ohmostat.simulator.comparison import NotCompared, compare_with_ngspice
+from ohmostat.simulator.comparison import Difference, NotCompared, compare_with_ngspice
 from ohmostat.simulator.measure import FINER, MOST_FINER, Measured, _crossings, _finer
 from ohmostat.simulator.spice_lines import SpiceSyntaxError
 from ohmostat.simulator.spice_reader import parse_spice, read_spice
@@ -318,13 +318,35 @@ def test_nothing_else_fails_with_a_measurement(tmp_path: Path, capsys: pytest.Ca
         assert np.isnan(file["tran"].attrs["measured none"])
 
 
-def test_ngspice_beside_it_is_told_nothing_of_measurements(tmp_path: Path) -> None:
+def test_measurements_are_compared_with_ngspices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of each analysis its own; where one measures otherwise, its difference shows."""
     require_ngspice()
-    (tmp_path / "a.cir").write_text(f"{POLES}.meas ac m when vdb(out)=-3\n.end\n")
-    deck = read_spice(tmp_path / "a.cir")
-    found = compare_with_ngspice(tmp_path / "a.cir", deck, run_deck(deck))
-    assert NotCompared("ac", "measurements", "ngspice makes none where it writes waves") in found
-    assert [one.analysis for one in found if not isinstance(one, NotCompared)] == ["op", "op", "ac", "ac"]
+    cards = ".meas ac m when vdb(out)=-3\n.meas ac none when vdb(out)=100\n.ac lin 5 1 2\n"
+    path = tmp_path / "a.cir"
+    path.write_text(f"{POLES}{cards}.tran 1n 100n\n.meas tran top max v(out)\n.end\n")
+    assert main(["simulate", str(path), "--against", "ngspice", "--json"]) == 0
+    found = {(row["analysis"], row["vector"]): row for row in json.loads(capsys.readouterr().out)["ngspice"]}
+    assert found["ac", ".meas m"]["relative"] < 1e-6
+    assert found["tran", ".meas top"]["relative"] < 1e-3
+    assert found["ac", ".meas none"]["why"] == "fails in ngspice, and here"
+    assert found["ac 2", ".meas m"]["why"] == "fails in ngspice, and here"
+    deck = read_spice(path)
+    other = run_deck(parse_spice(path.read_text().replace("-3", "-3.01")))
+    rows = compare_with_ngspice(path, deck, other)
+    (off,) = [row for row in rows if (row.analysis, row.vector) == ("ac", ".meas m")]
+    assert isinstance(off, Difference) and off.relative > 1e-4
+    assert main(["simulate", str(path), "--against", "ngspice"]) == 0
+    told = capsys.readouterr().out
+    assert "relative to ngspice's value" in told and "ac        .meas m " in told
+
+
+def test_measurements_that_ngspice_does_not_make_are_said(tmp_path: Path) -> None:
+    require_ngspice()
+    path = tmp_path / "a.cir"
+    path.write_text("t\nV1 a 0 1\nR1 a 0 1k\n.dc temp 0 50 10\n.meas dc top max v(a)\n.end\n")
+    deck = read_spice(path)
+    found = compare_with_ngspice(path, deck, run_deck(deck))
+    assert NotCompared("dc", ".meas top", "fails in ngspice") in found
 
 
 def test_a_long_transient_is_measured_within_bounds() -> None:

@@ -269,6 +269,48 @@ def test_everything_against_ngspice(deck_file: Path) -> None:
         assert worst(differences, kind) < allowed
 
 
+WARM = """resistors, diodes, transistors and formulas away from 27 degrees
+V1 in 0 5
+R1 in out 1k tc1=1m tc2=2u
+D1 out 0 dd
+M1 d in 0 0 mm w=10u l=1u
+R2 in d 10k
+B1 b 0 v=temper*v(out)
+.model dd d is=1e-14 rs=3
+.model mm nmos vto=0.7 kp=1e-4 gamma=0.4
+"""
+
+
+@pytest.mark.parametrize(
+    ("card", "shape"),
+    [
+        (".dc temp -40 125 15", (12,)),
+        (".dc temp 100 0 -25 v1 1 5 2", (3, 5)),
+        (".dc v1 1 5 2 temp 0 100 50", (3, 3)),
+    ],
+)
+def test_the_temperature_is_swept_as_by_ngspice(tmp_path: Path, card: str, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "warm.cir"
+    path.write_text(f"{WARM}{card}\n.temp 60\n")
+    result = run_deck(read_spice(path))["dc"]
+    axis = "sweep" if card.startswith(".dc temp") else "outer"
+    assert result.vectors["v(out)"].shape == shape and result.units[axis] == "°C"
+    differences, missing = compared(path)
+    assert {d.analysis for d in differences} == {"op", "dc"}
+    assert {row.vector for row in missing} == {"v(d1#internal)"} and worst(differences, "dc") < 1e-6
+    if len(shape) == 1:  # and as by our own .temp
+        path.write_text(f"{WARM}.temp 125\n")
+        hot = run_deck(read_spice(path))["op"].vectors
+        assert result.vectors["v(d)"][-1] == pytest.approx(hot["v(d)"][0], abs=1e-12)
+
+
+def test_a_temperature_that_a_device_does_not_stand_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cold.cir"
+    path.write_text("t\nV1 a 0 1\nR1 a 0 1k tc1=-20m\n.dc temp 0 100 25\n")
+    with pytest.raises(SpiceSyntaxError, match=r"cold.cir:3: at 100 °C: r1: resistance is -460 ohm"):
+        run_deck(read_spice(path))
+
+
 def test_a_wrong_answer_is_found(deck_file: Path) -> None:
     require_ngspice()
     deck = read_spice(deck_file)
@@ -281,7 +323,7 @@ def test_a_wrong_answer_is_found(deck_file: Path) -> None:
 
 
 def test_included_files_and_subcircuits_are_compared(tmp_path: Path) -> None:
-    (tmp_path / "models.inc").write_text(".model dd d(is=1e-12 mismatch=0.1)\n")
+    (tmp_path / "models.inc").write_text(".model dd d(is=1e-12 mismatch={2*5}%)\n")
     path = tmp_path / "top.cir"
     path.write_text(
         "* top\n.include models.inc\nV1 in 0 1\nX1 in out half\nD1 out 0 dd ; clamps\n"

@@ -29,7 +29,7 @@ ERRORS: list[tuple[str, int, tuple[str, ...]]] = [
     ("no value; expected rname node node value", 2, ("r1 a 0",)),
     ("'4k7' is not a number", 2, ("r1 a 0 4k7",)),
     ("'1.2.3' is not a number", 2, ("r1 a 0 1.2.3",)),
-    ("'2%' is not a number", 2, ("r1 a 0 2%",)),
+    ("'2%' is in per cent; write a number, as 0.05 for 5%", 2, ("r1 a 0 2%",)),
     ("no .model 'kilo' in reach; expected one of type r or res", 2, ("r1 a 0 kilo",)),
     ("resistance is 0 ohm; expected a value above 0 ohm .join the nodes", 2, ("r1 a 0 0",)),
     ("resistance is -5 ohm; expected a value above 0 ohm .write a G source", 2, ("r1 a 0 -5",)),
@@ -56,6 +56,8 @@ ERRORS: list[tuple[str, int, tuple[str, ...]]] = [
     ("{ without its partner", 2, ("r1 a 0 {1",)),
     ("m is -1; expected a value above 0", 2, ("r1 a 0 1 m=-1",)),
     ("mismatch is -1; expected", 2, ("r1 a 0 1 mismatch=-1",)),
+    ("mismatch is -0.05; expected", 2, ("r1 a 0 1 mismatch=-5%",)),
+    ("'5%' is in per cent; write a number, as 0.05 for 5%", 2, (".param s=5%", "r1 a 0 {s}")),
     ("device 'r1' exists already \\(<text>:2\\)", 3, ("r1 a 0 1", "R1 a 0 1")),
     ("devices 'Q' are not supported; expected one of", 2, ("q1 c b e npn",)),
     ("poly, table and laplace are not supported", 2, ("e1 a 0 poly(2) a 0 b 0 1 2",)),
@@ -93,7 +95,9 @@ ERRORS: list[tuple[str, int, tuple[str, ...]]] = [
     (".lib 'models.lib' without .endl; .* .lib FILE SECTION", 2, (".lib models.lib", "r1 a 0 1")),
     (".lib 'ff' inside of section 'tt'; expected .endl before", 3, (".lib tt", ".lib ff", ".endl")),
     (".endl without .lib SECTION", 2, (".endl tt",)),
-    (".dc: the temperature cannot be swept", 4, ("v1 a 0 1", "r1 a 0 1", ".dc temp -40 125 5")),
+    (".dc: temp is -300 °C; expected a value from -273", 4, ("v1 a 0 1", "r1 a 0 1", ".dc temp -300 0 5")),
+    ("at most 10000 are allowed", 4, ("v1 a 0 1", "r1 a 0 1", ".dc temp 0 100 1m")),
+    ("v1 is swept twice", 4, ("v1 a 0 1", "r1 a 0 1", ".dc v1 0 1 1 v1 0 1 1")),
     (".foo is not supported: expected one of .ac", 3, ("r1 a 0 1", ".foo")),
     ("expected .include file", 2, (".include ",)),
     (".include in a text without a folder", 2, (".include 'x'",)),
@@ -128,6 +132,46 @@ def test_errors_say_where_and_what(match: str, line: int, cards: tuple[str, ...]
     error = refused(match, *cards)
     assert (error.file, error.line) == ("<text>", line)
     assert str(error).startswith(f"<text>:{line}: ")
+
+
+MANY = """many faults
+V1 in 0 1
+R1 in out 4k7
+X1 in out half
+X2 in out half
+.subckt half a b
+R1 a b 0
+R2 a b 1k tc9=1
+.ends
+D1 out 0 nomodel
+.dc v1 0 1 -1
+.func f(x)
+"""
+NAMES = "t\nV1 a 0 1\nR1 a 0 1\n.dc v9 0 1 1\n.tf v(x) v1\n.tran 1 2\n.meas tran m max v(q)\nF1 a 0 r1 2\n"
+
+
+@pytest.mark.parametrize(("text", "lines"), [(MANY, [3, 7, 8, 10, 11, 12]), (NAMES, [4, 5, 7, 8])])
+def test_all_faults_are_told_in_the_order_of_their_lines(text: str, lines: list[int]) -> None:
+    with pytest.raises(SpiceSyntaxError) as caught:
+        parse_spice(text)
+    told = str(caught.value).splitlines()
+    assert [int(line.split(":")[1]) for line in told] == lines and caught.value.line == lines[0]
+
+
+def test_of_very_many_faults_the_number_is_told() -> None:
+    with pytest.raises(SpiceSyntaxError) as caught:
+        deck(*(f"r{k} a 0 4k7" for k in range(30)))
+    told = str(caught.value).splitlines()
+    assert len(told) == 11 and told[9].startswith("<text>:11: r9:") and told[10] == "and 20 more"
+
+
+def test_faults_of_nested_subcircuits_are_not_sought_in_every_instance() -> None:
+    """Each of 28 levels calls the next one twice."""
+    levels = [f".subckt s{k} a b\nx1 a b s{k + 1}\nx2 a b s{k + 1}\nr1 a b -1\n.ends" for k in range(28)]
+    began = time.perf_counter()
+    with pytest.raises(SpiceSyntaxError, match="resistance is -1 ohm"):
+        deck("v1 a 0 1", "x1 a 0 s0", *levels, ".subckt s28 a b", "r1 a b -1", ".ends")
+    assert time.perf_counter() - began < 5.0
 
 
 # -- files ---------------------------------------------------------------------------------------------

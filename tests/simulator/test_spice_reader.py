@@ -81,6 +81,8 @@ def test_passive_devices() -> None:
     assert element("c1 a 0 1n ic=0.5").initial == 0.5
     assert element("l1 a 0 1n ic=1m").initial == 1e-3
     assert element("v1 a 0 1 mismatch=0.1").mismatch == 0.1
+    assert element("v1 a 0 1 mismatch=5%").mismatch == 0.05
+    assert element("r1 a 0 1k rm", ".param s=1", ".model rm r mismatch={2*s}%").mismatch == 0.02
 
 
 def test_resistors_and_capacitors_by_model_and_temperature() -> None:

@@ -167,6 +167,22 @@ def test_small_deviations_follow_the_sensitivities() -> None:
     assert ordered == sorted(ordered)
 
 
+def test_what_sources_hold_does_not_vary() -> None:
+    """Sums of a thousand equal numbers are off by rounding, which is no deviation."""
+    net = Netlist("held")
+    net.voltage_source("V1", "in", "0", voltage=1.234567)
+    net.voltage_source("V2", "top", "in", voltage=0.7)
+    net.resistor("R1", "in", "out", conductance=1e-3)
+    net.resistor("R2", "out", "0", conductance=1e-3)
+    net.resistor("R3", "top", "0", conductance=1e-3)
+    found = monte_carlo(net, {"R1": 0.05}, 1000)
+    table, nodes = found.statistics(), found.nodes
+    for name, volts in (("in", 1.234567), ("top", 1.934567)):
+        assert table["sd"][nodes.index(name)] == 0.0
+        assert table["mean"][nodes.index(name)] == pytest.approx(volts, rel=1e-15)
+    assert table["sd"][nodes.index("out")] == pytest.approx(found["out"].std(ddof=1))
+
+
 def test_samples_stay_on_the_nominal_branch() -> None:
     for volts in (-1.0, 1.0):
         found = monte_carlo(schmitt(), {"R1": 0.1, "A1": 0.1}, 50, initial={"out": volts})
