@@ -202,9 +202,57 @@ def test_fewer_samples_than_asked_for_and_a_design_of_defaults_are_told(
     assert told in capsys.readouterr().err
 
 
+def test_what_stands_beside_a_result_is_replaced_with_it_alone(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table or a figure without the file that it would go with is the user's own, unless he named it."""
+    sweep = shlex.split(WORK["sweep"][0])
+    for own in ("new.txt", "new.png"):
+        Path(own).write_text("notes")
+        for more in ([], ["--dry-run"]):
+            assert main([*sweep, *more]) == 2
+            told = f"{own}: would be replaced, and is no earlier result: there is no new.h5 that it goes with"
+            assert told in capsys.readouterr().err
+        assert Path(own).read_text() == "notes" and not Path("new.h5").exists()
+        if own == "new.txt":
+            Path(own).unlink()
+    assert main([*sweep, "--plot", "new.png"]) == 0
+    assert "replaces new.png once done\n" in capsys.readouterr().err
+    assert main(sweep) == 0
+    assert "replaces new.h5, new.txt, new.png once done\n" in capsys.readouterr().err
+    Path("new").mkdir()
+    Path("new/run.html").write_text("notes")
+    assert main(["demo", "--out", "new"]) == 2
+    assert "run.html: would be replaced" in capsys.readouterr().err
+    Path("new/run.html").unlink()
+    shutil.copy("run.h5", "new/sweep.h5")
+    assert main(["demo", "--out", "new"]) == 2
+    assert "is ohmostat-run, and would be replaced by ohmostat-sweep" in capsys.readouterr().err
+
+
+def test_nothing_is_said_to_be_replaced_where_the_work_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sweep or a training of another design goes on there, or what is asked for is not to be had."""
+    sweep, train = (shlex.split(WORK[command][0]) for command in ("sweep", "train"))
+    assert main(sweep) == 0
+    assert main([*sweep, "--set", "learning.rate=0.02"]) == 2
+    Path("new.h5").write_bytes(Path("run.h5").read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted_at(1, patch)
+        assert main(train) == 130
+    capsys.readouterr()
+    assert main([*train, "--set", "learning.rate=0.02"]) == 2
+    for refused in ("audit chip.toml --set chip.columns=passive --wires 1 --out audit.h5",
+                    "export run.h5 --sample 9999 --out chip.cir",
+                    "report sweep.h5 --require 'speed >= 1' --out page.html"):  # fmt: skip
+        Path(refused.split()[-1]).touch() if "audit" not in refused else None
+        assert main(shlex.split(refused)) == 2
+    assert "replaces" not in capsys.readouterr().err
+
+
 def test_what_is_replaced_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("new.txt").write_text("notes")
-    for command, files in (("sweep", "new.txt"), ("measured", "new.h5"), ("export", "new.csv")):
+    for command, files in (("measured", "new.h5"), ("export", "new.csv")):
         Path(files).write_bytes(Path("run.h5").read_bytes() if files == "new.h5" else b"")
         assert main(shlex.split(WORK[command][0])) == 0
         assert f"replaces {files} once done\n" in capsys.readouterr().err
