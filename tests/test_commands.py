@@ -406,7 +406,11 @@ def test_a_dry_run_knows_what_stands_there(here: Path, capsys: pytest.CaptureFix
     assert main([*SWEEP, "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "x 2 arms, of which 4 are done already" in text
-    assert 'result      replaces new.h5, which holds another sweep, of design "digits"' in text
+    assert "result      replaces new.h5, which holds 4 of these 8 runs (chips 1 -> 2)\n" in text
+    more = [*half[:3], "0,0.5,1", *half[4:7], "none", *half[8:]]
+    assert main([*more, "--dry-run", "--json"]) == 0
+    replaced = json.loads(capsys.readouterr().out)["replaces"]
+    assert replaced == "new.h5, which holds 2 of these 3 runs (1 arm fewer, 1 point more)"
     assert main([*half, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["done"], found["seconds"]) == (4, 0)
@@ -417,6 +421,12 @@ def test_a_dry_run_knows_what_stands_there(here: Path, capsys: pytest.CaptureFix
     assert main([*other, "--quiet"]) == 2
     assert capsys.readouterr().err == refused.err and "by a sweep of another design" in refused.err
     assert refused.out == "" and contents(here) == before
+    Path("new.h5.runs").rename("elsewhere")
+    assert main([*other, "--dry-run", "--json"]) == 0
+    replaced = json.loads(capsys.readouterr().out)["replaces"]
+    told = "another sweep (learning.rate 0.03 -> 0.02, chips 1 -> 2)"
+    assert replaced == f"new.h5, which holds {told}"
+    Path("elsewhere").rename("new.h5.runs")
     staged = min(Path("new.h5.runs").glob("*.run"))
     staged.write_bytes(staged.read_bytes()[:-1])
     Path("new.h5").write_text("something else")
