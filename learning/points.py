@@ -129,6 +129,10 @@ def parse_levels(text: str) -> tuple[str, tuple[Level, ...]]:
     Raises ValueError, saying what is allowed.
     """
     key, values = _split(text, "neuron.leak=5uS,10uS")
+    if ".." in values:
+        ends = ",".join(end.strip() for end in values.partition(":")[0].split(".."))
+        other = "or sample the range by --method latin" if isinstance(KEYS[key], Number) else "all of them"
+        raise ValueError(f"{text}: is a range, where levels are needed: write {key}={ends}, {other}")
     return key, tuple(_level(key, part.strip()) for part in values.split(","))
 
 

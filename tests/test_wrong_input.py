@@ -259,6 +259,7 @@ sweep digits --arms none,homeostatt                 | did you mean "homeostat"
 sweep digits --arms ''                              | unknown arm
 sweep digits --vary neuron.leek=5uS                 | did you mean "neuron.leak"
 sweep digits --vary neuron.leak=5                   | has no unit; siemens (S) are needed
+sweep digits --vary neuron.leak=5uS..60uS           | levels are needed: write neuron.leak=5uS,60uS, or sample
 sweep digits --vary learning.rule=ep,adjoint        | choose --arms in place of varying it
 sweep digits --method latin                         | takes ranges
 sweep digits --method random                        | choose from 'grid'
