@@ -11,6 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError
@@ -23,6 +25,7 @@ from ohmostat.learning.points import (
     one_at_a_time,
     parse_levels,
     parse_span,
+    spans_of,
     texts_of,
 )
 from ohmostat.learning.sweep import (
@@ -379,6 +382,22 @@ def test_points() -> None:
     assert np.array_equal(
         np.sort(np.floor(flat * 20), axis=0), np.repeat(np.arange(20.0)[:, None], 2, axis=1)
     )
+
+
+@given(
+    st.integers(-999, 998), st.integers(1, 999), st.integers(-12, 1), st.booleans(), st.integers(3, 40),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_a_hypercubes_ranges_are_found(
+    low: int, more: int, power: int, log: bool, count: int, seed: int
+) -> None:
+    ends = (float(f"{end}e{power}") for end in (low, low + more))
+    spans = {"neuron.low": Span(*ends, log and low > 0), "neuron.gain": Span(0.3, 7.7)}
+    made = latin_hypercube(spans, count, seed)
+    found = spans_of(made, seed)
+    assert found is not None and latin_hypercube(found, count, seed) == made
+    assert spans_of(made, seed + 1) is None and spans_of(made[:2], seed) is None
+    assert spans_of(tuple((pair, ("learning.batch", 5)) for (pair, _) in made), seed) is None
 
 
 @pytest.mark.parametrize(
