@@ -34,7 +34,7 @@ WORK = {  # every command at its smallest, and a key of the result
     "audit": ("audit run.h5 --samples 5 --out new.h5", "share"),
     "corners": ("corners run.h5 --supply 1 --temperature 300 --out new.csv", "corners"),
     "sweep": ("sweep chip.toml --chips 1 --arms none --workers 1 --out new.h5", "values"),
-    "yield": ("yield sweep.h5 --require 'accuracy >= 0' --plot new.png", "arms"),
+    "yield": ("yield sweep.h5 --require 'accuracy >= 0' --target 1% --plot new.png", "arms"),
     "report": ("report run.h5 --audit --samples 5 --out new.html", "bytes"),
     "compare": ("compare sweep.h5 sweep.h5 --out new.html", "rows"),
     "export": ("export run.h5 --out new.csv", "format"),
