@@ -69,9 +69,9 @@ class Finding(NamedTuple):
 
 
 def run(arguments: Any, console: Console) -> Values:
-    """Show what was found, arm by arm, and draw it where asked; status 0 only if the chips of a point show the
-    target, 1 if those of every point refute it, 3 if that stays open. Raises ValueError or SweepError for a
-    file, quantity, key or arm that is not there.
+    """Show what was found, arm by arm, and draw it where asked; status 0 only if the chips of a point show
+    the target, 1 if those of every point refute it, 3 if that stays open. Raises ValueError or SweepError for
+    a file, quantity, key or arm that is not there.
     """
     from .quantities import UNITS
     from .sweep_result import aligned, read_sweep

@@ -167,8 +167,8 @@ def chips_to_certify(yield_: float, level: float = 0.95) -> int:
 
 def shows(passed: int, total: int, yield_: float, level: float = 0.95) -> bool | None:
     """Whether ``passed`` of ``total`` chips show a yield: True where the exact one-sided lower bound at
-    confidence ``level`` (above 0.5) reaches ``yield_``, False where the upper bound stays below it, None where
-    neither does: too few chips to tell.
+    confidence ``level`` (above 0.5) reaches ``yield_``, False where the upper bound stays below it, None
+    where neither does: too few chips to tell.
     """
     bounds = proportion(passed, total, 2 * level - 1)  # whose ends are the one-sided bounds
     if bounds.low * (1 + 1e-12) >= yield_:  # a bound that is reached exactly may round down

@@ -171,6 +171,7 @@ settle digit                                        | did you mean "digits"
 settle sweep.h5                                     | is not a run of ohmostat
 settle digits --set neuron.leek=5uS                 | did you mean "neuron.leak"
 settle digits --set neuron.leak=5uF                 | is in farads (F); siemens (S) are needed
+settle digits --set homeostat.mode=trim             | the twin family has no read drivers to trim
 settle digits --set neuron.leak=5                   | without a unit; write 5mS, say; allowed: above 0S
 settle digits --set corner.temperature=5            | a number without a unit; allowed: 200K to 500K
 settle digits --set neuron.leak=nan                 | is not a finite number
