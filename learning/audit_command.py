@@ -105,12 +105,12 @@ def _as_stored(arguments: Any, stored: Run) -> Trainer:
 
 def _fabricated(arguments: Any, console: Console) -> Trainer:
     """The chip of a design, trained as asked for."""
-    from ..circuits.unused import unused
+    from ..circuits.doubts import doubts
     from .data import load_task
     from .training import Trainer
 
     design = design_of(arguments, console)
-    console.warn(unused(design))
+    console.warn(doubts(design))
     if arguments.epochs > design.learning.epochs:
         raise ValueError(
             f"--epochs {arguments.epochs}: allowed: 0 to {design.learning.epochs}, the design's "

@@ -81,7 +81,7 @@ def add_arguments(parser: Any) -> None:
 
 def run(arguments: Any, console: Console) -> Values:
     """Run the sweep that was asked for (:func:`sweep_to_files`), or tell what it would take."""
-    from ..circuits.unused import unused
+    from ..circuits.doubts import doubts
     from .corners import idle_keys, warnings
     from .sweep import SCHEMA, RunKey, Sweep, compared, staging_of
 
@@ -92,7 +92,7 @@ def run(arguments: Any, console: Console) -> Values:
     there = check_outputs(*files_of(out, plot), keep=[arguments.design], schema=SCHEMA)
     check_beside([path for path in there if path != plot], out, staging_of(out))
     designs = [sweep.run_design(RunKey(arms[0], point, 0)) for point in sweep.points]
-    console.warn(unused(*designs) + warnings(idle_keys(designs)))
+    console.warn(doubts(*designs) + warnings(idle_keys(designs)))
     if arguments.dry_run:
         from .sweep_estimate import Estimate
 

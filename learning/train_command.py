@@ -35,7 +35,7 @@ def add_arguments(parser: Any) -> None:
 def run(arguments: Any, console: Console) -> Values:
     """Train as asked; see :func:`train_to_file`."""
     from ..circuits.archive import SCHEMA
-    from ..circuits.unused import unused
+    from ..circuits.doubts import doubts
     from .data import load_task
     from .training import Trainer
 
@@ -47,7 +47,7 @@ def run(arguments: Any, console: Console) -> Values:
         design = design_of(arguments, console)
         if arguments.epochs is not None:
             design = design.replace("learning.epochs", arguments.epochs)
-        console.warn(unused(design))
+        console.warn(doubts(design))
         data = load_task(design.task, arguments.data_dir)
         trainer = Trainer.from_design(design, data, arguments.chip)
     return train_to_file(trainer, arguments.out, console, arguments.epochs, arguments.plot, there)
