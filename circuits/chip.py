@@ -122,7 +122,7 @@ class Chip:
 
     def copy(self, design: Design | None = None) -> Chip:
         """The same chip, independent of this one, as ``design`` has it (default: its own): of the same
-        family and layers, but at another corner, of another precision, or with other wires.
+        family and layers, but at another corner, of another precision, with other wires, or other learning.
         """
         circuit = self.circuit if design is None else replace(self.circuit, design=design)
         dtype, spec = np.dtype(circuit.design.learning.dtype), circuit.design
@@ -134,7 +134,8 @@ class Chip:
         neurons = {name: getattr(self.blocks, name) for name in ("gain", "offset", "capacitance")}
         if not circuit.resistive:
             neurons["gain"] = neurons["gain"] * (spec.corner.operated(spec.neuron).gain / self.neuron.gain)
-        there = Chip(circuit, self.mismatch, self.seed, devices, neurons, drivers, self.periphery)
+        periphery = self.periphery if design is None else self.periphery.used(design)
+        there = Chip(circuit, self.mismatch, self.seed, devices, neurons, drivers, periphery)
         there.since_write = self.since_write
         for name in COUNTED:  # its next write draws what this one's would
             setattr(there.programmer, name, getattr(self.programmer, name))

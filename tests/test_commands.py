@@ -11,14 +11,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
+from ohmostat.circuits.archive import read_run
+from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.programming import COUNTED
 from ohmostat.cli import COMMANDS, EPILOG, SHELLS, build_parser, main
 from ohmostat.learning import sweep_estimate
+from ohmostat.learning.data import load_task
 from ohmostat.learning.sweep import Sweep
 from ohmostat.learning.sweep_estimate import Estimate
 from ohmostat.learning.training import Trainer
@@ -339,6 +345,32 @@ def test_a_training_goes_on_where_it_was_interrupted(
         with h5py.File(name, "a") as file:
             del file["history/seconds"], file.attrs["checksum"]
     assert differences(Path("whole.h5"), Path("new.h5")) == []
+
+
+def test_a_trained_chip_learns_on_as_it_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The result is that of a chip which is made to learn so, and is given the trained one's devices."""
+    changes = {"learning.beta": 0.02, "learning.rate": 0.01, "homeostat.mode": "off"}
+    told = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    run = read_run("run.h5")
+    chip = Circuit(run.chip.circuit.design.replace(changes)).fabricate(seed=run.chip.seed)
+    for name, devices in run.chip.devices.items():
+        for field, values in vars(devices).items():
+            getattr(chip.devices[name], field)[...] = values
+    chip.refresh()
+    for counted in COUNTED:
+        setattr(chip.programmer, counted, getattr(run.chip.programmer, counted))
+    trainer = Trainer.from_run(replace(run, chip=chip), load_task(chip.circuit.design.task))
+    trainer.fit(1)
+    assert main(["train", "run.h5", *told, "--epochs", "1", "--out", "new.h5"]) == 0
+    found = read_run("new.h5")
+    assert found.chip.circuit.design == chip.circuit.design
+    for name, devices in chip.devices.items():
+        assert np.array_equal(found.chip.devices[name].actual, devices.actual)
+    assert not np.array_equal(chip.devices["forward0"].actual, run.chip.devices["forward0"].actual)
+    for command in ("settle run.h5 --samples 2 --set learning.tolerance=1e-6",
+                    "audit run.h5 --samples 5 --set learning.beta=0.02"):  # fmt: skip
+        assert main(shlex.split(command)) == 0
+    assert "at beta 0.02, 5 samples" in capsys.readouterr().out
 
 
 def test_a_training_from_another_start_is_not_taken_up(
