@@ -122,7 +122,7 @@ class Chip:
 
     def copy(self, design: Design | None = None) -> Chip:
         """The same chip, independent of this one, as ``design`` has it (default: its own): of the same
-        family and layers, but at another corner, of another precision, with other wires, or other learning.
+        family and layers, but at another corner, of another precision, or with other wires.
         """
         circuit = self.circuit if design is None else replace(self.circuit, design=design)
         dtype, spec = np.dtype(circuit.design.learning.dtype), circuit.design
@@ -134,8 +134,7 @@ class Chip:
         neurons = {name: getattr(self.blocks, name) for name in ("gain", "offset", "capacitance")}
         if not circuit.resistive:
             neurons["gain"] = neurons["gain"] * (spec.corner.operated(spec.neuron).gain / self.neuron.gain)
-        periphery = self.periphery if design is None else self.periphery.used(design)
-        there = Chip(circuit, self.mismatch, self.seed, devices, neurons, drivers, periphery)
+        there = Chip(circuit, self.mismatch, self.seed, devices, neurons, drivers, self.periphery)
         there.since_write = self.since_write
         for name in COUNTED:  # its next write draws what this one's would
             setattr(there.programmer, name, getattr(self.programmer, name))
@@ -148,6 +147,14 @@ class Chip:
         with a corner are operated there from the start.
         """
         return self.copy(self.circuit.design.replace("corner", corner))
+
+    def to_learn(self, design: Design) -> Chip:
+        """A copy of the chip that learns as ``design`` says, which differs in nothing else: the range of the
+        nudges' converter goes with β, and the noise of readings is the design's.
+        """
+        there = self.copy(design)
+        there.periphery = self.periphery.used(design)
+        return there
 
     def age(self, seconds: float) -> None:
         """Let ``seconds`` [s] pass without a write: conductances drift; see :func:`.drift.age`."""

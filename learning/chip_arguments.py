@@ -121,7 +121,7 @@ def named_run(arguments: Any) -> Run | None:
     run = read_run(arguments.design)
     if not changes:
         return run
-    return replace(run, chip=run.chip.copy(run.chip.circuit.design.replace(changes)))
+    return replace(run, chip=run.chip.to_learn(run.chip.circuit.design.replace(changes)))
 
 
 def _learned_by(key: str) -> bool:

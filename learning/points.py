@@ -99,13 +99,13 @@ def _span_through(shares: Sequence[float], values: Sequence[float]) -> Span | No
     if not start < end:
         return None
     rise = (end - start) / (last - first)
-    ends = [start + rise * (share - first) for share in (0.0, 1.0)]
-    power = (end / start) ** (1 / (last - first)) if start > 0 else math.nan
-    ends_of_log = [start * power ** (share - first) for share in (0.0, 1.0)]
-    place = math.floor(math.log10(max(map(abs, ends))))
+    low, high = (start + rise * (share - first) for share in (0.0, 1.0))
+    factor = (end / start) ** (1 / (last - first)) if start > 0 else math.nan
+    least, most = (start * factor ** (share - first) for share in (0.0, 1.0))
+    place = math.floor(math.log10(max(abs(low), abs(high))))
     for digits in range(17):
-        even = Span(*(round(x, digits - place) for x in ends))
-        logarithmic = Span(*(float(f"{x:.{digits + 1}g}") for x in ends_of_log), True)
+        even = Span(round(low, digits - place), round(high, digits - place))
+        logarithmic = Span(float(f"{least:.{digits + 1}g}"), float(f"{most:.{digits + 1}g}"), True)
         for span in (even, logarithmic):
             if span.low < span.high and all(span.place(share) == value for share, value in pairs):
                 return span

@@ -207,9 +207,9 @@ train digits --set learning.batch=5000 --out new.h5 | make the batch smaller, or
 train digits --set task.train=99999 --out new.h5    | Ask for fewer
 train digits --set device.g_max=1nS --out new.h5    | must be above device.g_min
 train digits --set mismatch.conductance=inf         | is not a finite number
-train run.h5 --set neuron.leak=5uS --out new.h5     | --set neuron.leak: a RUN.h5 holds the one that
-train run.h5 --set learning.dtype=float32           | --set learning.dtype: makes another chip
-train run.h5 --set learning.angle=30                | and [learning] but angle, feedback_spread, init_scale
+train run.h5 --set neuron.leak=5uS --out new.h5     | --set neuron.leak: makes another chip; a RUN.h5 holds
+settle run.h5 --set learning.dtype=float32          | --set learning.dtype: makes another chip
+audit run.h5 --set learning.angle=30                | and [learning] but angle, feedback_spread, init_scale
 train run.h5 --set learning.rat=0.1 --out new.h5    | did you mean "learning.rate"
 train run.h5 --set homeostat.mode=trim --out new.h5 | no read drivers to trim
 

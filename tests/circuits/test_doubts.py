@@ -8,7 +8,7 @@ import pytest
 
 from ohmostat.circuits.design import Design, named_designs, with_preset
 from ohmostat.circuits.doubts import doubts
-from ohmostat.circuits.presets import PRESETS
+from ohmostat.circuits.specs import PRESETS
 from ohmostat.cli import main
 
 FERRO = {"device.preset": "ferroelectric"}

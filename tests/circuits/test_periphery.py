@@ -232,7 +232,7 @@ def test_a_chip_that_is_to_learn_otherwise_is_the_one_that_was_made_to() -> None
         "homeostat.mode": "decay",
     })  # fmt: skip
     made, first = (Circuit(one).fabricate(seed=4) for one in (other, design))
-    changed = first.copy(other)
+    changed = first.to_learn(other)
     for field, value in vars(made.periphery).items():
         np.testing.assert_equal(vars(changed.periphery)[field], value)
     assert made.periphery.nudges != first.periphery.nudges and made.periphery.noise == 1e-3

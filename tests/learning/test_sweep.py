@@ -391,8 +391,8 @@ def test_points() -> None:
 def test_a_hypercubes_ranges_are_found(
     low: int, more: int, power: int, log: bool, count: int, seed: int
 ) -> None:
-    ends = (float(f"{end}e{power}") for end in (low, low + more))
-    spans = {"neuron.low": Span(*ends, log and low > 0), "neuron.gain": Span(0.3, 7.7)}
+    start, end = (float(f"{end}e{power}") for end in (low, low + more))
+    spans = {"neuron.low": Span(start, end, log and low > 0), "neuron.gain": Span(0.3, 7.7)}
     made = latin_hypercube(spans, count, seed)
     found = spans_of(made, seed)
     assert found is not None and latin_hypercube(found, count, seed) == made
