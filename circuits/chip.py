@@ -148,6 +148,14 @@ class Chip:
         """
         return self.copy(self.circuit.design.replace("corner", corner))
 
+    def to_learn(self, design: Design) -> Chip:
+        """A copy of the chip that learns as ``design`` says, which differs in nothing else: the range of the
+        nudges' converter goes with β, and the noise of readings is the design's.
+        """
+        there = self.copy(design)
+        there.periphery = self.periphery.used(design)
+        return there
+
     def age(self, seconds: float) -> None:
         """Let ``seconds`` [s] pass without a write: conductances drift; see :func:`.drift.age`."""
         drift.age(self, seconds)

@@ -12,11 +12,11 @@ import re
 import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, overload
 
-from .convolution import convolutions, sizes
+from .contradictions import contradictions
+from .convolution import sizes
 from .data_shapes import DATA
 from .sections import DesignError, Faults, check_fields, key, kinds, refuse, together
 from .specs import (
@@ -39,7 +39,7 @@ from .specs import (
     TaskSpec,
     WiresSpec,
 )
-from .units import Layers, closest, did_you_mean, show
+from .units import closest, did_you_mean, show
 
 MAX_BYTES = 65_536
 _SHIPPED = Path(__file__).parent / "designs"
@@ -81,110 +81,7 @@ class Design:
         for name, spec in SECTIONS.items():
             if not isinstance(getattr(self, name), spec):
                 raise DesignError(f"{name}: must be a {spec.__name__}; see Design.from_dict", name)
-        faults = Faults()
-        for check in (self._check_task, self._check_convolutions, self._check_family, self._check_resistive):
-            with faults:
-                check()
-        if self.device.preset != "none":
-            from .presets import check_measured
-
-            with faults:
-                check_measured(self.device.preset, lambda key: attrgetter(key)(self))
-        faults.tell()
-
-    def _check_task(self) -> None:
-        shape, layers = DATA[self.task.data], self.chip.layers
-        data = f"task.data = {show(self.task.data)}"
-        if layers[0] != shape.inputs:
-            fault = f"its first layer has {layers[0]} inputs, but {data} has {shape.inputs}"
-            refuse("chip.layers", layers, f"{fault}; start it with {shape.inputs}", "task.data")
-        nodes = 2 if self.chip.family == "resistive" and self.resistive.outputs == "paired" else 1
-        if self.learning.cost == "squared-error" and layers[-1] != nodes * shape.classes:
-            outputs = "an output" if nodes == 1 else "a pair of outputs"
-            fault = f"squared-error needs {outputs} for each of the {shape.classes} classes of {data}"
-            remedy = 'or write learning.cost = "cross-entropy"'
-            refuse("chip.layers", layers, f"{fault}; {remedy}", "learning.cost")
-        for name in ("train", "test"):
-            wanted, present = getattr(self.task, name), getattr(shape, name)
-            if wanted is not None and present is not None and wanted > present:
-                fault = f"{data} has {present} of them"
-                remedy = 'ask for fewer, or write "all"'
-                refuse(f"task.{name}", wanted, f"{fault}; {remedy}", "task.data")
-
-    def _check_convolutions(self) -> None:
-        layers = self.chip.layers
-        if not convolutions(layers):
-            return
-        try:
-            largest = max(self.sizes)
-        except ValueError as error:
-            refuse("chip.layers", layers, error, "task.data")
-        if largest > Layers.largest:
-            fault = f"makes a layer of {largest} neurons, and {Layers.largest} are the most"
-            refuse("chip.layers", layers, f"{fault}; take a longer stride, or fewer channels", "task.data")
-        if self.chip.columns == "passive" and self.chip.sharing != "replicated":
-            fault = "one crossbar for all positions cannot load the nodes of each"
-            remedy = 'write chip.sharing = "replicated", or, for a crossbar, chip.columns = "virtual-ground"'
-            refuse("chip.columns", "passive", f"{fault}; {remedy}", "chip.sharing")
-        if self.chip.columns == "passive" and any(layer.pool > 1 for layer in convolutions(layers)):
-            fault = "currents of several positions are averaged by amplifiers, which passive columns have not"
-            refuse(
-                "chip.layers", layers, f"{fault}; leave pool out, and take a longer stride", "chip.columns"
-            )
-        if self.wires.resistive:
-            fault = "what a convolution's crossbars do along a resistive wire is not modelled"
-            name = "wires.row" if self.wires.row else "wires.column"
-            refuse(name, getattr(self.wires, name[6:]), f"{fault}; set it to 0", "chip.layers")
-
-    def _check_family(self) -> None:
-        family = self.chip.family
-        if family != "twin" and self.learning.angle:
-            fault = {
-                "shared": "one shared crossbar has no angle between its two directions",
-                "loop": "no weights of a loop face each other, at any angle",
-                "resistive": "a conductance is the same both ways",
-            }[family]
-            remedy = 'set it to 0 or write chip.family = "twin"'
-            refuse("learning.angle", self.learning.angle, f"{fault}; {remedy}")
-        if self.wires.resistive and self.chip.columns == "passive":
-            fault = "what passive columns do along a resistive wire is not modelled"
-            remedy = 'write chip.columns = "virtual-ground", or 0'
-            key = "wires.row" if self.wires.row else "wires.column"
-            refuse(key, getattr(self.wires, key[6:]), f"{fault}; {remedy}", "chip.columns")
-        if family != "shared" and self.mismatch.driver_gain:
-            fault = f"a {family} chip has no shared read drivers"
-            remedy = 'set it to 0 or write chip.family = "shared"'
-            refuse("mismatch.driver_gain", self.mismatch.driver_gain, f"{fault}; {remedy}")
-
-    def _check_resistive(self) -> None:
-        """What its circuit has no place for."""
-        if self.chip.family != "resistive":
-            return
-        chip, own, mode, learning = "chip.family", self.resistive, self.homeostat.mode, self.learning
-        misfits = (
-            (self.chip.columns != "passive", "chip.columns", chip,
-             'conductances of a resistive network load both their nodes; write "passive"'),
-            (mode not in ("off", "trim"), "homeostat.mode", chip,
-             'a conductance that is the same both ways leaves nothing to restore; write "off", or "trim" for '
-             "its amplifiers"),
-            (self.converters.reading_bits > 0, "converters.reading_bits", chip,
-             "its nodes go beyond the rails that readings are converted between; write 0"),
-            (own.copies == "twin" and mode == "trim", "homeostat.mode", "resistive.copies",
-             'each of the two has its own amplifiers, and one alone is probed; write "off"'),
-            (own.outputs == "paired" and learning.cost != "squared-error", "resistive.outputs",
-             "learning.cost",
-             'a readout takes all nodes as they are; write learning.cost = "squared-error", or outputs = '
-             '"single"'),
-            (own.copies == "twin" and learning.rule != "contrastive", "resistive.copies", "learning.rule",
-             'what two networks differ by is no response; compare their powers: write learning.rule = '
-             '"contrastive"'),
-        )  # fmt: skip
-        faults = Faults()
-        for wrong, name, beside, fault in misfits:
-            with faults:
-                if wrong:
-                    refuse(name, attrgetter(name)(self), fault, beside)
-        faults.tell()
+        contradictions({name: getattr(self, name) for name in SECTIONS}).tell()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -255,18 +152,21 @@ class Design:
         """New sections, and keys that stand before them, of changes by dotted key."""
         changes: dict[str, Any] = {}
         parts: dict[str, dict[str, Any]] = {}
-        faults = Faults()
+        faults, strange = Faults(), set[str]()
         for name, new in (_preset_values(wanted.get("device.preset")) | dict(wanted)).items():
-            with faults:
-                if name not in KEYS and name not in SECTIONS:
-                    raise _unknown(name)
-                section, _, leaf = name.rpartition(".")
+            section, _, leaf = name.rpartition(".")
+            if name in KEYS or name in SECTIONS:
                 (parts.setdefault(section, {}) if section else changes)[leaf] = new
-        for section, values in parts.items():
+                continue
+            strange.add(section)
             with faults:
-                spec = changes.get(section, getattr(self, section))
+                raise _unknown(name)
+        sections = {name: getattr(self, name) for name in SECTIONS}
+        for section, values in parts.items():
+            spec = changes.pop(section, sections[section])
+            with faults:
                 changes[section] = dataclasses.replace(spec, **values)
-        faults.tell()
+        _tell(faults, sections, changes, strange | parts.keys() - changes.keys())
         return changes
 
 
@@ -332,20 +232,35 @@ def _arguments(data: Mapping[str, Any], in_file: bool) -> dict[str, Any]:
     faults = Faults()
     for name, value in data.items():
         with faults:
-            found[name] = _checked_section(name, value, in_file) if name in SECTIONS else value
             if name not in SECTIONS:
                 _check_entry(name, value, in_file)
-    faults.tell()
-    preset = found.get("device", {}).get("preset")
-    for dotted, value in _preset_values(preset).items():
+            found[name] = _checked_section(name, value, in_file) if name in SECTIONS else value
+    strange = data.keys() - found.keys()
+    for dotted, value in _preset_values(found.get("device", {}).get("preset")).items():
         section, _, leaf = dotted.partition(".")
-        found.setdefault(section, {}).setdefault(leaf, value)
+        if section not in strange:
+            found.setdefault(section, {}).setdefault(leaf, value)
     arguments: dict[str, Any] = {}
     for name, value in found.items():
         with faults:
             arguments[name] = SECTIONS[name](**value) if name in SECTIONS else value
-    faults.tell()
+    sections = {name: spec() for name, spec in SECTIONS.items()}
+    _tell(faults, sections, arguments, strange | found.keys() - arguments.keys())
     return arguments
+
+
+def _tell(
+    faults: Faults, sections: Mapping[str, Any], changes: Mapping[str, Any], strange: Collection[str]
+) -> None:
+    """Raise the faults of keys, if any, and with them what the sections, once changed, contradict among
+    themselves, all but the ``strange`` ones, which have the faults. Where a strange one is no section at all,
+    it could have been meant for any, and nothing is told of the others.
+    """
+    if faults.found and all(name in SECTIONS or name in HEAD for name in strange):
+        sound = {name: spec for name, spec in {**sections, **changes}.items() if name not in strange}
+        known = {name: spec for name, spec in sound.items() if isinstance(spec, SECTIONS.get(name, ()))}
+        faults.found += contradictions(known).found
+    faults.tell()
 
 
 def _checked_section(name: str, value: Any, in_file: bool) -> dict[str, Any]:

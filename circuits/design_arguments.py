@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 COLDEST = 100.0  # [K] a bare number below was meant in degrees Celsius
 
 
-def add_design_arguments(parser: Any, what: str = "a TOML file, or the name of a shipped design") -> None:
-    """``DESIGN`` and ``--set``, for :func:`design_of`."""
+def add_design_arguments(
+    parser: Any, what: str = "a TOML file, or the name of a shipped design", more: str = ""
+) -> None:
+    """``DESIGN`` and ``--set``, for :func:`design_of`; ``more`` is to be said of the latter."""
     parser.add_argument("design", metavar="DESIGN", help=what)
-    add_changes(parser, "change a key of the design, such as neuron.leak=5uS (repeatable)")
+    add_changes(parser, f"change a key of the design, such as neuron.leak=5uS (repeatable){more}")
 
 
 def add_changes(parser: Any, what: str) -> None:

@@ -70,8 +70,6 @@ class Periphery:
         cls, layers: dict[int, slice], mismatch: MismatchSpec, design: Design, seed: int, dtype: np.dtype
     ) -> Periphery:
         """That of chip ``seed``, addressed by layer: ``layers`` are their slices of the state."""
-        spec, neuron = design.converters, design.neuron
-        largest = spec.nudge_range * design.learning.beta * neuron.leak * neuron.swing
         gains, offsets = np.ones((2, max(where.stop for where in layers.values())))
         for k, where in layers.items():
             n = (where.stop - where.start,)
@@ -80,7 +78,15 @@ class Periphery:
         return cls(
             draws.relative(seed, "nudge/gain", n, mismatch.nudge_gain).astype(dtype),
             (mismatch.nudge_offset * draws.standard_normals(seed, "nudge/offset", n)).astype(dtype),
-            gains.astype(dtype), offsets.astype(dtype), design.learning.read_noise, seed,
+            gains.astype(dtype), offsets.astype(dtype), seed=seed,
+        ).used(design)  # fmt: skip
+
+    def used(self, design: Design) -> Periphery:
+        """The same sources and amplifiers, with a design's noise of readings and its converters."""
+        spec, neuron = design.converters, design.neuron
+        largest = spec.nudge_range * design.learning.beta * neuron.leak * neuron.swing
+        return replace(
+            self, noise=design.learning.read_noise,
             readings=converter(neuron.low, neuron.high, spec.reading_bits),
             nudges=signed(largest, 2**spec.nudge_bits) if spec.nudge_bits else None,
         )  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,17 +72,17 @@ def run(arguments: Any, console: Console) -> Values:
     there = check_outputs(arguments.out, arguments.plot, keep=[arguments.design], schema=SCHEMA)
     with threadpool_limits(1, user_api="blas"):
         trainer = _fabricated(arguments, console) if stored is None else _as_stored(arguments, stored)
-        console.replaces(there)
-        return _audit(arguments, trainer, console)
+        return _audit(arguments, trainer, console, there)
 
 
-def _audit(arguments: Any, trainer: Trainer, console: Console) -> Values:
+def _audit(arguments: Any, trainer: Trainer, console: Console, there: Sequence[Path]) -> Values:
     from .audit import audit, combinations, spot_check
     from .audit_report import plain, table, write
     from .figures import audit_figure
 
     note_fewer(arguments.samples, len(trainer.data.test_y), console)
     audited = subject(trainer, arguments.samples, arguments.wires)
+    console.replaces(there)
     with console.bar(len(combinations(audited.present)), "gradient") as shown:
         found = audit(audited, shown.update)
     checked = spot_check(audited, found)
@@ -104,12 +105,12 @@ def _as_stored(arguments: Any, stored: Run) -> Trainer:
 
 def _fabricated(arguments: Any, console: Console) -> Trainer:
     """The chip of a design, trained as asked for."""
-    from ..circuits.unused import unused
+    from ..circuits.doubts import doubts
     from .data import load_task
     from .training import Trainer
 
     design = design_of(arguments, console)
-    console.warn(unused(design))
+    console.warn(doubts(design))
     if arguments.epochs > design.learning.epochs:
         raise ValueError(
             f"--epochs {arguments.epochs}: allowed: 0 to {design.learning.epochs}, the design's "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..circuits.design_arguments import add_design_arguments, voltages
+from ..circuits.design_arguments import add_design_arguments, changes_of, voltages
 from ..simulator.arguments import HDF5, natural
 
 if TYPE_CHECKING:
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
     from ..simulator.console import Console
     from .training import Trainer
 
+BEGINNING = ("angle", "feedback_spread", "init_scale", "input_scale", "readout_scale", "dtype")
+"""Keys of ``[learning]`` by which a chip starts, and which one that was trained has behind it."""
+
 TOUCHING = 1e-5  # of full scale: no farther beyond it than single precision rounds
 
 
 def add_chip_arguments(parser: Any, run: str = "the RUN.h5 of a trained chip") -> None:
     """``DESIGN``, ``--set``, ``--chip`` and ``--data-dir``; ``run`` says what a RUN.h5 in its place is."""
-    add_design_arguments(parser, f"a TOML file, a shipped design, or {run}")
+    add_design_arguments(parser, f"a TOML file, a shipped design, or {run}", "; of a RUN.h5, how it learns")
     parser.add_argument("--chip", type=natural, metavar="SEED", help="the chip's seed (default: task.seed)")
     add_data_argument(parser)
 
@@ -98,20 +102,32 @@ def note_fewer(asked: int, there: int, console: Console) -> None:
 
 
 def named_run(arguments: Any) -> Run | None:
-    """The run that ``DESIGN`` names by its suffix; None if it names a design. Raises ArchiveError for a file
-    that is none, ValueError for options that would make another chip.
+    """The run that ``DESIGN`` names by its suffix, to learn on as ``--set`` asks; None if it names a design.
+    Raises ArchiveError for a file that is none, ValueError for options that would make another chip.
     """
     if Path(arguments.design).suffix.lower() not in HDF5:
         return None
-    if arguments.changes or arguments.chip is not None:
+    changes = changes_of(arguments)
+    hardware = [f"--set {key}" for key in changes if not _learned_by(key)]
+    hardware += [] if arguments.chip is None else ["--chip"]
+    if hardware:
         raise ValueError(
-            "--set and --chip make another chip; a RUN.h5 holds the one that was trained, and its design. "
-            "For another corner: ohmostat corners; for other learning: train its design anew ('ohmostat "
-            "report' shows it); only --epochs may change"
+            f"{hardware[0]}: makes another chip; a RUN.h5 holds the one that was trained. Only how it learns "
+            f"can be set: [homeostat], and [learning] but {', '.join(BEGINNING)}. For another corner: "
+            "ohmostat corners; for all else: train its design anew ('ohmostat report' shows it)"
         )
     from ..circuits.archive import read_run
 
-    return read_run(arguments.design)
+    run = read_run(arguments.design)
+    if not changes:
+        return run
+    return replace(run, chip=run.chip.to_learn(run.chip.circuit.design.replace(changes)))
+
+
+def _learned_by(key: str) -> bool:
+    """Whether a key of a design is of how a chip learns, and of nothing that it is."""
+    section, _, leaf = key.partition(".")
+    return section == "homeostat" or (section == "learning" and leaf not in BEGINNING)
 
 
 def trained(run: Run, data_dir: str | None) -> Trainer:

@@ -14,6 +14,7 @@ from .chip_arguments import add_data_argument, add_sample_arguments, beyond_rail
 
 if TYPE_CHECKING:
     from ..circuits.chip import Chip
+    from ..simulator.blocks import Array
     from ..simulator.console import Console, Values
 
 ABOUT = "export a trained chip, device by device"
@@ -49,6 +50,8 @@ def run(arguments: Any, console: Console) -> Values:
     kind = _format(arguments)
     there = check_outputs(arguments.out, keep=[arguments.run_file], schema=archive.SCHEMA)
     run = archive.read_run(arguments.run_file)
+    inputs = sample_voltages(arguments, run.chip)  # None but for a netlist
+    console.warn(beyond_rails(inputs, run.chip))
     console.replaces(there)
     if kind == "hdf5":
         archive.write_run(arguments.out, run)
@@ -61,7 +64,7 @@ def run(arguments: Any, console: Console) -> Values:
 
         write_list(run.chip, arguments.out, arguments.tile)
     else:
-        _spice(arguments, run.chip, console)
+        _spice(arguments.out, run.chip, inputs)
     console.wrote(arguments.out)
     return {"format": kind}
 
@@ -84,14 +87,12 @@ def _format(arguments: Any) -> str:
     return kind
 
 
-def _spice(arguments: Any, chip: Chip, console: Console) -> None:
-    """The flat circuit, with one sample's inputs as sources."""
+def _spice(out: Path, chip: Chip, inputs: Array | None) -> None:
+    """The flat circuit, with one sample's ``inputs`` (n_in,) [V] as sources."""
     from ..circuits.files import atomic_write
     from ..circuits.flatten import flatten
     from ..simulator.spice import write_spice
 
-    inputs = sample_voltages(arguments, chip)
-    console.warn(beyond_rails(inputs, chip))
     net = flatten(chip, (0.0,) * chip.circuit.inputs if inputs is None else inputs)
-    with atomic_write(arguments.out) as path:
+    with atomic_write(out) as path:
         path.write_text(write_spice(net), encoding="utf-8")

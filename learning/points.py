@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -72,6 +73,45 @@ def latin_hypercube(spans: Mapping[str, Span], count: int, seed: int) -> tuple[P
     return tuple(tuple(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
+def spans_of(points: Sequence[Point], seed: int) -> dict[str, Span] | None:
+    """The ranges of which :func:`latin_hypercube` makes these points, to the last bit; None if none do.
+
+    They are in no file, but can be solved for, since ``seed`` tells each point's share of every range.
+    """
+    keys = [key for key, _ in points[0]]
+    shares = latin_hypercube(dict.fromkeys(keys, Span(0.0, 1.0)), len(points), seed)
+    found: dict[str, Span] = {}
+    for key in keys:
+        values = [dict(point)[key] for point in points]
+        if len(values) < 3 or not all(isinstance(value, float) for value in values):
+            return None  # two values have a range whatever they are
+        span = _span_through([dict(point)[key] for point in shares], values)  # type: ignore[arg-type, misc]
+        if span is None:
+            return None
+        found[key] = span
+    return found
+
+
+def _span_through(shares: Sequence[float], values: Sequence[float]) -> Span | None:
+    """The range that has these values at these shares, its ends of as few digits as can be."""
+    pairs = list(zip(shares, values, strict=True))
+    (first, start), (last, end) = min(pairs), max(pairs)
+    if not start < end:
+        return None
+    rise = (end - start) / (last - first)
+    low, high = (start + rise * (share - first) for share in (0.0, 1.0))
+    factor = (end / start) ** (1 / (last - first)) if start > 0 else math.nan
+    least, most = (start * factor ** (share - first) for share in (0.0, 1.0))
+    place = math.floor(math.log10(max(abs(low), abs(high))))
+    for digits in range(17):
+        even = Span(round(low, digits - place), round(high, digits - place))
+        logarithmic = Span(float(f"{least:.{digits + 1}g}"), float(f"{most:.{digits + 1}g}"), True)
+        for span in (even, logarithmic):
+            if span.low < span.high and all(span.place(share) == value for share, value in pairs):
+                return span
+    return None
+
+
 def value_of(design: Design, key: str) -> Level:
     """The design's value of a dotted key."""
     section, _, leaf = key.rpartition(".")
@@ -120,6 +160,11 @@ def written(key: str, value: Level) -> str:
     return "-".join(map(str, value)) if isinstance(value, tuple) else KEYS[key].literal(value).strip('"')
 
 
+def written_span(key: str, span: Span) -> str:
+    """A key's range as :func:`parse_span` reads it, to the last bit."""
+    return f"{written(key, span.low)}..{written(key, span.high)}{':log' if span.logarithmic else ''}"
+
+
 # -- from a command line ---------------------------------------------------------------------------
 
 
@@ -129,6 +174,10 @@ def parse_levels(text: str) -> tuple[str, tuple[Level, ...]]:
     Raises ValueError, saying what is allowed.
     """
     key, values = _split(text, "neuron.leak=5uS,10uS")
+    if ".." in values:
+        ends = ",".join(end.strip() for end in values.partition(":")[0].split(".."))
+        other = "or sample the range by --method latin" if isinstance(KEYS[key], Number) else "all of them"
+        raise ValueError(f"{text}: is a range, where levels are needed: write {key}={ends}, {other}")
     return key, tuple(_level(key, part.strip()) for part in values.split(","))
 
 

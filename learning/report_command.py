@@ -68,10 +68,10 @@ def run(arguments: Any, console: Console) -> Values:
                 raise ValueError(
                     f"{option} is for a {other} file, which {arguments.file} is not; leave it out"
                 )
-    console.replaces(there)
     title, about, sections = {"run": _run, "sweep": _sweep, "audit": _audit}[kind](
         arguments, version, console
     )
+    console.replaces(there)
     with atomic_write(arguments.out) as path:
         path.write_text(page(title, about, sections), encoding="utf-8")
     size = arguments.out.stat().st_size

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..simulator.blocks import Array
 from .figures import STYLES, axis_label, columns, is_line, logarithmic
-from .points import grid, one_at_a_time, texts_of, value_of, written
+from .points import grid, one_at_a_time, spans_of, texts_of, value_of, written, written_span
 from .quantities import GROUPS, amount, axis, in_group, label
 from .report_charts import Chart, Panel, Series, banded
 from .report_page import Section, chart, folded, paragraph, preformatted, table, toml
@@ -182,7 +182,7 @@ def _again(result: SweepResult, version: str) -> str:
 
 
 def _command(result: SweepResult) -> str:
-    """The command line that makes these points; where there is none (a Latin hypercube), the Python."""
+    """The command line that makes these points; where there is none (points made in Python), the Python."""
     levels = {key: result.levels(key) for key, _ in result.points[0]}
     start = f"ohmostat sweep design.toml --chips {result.chips} --arms {','.join(result.arms)}"
     changed = {
@@ -197,6 +197,10 @@ def _command(result: SweepResult) -> str:
             return " ".join(
                 [start, *_options(values), *([f"--method {method}"] if values else []), "--out sweep.h5"]
             )
+    if spans := spans_of(result.points, result.design.task.seed):
+        ranges = [f"--vary {key}={written_span(key, span)}" for key, span in spans.items()]
+        method = f"--method latin --points {len(result.points)}"
+        return " ".join([start, *ranges, method, "--out sweep.h5"])
     return (
         "from pathlib import Path\n\n"
         "from ohmostat import load_design\n"

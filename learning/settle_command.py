@@ -113,14 +113,14 @@ def _beside_ngspice(chip: Chip, inputs: Array, found: Mapping[str, float], conso
 
 def _chip(arguments: Any, console: Console) -> Chip:
     from ..circuits.circuit import Circuit
-    from ..circuits.unused import unused
+    from ..circuits.doubts import doubts
     from .training import initialise_from
 
     stored = named_run(arguments)
     if stored is not None:
         return stored.chip
     design = design_of(arguments, console)
-    console.warn(unused(design))
+    console.warn(doubts(design))
     chip = Circuit(design).fabricate(seed=design.task.seed if arguments.chip is None else arguments.chip)
     initialise_from(chip)
     return chip

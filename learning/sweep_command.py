@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..circuits.design_arguments import add_design_arguments, design_of, shares
-from ..simulator.arguments import check_outputs, hdf5_file, numbers, picture, positive
+from ..simulator.arguments import check_beside, check_outputs, hdf5_file, numbers, picture, positive
 from .chip_arguments import add_data_argument
 
 if TYPE_CHECKING:
@@ -81,27 +81,27 @@ def add_arguments(parser: Any) -> None:
 
 def run(arguments: Any, console: Console) -> Values:
     """Run the sweep that was asked for (:func:`sweep_to_files`), or tell what it would take."""
-    from ..circuits.unused import unused
+    from ..circuits.doubts import doubts
     from .corners import idle_keys, warnings
-    from .sweep import SCHEMA, RunKey, Sweep, compared
+    from .sweep import SCHEMA, RunKey, Sweep, compared, staging_of
 
     design = design_of(arguments, console)
     arms = arguments.arms or ARMS_OF.get(arguments.homeostat, compared(design))
     sweep = Sweep(design, _points(design, arguments), arguments.chips, arms, arguments.keep_chips)
-    files = files_of(arguments.out, arguments.plot)
-    there = check_outputs(*files, keep=[arguments.design], schema=SCHEMA)
+    out, plot = arguments.out, arguments.plot
+    there = check_outputs(*files_of(out, plot), keep=[arguments.design], schema=SCHEMA)
+    check_beside([path for path in there if path != plot], out, staging_of(out))
     designs = [sweep.run_design(RunKey(arms[0], point, 0)) for point in sweep.points]
-    console.warn(unused(*designs) + warnings(idle_keys(designs)))
+    console.warn(doubts(*designs) + warnings(idle_keys(designs)))
     if arguments.dry_run:
         from .sweep_estimate import Estimate
 
         found = Estimate.of(sweep, arguments.workers, arguments.data_dir, arguments.out)
         console.show(found.words())
         return vars(found)
-    console.replaces(there)
     return sweep_to_files(
-        sweep, arguments.out, console, plot=arguments.plot, workers=arguments.workers,
-        scheduler=arguments.scheduler, data_dir=arguments.data_dir,
+        sweep, out, console, plot=plot, workers=arguments.workers,
+        scheduler=arguments.scheduler, data_dir=arguments.data_dir, there=there,
     )  # fmt: skip
 
 
@@ -136,9 +136,9 @@ def files_of(out: Path, plot: Path | None = None) -> tuple[Path, Path, Path]:
 
 def sweep_to_files(
     sweep: Sweep, out: Path, console: Console, *, plot: Path | None = None, workers: int | None = None,
-    scheduler: str | None = None, data_dir: str | None = None,
+    scheduler: str | None = None, data_dir: str | None = None, there: Sequence[Path] = (),
 ) -> Values:  # fmt: skip
-    """Run a sweep and leave its file, table and figure."""
+    """Run a sweep and leave its file, table and figure, in place of the files ``there``."""
     _, table_file, figure = files_of(out, plot)
     from . import soundness
     from .figures import sweep_figure
@@ -150,6 +150,9 @@ def sweep_to_files(
     with console.bar(len(sweep.runs()), "run", lines=True) as bar:
 
         def progress(done: int, total: int) -> None:
+            nonlocal there
+            console.replaces(there)  # with the first call: the sweep is not refused
+            there = ()
             bar.update(done - bar.n)
 
         run_sweep(

@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..circuits.files import ArchiveError
 from .executors import cores
-from .sweep import Job, Sweep, SweepError, data_of, is_done, jobs_of, run_file, staging_of
+from .figures import counted
+from .points import changes
+from .sweep import Job, Sweep, data_of, is_done, jobs_of, run_file, staging_of
 from .sweep_result import read_sweep
 from .training import Trainer
 
@@ -70,12 +71,29 @@ def _standing(sweep: Sweep, out: Path) -> str:
         return ""
     try:
         found = read_sweep(out)
-    except (ArchiveError, SweepError):
+        old = Sweep(found.design, found.points, found.chips, found.arms)
+    except ValueError:
         return f"{out}, which is no sweep that can be read"
-    here = (found.design, found.points, found.arms, found.chips)
-    if here == (sweep.design, sweep.points, sweep.arms, sweep.chips):
+    differing = _differences(old, sweep)
+    if not differing:
         return f"{out}, which holds this very sweep"
-    return f'{out}, which holds another sweep, of design "{found.design.name}"'
+    asked, both = set(sweep.runs()), len(set(sweep.runs()) & set(old.runs()))
+    what = f"{both} of these {len(asked)} runs" if old.design == sweep.design and both else "another sweep"
+    return f"{out}, which holds {what} ({', '.join(differing)})"
+
+
+def _differences(old: Sweep, new: Sweep) -> list[str]:
+    """What of a sweep is not as in an ``old`` one: keys of the design, chips, arms, points."""
+    found = changes(old.design.to_toml(), new.design)
+    if old.chips != new.chips:
+        found.append(f"chips {old.chips} -> {new.chips}")
+    for what, before, after in (("arm", old.arms, new.arms), ("point", old.points, new.points)):
+        more, fewer = (len(set(a) - set(b)) for a, b in ((after, before), (before, after)))
+        found += [f"{counted(more, what)} more"] if more else []
+        found += [f"{counted(fewer, what)} fewer"] if fewer else []
+        if not (more or fewer) and before != after:
+            found.append(f"{what}s in another order")
+    return found
 
 
 @dataclass(frozen=True)

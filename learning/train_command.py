@@ -5,6 +5,7 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def add_arguments(parser: Any) -> None:
 def run(arguments: Any, console: Console) -> Values:
     """Train as asked; see :func:`train_to_file`."""
     from ..circuits.archive import SCHEMA
-    from ..circuits.unused import unused
+    from ..circuits.doubts import doubts
     from .data import load_task
     from .training import Trainer
 
@@ -46,22 +47,24 @@ def run(arguments: Any, console: Console) -> Values:
         design = design_of(arguments, console)
         if arguments.epochs is not None:
             design = design.replace("learning.epochs", arguments.epochs)
-        console.warn(unused(design))
+        console.warn(doubts(design))
         data = load_task(design.task, arguments.data_dir)
         trainer = Trainer.from_design(design, data, arguments.chip)
-    console.replaces(there)
-    return train_to_file(trainer, arguments.out, console, arguments.epochs, arguments.plot)
+    return train_to_file(trainer, arguments.out, console, arguments.epochs, arguments.plot, there)
 
 
 def train_to_file(
-    trainer: Trainer, out: Path, console: Console, epochs: int | None = None, plot: Path | None = None
-) -> Values:
-    """Train a chip to ``epochs`` (default: the design's) and write its run, and its figure if asked for."""
+    trainer: Trainer, out: Path, console: Console, epochs: int | None = None, plot: Path | None = None,
+    there: Sequence[Path] = (),
+) -> Values:  # fmt: skip
+    """Train a chip to ``epochs`` (default: the design's) and write its run, and its figure if asked for, in
+    place of the files ``there``.
+    """
     from ..circuits.archive import Run, write_run
     from . import soundness
 
     design, kept = trainer.design, out.with_name(out.name + ".checkpoint")
-    _fit(trainer, design.learning.epochs if epochs is None else epochs, kept, console)
+    _fit(trainer, design.learning.epochs if epochs is None else epochs, kept, console, there)
     attributes = {"rule": trainer.rule.name, "homeostat": design.homeostat.mode}
     readout = (trainer.readout.weight, trainer.readout.bias)
     write_run(out, Run(trainer.chip, readout, trainer.history_arrays(), attributes))
@@ -77,7 +80,7 @@ def train_to_file(
     return {"design": design.name, "chip": trainer.chip.seed, "history": trainer.history_arrays()}
 
 
-def _fit(trainer: Trainer, epochs: int, kept: Path, console: Console) -> None:
+def _fit(trainer: Trainer, epochs: int, kept: Path, console: Console, there: Sequence[Path]) -> None:
     """Train, and keep the training in a file after every epoch; go on from one that is there."""
     from . import checkpoint
 
@@ -89,6 +92,7 @@ def _fit(trainer: Trainer, epochs: int, kept: Path, console: Console) -> None:
     if checkpoint.resume(trainer, kept):
         console.note(f"goes on after epoch {trainer.history[-1].epoch}, from {kept}")
         keep()
+    console.replaces(there)  # once nothing can be refused any more
     with console.bar(epochs * trainer.steps_per_epoch, "step") as bar:
         bar.update(trainer.steps)
 

@@ -26,7 +26,6 @@ import numpy as np
 
 from ..circuits.chip import Chip
 from ..circuits.design import Design
-from ..circuits.sections import refuse
 from ..simulator.blocks import Array
 from .homeostat import Running
 from .probes import Prober, Spent
@@ -48,10 +47,7 @@ class DriverTrim:
 
     @classmethod
     def from_design(cls, design: Design, seed: int) -> DriverTrim:
-        """The controller of a design with ``homeostat.mode = "trim"``; DesignError without such drivers."""
-        if design.chip.family not in ("shared", "resistive"):
-            fault = f'the {design.chip.family} family has no read drivers to trim; write "probe"'
-            refuse("homeostat.mode", design.homeostat.mode, fault, "chip.family")
+        """The controller of a design with ``homeostat.mode = "trim"``."""
         return cls(design.homeostat.probes, Prober.from_spec(design.homeostat, seed, inputs=True))
 
     @property

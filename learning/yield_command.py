@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..circuits.design_arguments import share
 from ..simulator.arguments import check_outputs, picture, positive
-from ..simulator.console import DONE, FAILED
+from ..simulator.console import DONE, FAILED, UNDETERMINED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,22 +61,17 @@ class Finding(NamedTuple):
     effects: list[Effect]
     remark: str
 
-    @property
-    def yields(self) -> NDArray[np.float64]:
-        """Share of chips that pass at every point (points,)."""
-        shares: NDArray[np.float64] = self.passes.mean(axis=1)
-        return shares
+    def met(self, target: float) -> list[bool | None]:
+        """Whether the chips of each point show a yield of ``target`` or refute it; None: neither."""
+        from .yields import shows
 
-    def undetermined(self, target: float) -> bool:
-        """Whether no chip failed, of too few to certify the ``target``."""
-        from .yields import undetermined
-
-        return undetermined(self.passes.sum(axis=1), self.passes.shape[1], target)
+        return [shows(int(row.sum()), row.size, target) for row in self.passes]
 
 
 def run(arguments: Any, console: Console) -> Values:
-    """Show what was found, arm by arm, and draw it where asked; status 1 if no point of any arm reaches the
-    target. Raises ValueError or SweepError for a file, quantity, key or arm that is not there.
+    """Show what was found, arm by arm, and draw it where asked; status 0 only if the chips of a point show
+    the target, 1 if those of every point refute it, 3 if that stays open. Raises ValueError or SweepError for
+    a file, quantity, key or arm that is not there.
     """
     from .quantities import UNITS
     from .sweep_result import aligned, read_sweep
@@ -99,11 +94,15 @@ def run(arguments: Any, console: Console) -> Values:
         console.replaces(there)
         figure(result, found, required, target, arguments.plot)
         console.wrote(arguments.plot)
-    reached = [one for one in found if one.yields.max() >= target]
-    console.status = DONE if reached else FAILED
-    met = None if reached and all(one.undetermined(target) for one in reached) else bool(reached)
+    met = any_met([verdict for one in found for verdict in one.met(target)])
+    console.status = {True: DONE, False: FAILED, None: UNDETERMINED}[met]
     arms_found = {one.arm: plain(result, one, target) for one in found}
     return {"required": list(map(str, required)), "target": target, "met": met, "arms": arms_found}
+
+
+def any_met(found: Sequence[bool | None]) -> bool | None:
+    """Whether any of these is True, or else all are False; None where it is open."""
+    return True if True in found else None if None in found else False
 
 
 def examine(
@@ -166,6 +165,11 @@ def lines(
     quantity = required[0].quantity
     yield f"arm {found.arm}: {' and '.join(map(str, required))}"
     yield f"  all points together: {proportion(int(found.passes.sum()), found.passes.size).words('runs')}"
+    met = found.met(target)
+    yield (
+        f"  {100 * target:g} % yield: shown at {met.count(True)} of {len(met)} points, refuted at "
+        f"{met.count(False)}, open at {met.count(None)}, with 95 % confidence at each"
+    )
     for key, place, _, curve in found.curves:
         indent = "    " if place else "  "
         if place:
@@ -196,6 +200,7 @@ def plain(result: SweepResult, found: Finding, target: float) -> Values:
         "points": [dict(point) for point in result.points],
         "passed": found.passes.sum(axis=1),
         "chips": result.chips,
+        "met": found.met(target),
         "limits": limits,
         "importance": None if found.importance is None else vars(found.importance),
         "effects": [vars(effect) for effect in found.effects],

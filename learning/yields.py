@@ -165,6 +165,17 @@ def chips_to_certify(yield_: float, level: float = 0.95) -> int:
     return max(1, math.ceil(needed * (1 - 1e-12)))  # a quotient that is whole may round up
 
 
+def shows(passed: int, total: int, yield_: float, level: float = 0.95) -> bool | None:
+    """Whether ``passed`` of ``total`` chips show a yield: True where the exact one-sided lower bound at
+    confidence ``level`` (above 0.5) reaches ``yield_``, False where the upper bound stays below it, None
+    where neither does: too few chips to tell.
+    """
+    bounds = proportion(passed, total, 2 * level - 1)  # whose ends are the one-sided bounds
+    if bounds.low * (1 + 1e-12) >= yield_:  # a bound that is reached exactly may round down
+        return True
+    return False if bounds.high < yield_ else None
+
+
 def undetermined(passed: ArrayLike, total: ArrayLike, yield_: float, level: float = 0.95) -> bool:
     """Whether no chip failed at any level, and none has the chips that certify ``yield_``."""
     all_pass, most = np.array_equal(passed, np.broadcast_to(total, np.shape(passed))), int(np.max(total))

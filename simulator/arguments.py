@@ -114,6 +114,17 @@ def check_kept(there: Sequence[Path], keep: Sequence[str | Path]) -> None:
             raise ValueError(f"{read}: is read, and would be replaced by what is found; name another file")
 
 
+def check_beside(there: Sequence[Path], result: Path, *traces: Path) -> None:
+    """Check that the files ``there``, named after a ``result`` and not by the user, are an earlier one's:
+    without that result, or other ``traces`` of it, they are the user's own. Raises ValueError.
+    """
+    if there and not any(path.exists() for path in (result, *traces)):
+        raise ValueError(
+            f"{there[0]}: would be replaced, and is no earlier result: there is no {result} that it goes "
+            "with; give another --out, or move it away"
+        )
+
+
 def _schema(path: Path) -> str | None:
     """What an HDF5 file says it is, such as ``ohmostat-run``; None for what is none."""
     import h5py

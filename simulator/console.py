@@ -18,7 +18,7 @@ from typing import Any
 Values = Mapping[str, Any]
 """A command's result as plain values: numbers, texts, arrays, and mappings and sequences of these."""
 
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_INPUT, UNDETERMINED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 @dataclass

@@ -11,14 +11,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
+from ohmostat.circuits.archive import read_run
+from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.programming import COUNTED
 from ohmostat.cli import COMMANDS, EPILOG, SHELLS, build_parser, main
 from ohmostat.learning import sweep_estimate
+from ohmostat.learning.data import load_task
 from ohmostat.learning.sweep import Sweep
 from ohmostat.learning.sweep_estimate import Estimate
 from ohmostat.learning.training import Trainer
@@ -34,7 +40,7 @@ WORK = {  # every command at its smallest, and a key of the result
     "audit": ("audit run.h5 --samples 5 --out new.h5", "share"),
     "corners": ("corners run.h5 --supply 1 --temperature 300 --out new.csv", "corners"),
     "sweep": ("sweep chip.toml --chips 1 --arms none --workers 1 --out new.h5", "values"),
-    "yield": ("yield sweep.h5 --require 'accuracy >= 0' --plot new.png", "arms"),
+    "yield": ("yield sweep.h5 --require 'accuracy >= 0' --target 1% --plot new.png", "arms"),
     "report": ("report run.h5 --audit --samples 5 --out new.html", "bytes"),
     "compare": ("compare sweep.h5 sweep.h5 --out new.html", "rows"),
     "export": ("export run.h5 --out new.csv", "format"),
@@ -216,9 +222,57 @@ def test_fewer_samples_than_asked_for_and_a_design_of_defaults_are_told(
     assert told in capsys.readouterr().err
 
 
+def test_what_stands_beside_a_result_is_replaced_with_it_alone(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table or a figure without the file that it would go with is the user's own, unless he named it."""
+    sweep = shlex.split(WORK["sweep"][0])
+    for own in ("new.txt", "new.png"):
+        Path(own).write_text("notes")
+        for more in ([], ["--dry-run"]):
+            assert main([*sweep, *more]) == 2
+            told = f"{own}: would be replaced, and is no earlier result: there is no new.h5 that it goes with"
+            assert told in capsys.readouterr().err
+        assert Path(own).read_text() == "notes" and not Path("new.h5").exists()
+        if own == "new.txt":
+            Path(own).unlink()
+    assert main([*sweep, "--plot", "new.png"]) == 0
+    assert "replaces new.png once done\n" in capsys.readouterr().err
+    assert main(sweep) == 0
+    assert "replaces new.h5, new.txt, new.png once done\n" in capsys.readouterr().err
+    Path("new").mkdir()
+    Path("new/run.html").write_text("notes")
+    assert main(["demo", "--out", "new"]) == 2
+    assert "run.html: would be replaced" in capsys.readouterr().err
+    Path("new/run.html").unlink()
+    shutil.copy("run.h5", "new/sweep.h5")
+    assert main(["demo", "--out", "new"]) == 2
+    assert "is ohmostat-run, and would be replaced by ohmostat-sweep" in capsys.readouterr().err
+
+
+def test_nothing_is_said_to_be_replaced_where_the_work_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sweep or a training of another design goes on there, or what is asked for is not to be had."""
+    sweep, train = (shlex.split(WORK[command][0]) for command in ("sweep", "train"))
+    assert main(sweep) == 0
+    assert main([*sweep, "--set", "learning.rate=0.02"]) == 2
+    Path("new.h5").write_bytes(Path("run.h5").read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted_at(1, patch)
+        assert main(train) == 130
+    capsys.readouterr()
+    assert main([*train, "--set", "learning.rate=0.02"]) == 2
+    for refused in ("audit chip.toml --set chip.columns=passive --wires 1 --out audit.h5",
+                    "export run.h5 --sample 9999 --out chip.cir",
+                    "report sweep.h5 --require 'speed >= 1' --out page.html"):  # fmt: skip
+        Path(refused.split()[-1]).touch() if "audit" not in refused else None
+        assert main(shlex.split(refused)) == 2
+    assert "replaces" not in capsys.readouterr().err
+
+
 def test_what_is_replaced_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("new.txt").write_text("notes")
-    for command, files in (("sweep", "new.txt"), ("measured", "new.h5"), ("export", "new.csv")):
+    for command, files in (("measured", "new.h5"), ("export", "new.csv")):
         Path(files).write_bytes(Path("run.h5").read_bytes() if files == "new.h5" else b"")
         assert main(shlex.split(WORK[command][0])) == 0
         assert f"replaces {files} once done\n" in capsys.readouterr().err
@@ -307,6 +361,32 @@ def test_a_training_goes_on_where_it_was_interrupted(
     assert differences(Path("whole.h5"), Path("new.h5")) == []
 
 
+def test_a_trained_chip_learns_on_as_it_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The result is that of a chip which is made to learn so, and is given the trained one's devices."""
+    changes = {"learning.beta": 0.02, "learning.rate": 0.01, "homeostat.mode": "off"}
+    told = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    run = read_run("run.h5")
+    chip = Circuit(run.chip.circuit.design.replace(changes)).fabricate(seed=run.chip.seed)
+    for name, devices in run.chip.devices.items():
+        for field, values in vars(devices).items():
+            getattr(chip.devices[name], field)[...] = values
+    chip.refresh()
+    for counted in COUNTED:
+        setattr(chip.programmer, counted, getattr(run.chip.programmer, counted))
+    trainer = Trainer.from_run(replace(run, chip=chip), load_task(chip.circuit.design.task))
+    trainer.fit(1)
+    assert main(["train", "run.h5", *told, "--epochs", "1", "--out", "new.h5"]) == 0
+    found = read_run("new.h5")
+    assert found.chip.circuit.design == chip.circuit.design
+    for name, devices in chip.devices.items():
+        assert np.array_equal(found.chip.devices[name].actual, devices.actual)
+    assert not np.array_equal(chip.devices["forward0"].actual, run.chip.devices["forward0"].actual)
+    for command in ("settle run.h5 --samples 2 --set learning.tolerance=1e-6",
+                    "audit run.h5 --samples 5 --set learning.beta=0.02"):  # fmt: skip
+        assert main(shlex.split(command)) == 0
+    assert "at beta 0.02, 5 samples" in capsys.readouterr().out
+
+
 def test_a_training_from_another_start_is_not_taken_up(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -372,7 +452,11 @@ def test_a_dry_run_knows_what_stands_there(here: Path, capsys: pytest.CaptureFix
     assert main([*SWEEP, "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "x 2 arms, of which 4 are done already" in text
-    assert 'result      replaces new.h5, which holds another sweep, of design "digits"' in text
+    assert "result      replaces new.h5, which holds 4 of these 8 runs (chips 1 -> 2)\n" in text
+    more = [*half[:3], "0,0.5,1", *half[4:7], "none", *half[8:]]
+    assert main([*more, "--dry-run", "--json"]) == 0
+    replaced = json.loads(capsys.readouterr().out)["replaces"]
+    assert replaced == "new.h5, which holds 2 of these 3 runs (1 arm fewer, 1 point more)"
     assert main([*half, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["done"], found["seconds"]) == (4, 0)
@@ -383,6 +467,12 @@ def test_a_dry_run_knows_what_stands_there(here: Path, capsys: pytest.CaptureFix
     assert main([*other, "--quiet"]) == 2
     assert capsys.readouterr().err == refused.err and "by a sweep of another design" in refused.err
     assert refused.out == "" and contents(here) == before
+    Path("new.h5.runs").rename("elsewhere")
+    assert main([*other, "--dry-run", "--json"]) == 0
+    replaced = json.loads(capsys.readouterr().out)["replaces"]
+    told = "another sweep (learning.rate 0.03 -> 0.02, chips 1 -> 2)"
+    assert replaced == f"new.h5, which holds {told}"
+    Path("elsewhere").rename("new.h5.runs")
     staged = min(Path("new.h5.runs").glob("*.run"))
     staged.write_bytes(staged.read_bytes()[:-1])
     Path("new.h5").write_text("something else")

@@ -171,6 +171,7 @@ settle digit                                        | did you mean "digits"
 settle sweep.h5                                     | is not a run of ohmostat
 settle digits --set neuron.leek=5uS                 | did you mean "neuron.leak"
 settle digits --set neuron.leak=5uF                 | is in farads (F); siemens (S) are needed
+settle digits --set homeostat.mode=trim             | the twin family has no read drivers to trim
 settle digits --set neuron.leak=5                   | without a unit; write 5mS, say; allowed: above 0S
 settle digits --set corner.temperature=5            | a number without a unit; allowed: 200K to 500K
 settle digits --set neuron.leak=nan                 | is not a finite number
@@ -206,7 +207,11 @@ train digits --set learning.batch=5000 --out new.h5 | make the batch smaller, or
 train digits --set task.train=99999 --out new.h5    | Ask for fewer
 train digits --set device.g_max=1nS --out new.h5    | must be above device.g_min
 train digits --set mismatch.conductance=inf         | is not a finite number
-train run.h5 --set learning.rate=0.1 --out new.h5   | a RUN.h5 holds the one that was trained
+train run.h5 --set neuron.leak=5uS --out new.h5     | --set neuron.leak: makes another chip; a RUN.h5 holds
+settle run.h5 --set learning.dtype=float32          | --set learning.dtype: makes another chip
+audit run.h5 --set learning.angle=30                | and [learning] but angle, feedback_spread, init_scale
+train run.h5 --set learning.rat=0.1 --out new.h5    | did you mean "learning.rate"
+train run.h5 --set homeostat.mode=trim --out new.h5 | no read drivers to trim
 
 audit sweep.h5                                      | is not a run of ohmostat
 audit digits --samples 0                            | '0': give a whole number, at least 1
@@ -260,6 +265,7 @@ sweep digits --arms none,homeostatt                 | did you mean "homeostat"
 sweep digits --arms ''                              | unknown arm
 sweep digits --vary neuron.leek=5uS                 | did you mean "neuron.leak"
 sweep digits --vary neuron.leak=5                   | has no unit; siemens (S) are needed
+sweep digits --vary neuron.leak=5uS..60uS           | levels are needed: write neuron.leak=5uS,60uS, or sample
 sweep digits --vary learning.rule=ep,adjoint        | choose --arms in place of varying it
 sweep digits --method latin                         | takes ranges
 sweep digits --method random                        | choose from 'grid'

@@ -62,6 +62,8 @@ def designs(draw: st.DrawFn) -> Design:
             new |= {"learning.rule": "contrastive", "homeostat.mode": "off"}
         if new["resistive.outputs"] == "paired":
             new["learning.cost"] = "squared-error"
+    elif new["chip.family"] != "shared" and new["homeostat.mode"] == "trim":
+        new["homeostat.mode"] = "probe"
     paired = new["chip.family"] == "resistive" and new["resistive.outputs"] == "paired"
     if new["learning.cost"] == "squared-error":
         new["chip.layers"][-1] = shape.classes * (2 if paired else 1)
@@ -366,6 +368,32 @@ def test_all_faults_are_told_at_once_each_on_its_line() -> None:
     assert str(caught.value).count("\n") == 21 and str(caught.value).endswith("\nand 29 more")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert str(copy) == str(caught.value)
+
+
+def test_contradictions_are_told_beside_faults_of_other_sections() -> None:
+    """With a leak that is none: what the chip and the task, which are sound, contradict."""
+    text = '[chip]\nlayers = [64, 20, 10]\n[neuron]\nleak = "1V"\n[homeostat]\nmode = "trim"\n'
+    with pytest.raises(DesignError) as caught:
+        Design.from_text(text, "a.toml")
+    layers, leak, mode = str(caught.value).split("\n")
+    assert layers.startswith("a.toml:2: chip.layers = [64, 20, 10]: its first layer has 64 inputs, but task.")
+    assert leak.startswith("a.toml:4: neuron.leak") and mode.startswith("a.toml:6: homeostat.mode")
+    with pytest.raises(DesignError, match=r'neuron\.leek: unknown.*\nhomeostat.mode = "trim": the twin'):
+        Design().replace({"neuron.leek": 1, "homeostat.mode": "trim"})
+    for unsound in ("[task]\ndat = 'digits'\n", "[tsk]\ndata = 'digits'\n", "task = 5\n"):
+        with pytest.raises(DesignError) as caught:  # what the layers are to fit is not known
+            Design.from_text((text if unsound[0] == "[" else "") + unsound)
+        assert "first layer" not in str(caught.value)
+    with pytest.raises(DesignError) as caught:
+        Design().replace({"neuron": 5, "neurons.leak": 1, "learning.rate": -1.0})
+    assert "first layer" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["twin", "loop"])
+def test_trimming_needs_drivers(family: str) -> None:
+    with pytest.raises(DesignError, match=f'"trim": the {family} family has no read drivers'):
+        Design.from_dict({"chip": {"family": family}, "homeostat": {"mode": "trim"}})
+    Design.from_dict({"chip": {"family": "shared"}, "homeostat": {"mode": "trim"}})
 
 
 def test_what_was_not_written_is_called_the_default() -> None:

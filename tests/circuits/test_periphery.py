@@ -11,6 +11,7 @@ import pytest
 
 from ohmostat.circuits.archive import load_chip, save_chip
 from ohmostat.circuits.chip import Chip
+from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
 from ohmostat.circuits.periphery import IDEAL, Periphery
@@ -217,3 +218,25 @@ def test_an_archive_holds_what_was_drawn(tmp_path: Path, chip_of: ChipOf) -> Non
         one, two = getattr(chip.periphery, name), getattr(again.periphery, name)
         np.testing.assert_array_equal(one, two, strict=True)
         assert np.ptp(one) > 0
+
+
+def test_a_chip_that_is_to_learn_otherwise_is_the_one_that_was_made_to() -> None:
+    """Its draws stay; the converter of its nudges, which depends on β, and the noise of readings follow."""
+    base = {name.replace("__", "."): value for name, value in SPREADS.items()}
+    design = Design().replace(
+        base | {"chip.layers": [64, 6, 10], "task.data": "digits", "converters.nudge_bits": 6,
+                "mismatch.conductance": 0.5, "mismatch.amplifier_offset": "10mV"}
+    )  # fmt: skip
+    other = design.replace({
+        "learning.beta": 0.1, "learning.read_noise": "1mV", "learning.rule": "adjoint", "learning.threads": 2,
+        "homeostat.mode": "decay",
+    })  # fmt: skip
+    made, first = (Circuit(one).fabricate(seed=4) for one in (other, design))
+    changed = first.to_learn(other)
+    for field, value in vars(made.periphery).items():
+        np.testing.assert_equal(vars(changed.periphery)[field], value)
+    assert made.periphery.nudges != first.periphery.nudges and made.periphery.noise == 1e-3
+    for name, array in made.devices.items():
+        np.testing.assert_equal(vars(changed.devices[name]), vars(array))
+    x = INPUTS[:, :64]
+    assert np.array_equal(changed.relax(x).ports, made.relax(x).ports)

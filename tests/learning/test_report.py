@@ -212,25 +212,36 @@ def test_a_sweeps_curves_are_the_files(sweep_file: Path, sweep_page: Page) -> No
     np.testing.assert_allclose(shown["y"], course, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["grid", "one-at-a-time", "latin"])
+RANGES = [
+    f"{SIGMA}=0..1", "neuron.leak=5uS..60uS:log", "corner.temperature=233.15K..358K", "neuron.low=-1V..0V",
+    "learning.rate=0.01..0.1",
+]  # fmt: skip
+RANDOM = tuple(((SIGMA, a), ("learning.rate", b)) for a, b in ((0.2, 0.01), (0.1, 0.03), (0.5, 0.02)))
+
+
+@pytest.mark.parametrize("method", ["grid", "one-at-a-time", "latin", "random"])
 def test_what_makes_a_sweep_again_makes_its_points(method: str, tmp_path: Path) -> None:
     design = Design.named("digits")
     levels = {SIGMA: (0.1, 1 / 3), "neuron.leak": (7e-6, 1e-5), "chip.layers": ((64, 8, 10), (64, 9, 10))}
-    spans = {SIGMA: points.Span(0.0, 1.0), "learning.rate": points.Span(0.01, 0.1)}
+    spans = dict(map(points.parse_span, RANGES))
     made = {
         "grid": points.grid(levels), "one-at-a-time": points.one_at_a_time(design, levels),
-        "latin": points.latin_hypercube(spans, 5, 0),
+        "latin": points.latin_hypercube(spans, 5, 0), "random": RANDOM,
     }[method]  # fmt: skip
     sweep = made_up(tmp_path / "s.h5", made, 2, design)
     assert main(["report", str(sweep), "--out", str(tmp_path / "s.html")]) == 0
     text = page_of(tmp_path / "s.html").words
-    if method == "latin":
+    if method == "random":
         assert 'read_sweep(Path("sweep.h5")).points' in text
         return
     words = re.search(r"ohmostat sweep design\.toml .*", text)[0].split()  # type: ignore[index]
     varied = [word for flag, word in pairwise(words) if flag == "--vary"]
-    again = dict(points.parse_levels(text) for text in varied)
     assert f"--method {method}" in " ".join(words)
+    if method == "latin":
+        assert dict(map(points.parse_span, varied)) == spans and "--points 5" in " ".join(words)
+        assert varied[1:] == RANGES[1:]  # with no more digits than were given
+        return
+    again = dict(points.parse_levels(text) for text in varied)
     assert (points.grid(again) if method == "grid" else points.one_at_a_time(design, again)) == made
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError
@@ -23,6 +25,7 @@ from ohmostat.learning.points import (
     one_at_a_time,
     parse_levels,
     parse_span,
+    spans_of,
     texts_of,
 )
 from ohmostat.learning.sweep import (
@@ -381,6 +384,22 @@ def test_points() -> None:
     )
 
 
+@given(
+    st.integers(-999, 998), st.integers(1, 999), st.integers(-12, 1), st.booleans(), st.integers(3, 40),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_a_hypercubes_ranges_are_found(
+    low: int, more: int, power: int, log: bool, count: int, seed: int
+) -> None:
+    start, end = (float(f"{end}e{power}") for end in (low, low + more))
+    spans = {"neuron.low": Span(start, end, log and low > 0), "neuron.gain": Span(0.3, 7.7)}
+    made = latin_hypercube(spans, count, seed)
+    found = spans_of(made, seed)
+    assert found is not None and latin_hypercube(found, count, seed) == made
+    assert spans_of(made, seed + 1) is None and spans_of(made[:2], seed) is None
+    assert spans_of(tuple((pair, ("learning.batch", 5)) for (pair, _) in made), seed) is None
+
+
 @pytest.mark.parametrize(
     ("text", "key", "values"),
     [
@@ -409,6 +428,9 @@ def test_levels_are_read_with_their_units(text: str, key: str, values: tuple[obj
         ("mismatch.conductance=a", "a number is needed"),
         ("mismatch.conductance=9", "outside the range"),
         ("learning.batch=1.5", "whole number"),
+        ("device.g_max=1uS..9uS", "write device.g_max=1uS,9uS, or sample the range by --method latin"),
+        ("neuron.leak=1uS .. 9uS:log", "write neuron.leak=1uS,9uS, or sample"),
+        ("learning.batch=5..60", "write learning.batch=5,60, all of them$"),
         ("programming.mode=magic", "is not an option"),
         ("chip.layers=64", "has 1 layers"),
         ("name=x", "no key 'name'"),

@@ -9,12 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from ohmostat.circuits.design import Design
 from ohmostat.cli import main
 from ohmostat.learning.points import Point, Span, grid, latin_hypercube, one_at_a_time
 from ohmostat.learning.sweep import SCHEMA, SCHEMA_VERSION, RunKey
+from ohmostat.learning.yields import chips_to_certify, shows
 
 SIGMA, GAIN, RATE = "mismatch.conductance", "mismatch.amplifier_gain", "learning.rate"
 ARMS = ("none", "homeostat")
@@ -49,7 +50,7 @@ def test_the_largest_spread_that_keeps_a_yield(tmp_path: Path, capsys: pytest.Ca
     path = write_sweep(tmp_path / "s.h5", grid({SIGMA: levels}), 20, falling)
     figure = tmp_path / "y.png"
     arguments = ["yield", str(path), "--require", "accuracy >= 0.9", "--target", "0.9"]
-    assert main([*arguments, "--plot", str(figure)]) == 0
+    assert main([*arguments, "--plot", str(figure)]) == 3  # 20 of 20 chips do not show 90 %
     text = capsys.readouterr().out
     head, _, rest = text.partition("\n\n")
     assert head.startswith("chips that pass accuracy >= 0.9:\n") and "0  20 of 20   20 of 20" in head
@@ -58,6 +59,7 @@ def test_the_largest_spread_that_keeps_a_yield(tmp_path: Path, capsys: pytest.Ca
     for part, edge in ((first, 0.5), (second, 0.8)):
         found = float(part.split(f"90 % yield is kept up to {SIGMA} = ")[1].split(" ")[0])
         assert found == pytest.approx(norm.ppf(0.1, edge, 0.1), abs=0.03)
+    assert "90 % yield: shown at 0 of 13 points, refuted at " in first
     assert "29 other chips at mismatch.conductance = 0.3" in first
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert main([*arguments, "--require", "inference_energy <= 500pJ", "--arms", "none"]) == 1  # never met
@@ -66,36 +68,73 @@ def test_the_largest_spread_that_keeps_a_yield(tmp_path: Path, capsys: pytest.Ca
     assert "90 % yield is kept at no mismatch.conductance that was swept" in text
 
 
-def test_the_status_tells_whether_the_target_is_met(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = write_sweep(tmp_path / "s.h5", grid({SIGMA: (0.5, 0.7)}), 20, falling)
-    arguments = ["yield", str(path), "--require", "accuracy >= 0.9", "--json", "--target"]
-    for target, arm, status in (("0.95", "none", 1), ("0.5", "none", 0), ("0.95", "homeostat", 0)):
-        assert main([*arguments, target, "--arms", arm]) == status
-        found = json.loads(capsys.readouterr().out)
-        assert found["met"] == (status == 0) and found["target"] == float(target)
-        assert max(found["arms"][arm]["passed"]) == (10 if arm == "none" else 20)
-        (limit,) = found["arms"][arm]["limits"]
-        assert limit["key"] == SIGMA and limit["inside"] == (limit["x"] is not None)
+@pytest.mark.parametrize(
+    ("target", "arm", "status", "met"),
+    [
+        ("0.95", "none", 1, [False, False]),  # 10 and 0 of 20 chips pass
+        ("0.5", "none", 3, [None, False]),
+        ("0.25", "none", 0, [True, False]),
+        ("0.95", "homeostat", 3, [None, False]),  # 20 and 3
+        ("0.86", "homeostat", 0, [True, False]),
+    ],
+)
+def test_the_status_tells_whether_the_target_is_shown(
+    target: str, arm: str, status: int, met: list[bool | None], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = write_sweep(tmp_path / "s.h5", grid({SIGMA: (0.5, 0.9)}), 20, falling)
+    arguments = ["yield", str(path), "--require", "accuracy >= 0.9", "--arms", arm, "--target", target]
+    assert main([*arguments, "--json"]) == status
+    found = json.loads(capsys.readouterr().out)
+    assert found["met"] is {0: True, 1: False, 3: None}[status] and found["target"] == float(target)
+    assert found["arms"][arm]["met"] == met
+    assert found["arms"][arm]["passed"] == ([10, 0] if arm == "none" else [20, 3])
+    (limit,) = found["arms"][arm]["limits"]
+    assert limit["key"] == SIGMA and limit["inside"] == (limit["x"] is not None)
 
 
-def test_one_chip_that_never_fails_determines_no_yield(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("failing", [(), (2,), (1, 3)])
+def test_one_chip_a_level_determines_no_yield(
+    failing: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_sweep(tmp_path / "s.h5", grid({SIGMA: (0.0, 0.5)}), 1, lambda *_: 0.95)
+    """Whether it never fails, fails at the last level, or here and there."""
+    levels = (0.0, 0.2, 0.5, 1.0)
+
+    def accuracy(point: dict[str, float], arm: str, chip: int) -> float:
+        return 0.85 if levels.index(point[SIGMA]) in failing else 0.95
+
+    path = write_sweep(tmp_path / "s.h5", grid({SIGMA: levels}), 1, accuracy)
     ask = ["yield", str(path), "--require", "accuracy >= 0.9"]
-    assert main(ask) == 0
+    assert main(ask) == 3
     text = capsys.readouterr().out
-    assert "no chip failed; the yield is not determined: 95 % yield takes 59 chips at a level." in text
-    assert "is kept" not in text
-    assert main([*ask, "--json"]) == 0
+    never = "no chip failed; the yield is not determined: 95 % yield takes 59 chips at a level." in text
+    assert never == (not failing)
+    assert "95 % yield: shown at 0 of 4 points, refuted at 0, open at 4, with 95 %" in text
+    assert main([*ask, "--json"]) == 3
     found = json.loads(capsys.readouterr().out)
     assert found["met"] is None and not found["arms"]["none"]["limits"][0]["determined"]
-    certified = write_sweep(tmp_path / "c.h5", grid({SIGMA: (0.0, 0.5)}), 5, lambda *_: 0.95)
-    assert main(["yield", str(certified), *ask[2:], "--target", "50%", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["met"] is True and found["target"] == 0.5
+
+
+def test_faultless_chips_show_a_yield_once_there_are_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many as :func:`chips_to_certify` says, and not one fewer."""
+    for target in (0.5, 0.05, 0.9):
+        enough = chips_to_certify(target)
+        for chips, met in ((enough, True), (enough - 1, None)):
+            if chips:
+                path = write_sweep(tmp_path / "c.h5", grid({SIGMA: (0.0,)}), chips, lambda *_: 0.95)
+                ask = ["yield", str(path), "--require", "accuracy >= 0.9", "--target", str(target), "--json"]
+                assert main(ask) == (0 if met else 3)
+                assert json.loads(capsys.readouterr().out)["met"] is met
+            assert not chips or shows(chips, chips, target) is met
+    assert shows(0, 58, 0.05) is None and shows(0, 59, 0.05) is False
+    grid_of_yields = np.linspace(0.01, 0.99, 99)
+    for passed, total in ((3, 10), (19, 20), (0, 5), (40, 60)):
+        for goal in grid_of_yields:
+            above, below = binom.sf(passed - 1, total, goal), binom.cdf(passed, total, goal)
+            expected = True if above <= 0.05 else False if below < 0.05 else None
+            assert shows(passed, total, goal) is expected
 
 
 def test_a_polynomial_that_predicts_nothing_tells_no_shares(
@@ -107,7 +146,7 @@ def test_a_polynomial_that_predicts_nothing_tells_no_shares(
     spans = {SIGMA: Span(0.0, 1.0), GAIN: Span(0.0, 1.0)}
     path = write_sweep(tmp_path / "l.h5", latin_hypercube(spans, 12, 0), 2, accuracy)
     ask = ["yield", str(path), "--require", "accuracy >= 0.9", "--degree", "3", "--json"]
-    assert main(ask) == 0
+    assert main(ask) == 3
     found = json.loads(capsys.readouterr().out)["arms"]["none"]
     assert found["importance"] is None
     assert "the polynomial of degree 3 predicts nothing (Q2 = -" in found["remark"]
@@ -129,7 +168,7 @@ def test_a_figure_of_curves_says_why_it_shows_no_shares(tmp_path: Path) -> None:
 
     path = write_sweep(tmp_path / "g.h5", grid({SIGMA: (0.0, 0.3), GAIN: (0.0, 0.2)}), 2, accuracy)
     figure, page = tmp_path / "g.svg", tmp_path / "g.html"
-    assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--plot", str(figure)]) in (0, 1)
+    assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--plot", str(figure)]) == 3
     assert "what matters to accuracy is not told: 4" in figure.read_text("utf-8")
     assert main(["report", str(path), "--require", "accuracy >= 0.9", "--out", str(page)]) == 0
     assert "what matters to accuracy is not told" in page.read_text("utf-8")
@@ -138,7 +177,7 @@ def test_a_figure_of_curves_says_why_it_shows_no_shares(tmp_path: Path) -> None:
 def test_other_keys_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     points = grid({SIGMA: (0.0, 0.4, 0.8, 1.2), RATE: (0.01, 0.1)})
     path = write_sweep(tmp_path / "s.h5", points, 20, falling)
-    assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--against", SIGMA]) == 0
+    assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--against", SIGMA]) == 3
     text = capsys.readouterr().out
     assert text.count("at rate=0.01:") == text.count("at rate=0.1:") == 2
     assert "up to learning.rate" not in text
@@ -151,15 +190,15 @@ def test_what_matters_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     spans = {SIGMA: Span(0.0, 1.0), GAIN: Span(0.0, 1.0)}
     path = write_sweep(tmp_path / "l.h5", latin_hypercube(spans, 24, 0), 2, accuracy)
     figure = tmp_path / "l.svg"
-    assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--plot", str(figure)]) == 0
+    assert main(["yield", str(path), "--require", "accuracy >= 0.9", "--plot", str(figure)]) == 3
     text = capsys.readouterr().out
     assert f"{SIGMA}    " in text and "alone 99 %" in text and "Q2 = 1.00" in text
-    assert "95 % yield" not in text  # no two points differ in one key alone
+    assert "95 % yield is" not in text  # no two points differ in one key alone
     assert b"<svg" in figure.read_bytes()
 
     points = one_at_a_time(Design.named("digits"), {SIGMA: (0.2, 1.0), GAIN: (0.0, 0.5)})
     path = write_sweep(tmp_path / "o.h5", points, 3, accuracy)
-    assert main(["yield", str(path), "--require", "accuracy >= 0.9"]) == 0
+    assert main(["yield", str(path), "--require", "accuracy >= 0.9"]) == 3
     text = capsys.readouterr().out
     assert f"{SIGMA} = 1" in text
     assert f"{SIGMA} from 0.2 to 1 changes accuracy by -0.16 (95 % interval -0.16 to -0.16, 3 chips)." in text
