@@ -38,6 +38,7 @@ FITTED = 3  # values that the lines take from the steps: u, d and nu
 ROUNDS = 5
 MEDIAN = math.sqrt(math.pi / 2)  # the error of a median over that of a mean
 WRONG = 9.0  # times the median residual, six sds, is what no step is off by: a reading is wrong
+CAREFUL = 0.3  # what pulses may vary by, at least, before a step is taken for wrong
 VAGUE = 0.1  # of the measured range: an error of the middle, from which on the lines do not tell it
 MOST = 3  # times the measured range is what soft bounds may add, as long as they are believed
 ANY = 5  # times the measured range may that of a device be of which nothing tells
@@ -222,7 +223,8 @@ def _lines(curves: Curves, low: float, high: float) -> Lines:
         bend = _together(bends)
         up, down = (_level(steps, sign, weight, bend.value) for sign in (1, -1))
         left = steps.size - law(steps.sign, steps.start, up.value, down.value, bend.value)
-        usual = _usual(steps, np.abs(left) / np.sqrt(variance), uncut)
+        spared = np.sqrt(variance + (CAREFUL * typical) ** 2)  # as long as cycle is not known
+        usual = _usual(steps, np.abs(left) / spared, uncut)
         uncut &= usual
         spread, read = _noise(steps, left, uncut, up.value, down.value, bend.value)
         cycle, noise = spread.value, read.value
@@ -231,7 +233,7 @@ def _lines(curves: Curves, low: float, high: float) -> Lines:
 
 def _usual(steps: Steps, off: Array, uncut: Mask) -> Mask:
     """Steps that are not off by so much that a reading must be wrong; where few would be left, all."""
-    usual: Mask = off < max(WRONG * float(np.median(off[uncut])), 3.0)
+    usual: Mask = off < max(WRONG * float(np.median(off[uncut])), 6.0)
     few = any(np.count_nonzero(usual & uncut & (steps.sign == sign)) < FEWEST for sign in (1, -1))
     return np.ones_like(usual) if few else usual
 

@@ -159,12 +159,12 @@ class _Runs:
         if TEMPERATURE in sweeps:
             curves = temperature_sweep(self._net_at, sweeps, initial=self.deck.nodeset)
         else:
-            curves = dc_sweep(self.net, sweeps, initial=self.deck.nodeset)
+            curves = dc_sweep(self.net, {**sweeps}, initial=self.deck.nodeset)
         vectors, units = self._named(curves.voltages, curves.currents)
         axes = {}
         for name, (source, values) in zip(("sweep", "outer"), curves.axes.items(), strict=False):
             axes[name] = values
-            units[name] = _SWEPT.get(self.net.kind(str(source)), "°C")
+            units[name] = _SWEPT.get(self.net.kind(str(source)) or "", "°C")
         attributes = {"source": " ".join(str(key) for key in curves.axes), "residual": curves.residual}
         return Result(card, curves, axes | vectors, units, "sweep", attributes)
 

@@ -101,7 +101,9 @@ def temperature_sweep(
 
     Raises :class:`~.operating_point.ConvergenceError` at a point that cannot be found, and as ``at`` does.
     """
-    axes = {key: np.atleast_1d(np.asarray(values, np.float64)) for key, values in sweeps.items()}
+    axes: dict[Swept, Numbers] = {
+        key: np.atleast_1d(np.asarray(values, np.float64)) for key, values in sweeps.items()
+    }
     source = next((key for key in axes if key != TEMPERATURE), None)
     found, start, residual = [], None, 0.0
     for celsius in axes[TEMPERATURE].tolist():
