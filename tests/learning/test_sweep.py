@@ -163,7 +163,7 @@ def test_two_sweeps_cannot_share_a_file(tmp_path: Path) -> None:
 
 
 def test_arms_differ_only_in_rule_and_homeostat() -> None:
-    sweep = small()
+    sweep = small(**{"chip.family": "shared"})  # which has drivers to trim
     base = sweep.run_design(RunKey("none", ((SIGMA, 0.5),), 0)).to_dict()
     for arm in ARMS:
         other = sweep.run_design(RunKey(arm, ((SIGMA, 0.5),), 0)).to_dict()
