@@ -109,9 +109,8 @@ class OperatingPoints(_Solution):
         """Itself where every sample converged; otherwise raises :class:`ConvergenceError`."""
         if self.errors:
             first, message = next(iter(self.errors.items()))
-            raise ConvergenceError(
-                f"{len(self.errors)} of {len(self)} samples failed; sample {first}: {message}"
-            )
+            which = f"{len(self.errors)} of {len(self)} samples failed; sample {first}: "
+            raise ConvergenceError(message if len(self) == 1 else which + message)
         return self
 
     def point(self, sample: int) -> OperatingPoint:

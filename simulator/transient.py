@@ -111,7 +111,7 @@ def transient(
     if stored and not uic:
         raise NetlistError(f"stored {', '.join(stored)}: only a transient with uic=True starts from these")
     equations = Equations(net, at, eliminate=method == "explicit")
-    begin = beginning(equations, initial or {}, stored or {}, start, uic)
+    begin = beginning(equations, at, initial or {}, stored or {}, start, uic)
     sources = Sources(equations, stop)
     foreseeable = sources.straight and all(bank.device.linear for bank in equations.banks)
     if max_step is None:  # errors within a step then tell of all that follows
