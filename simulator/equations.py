@@ -369,7 +369,7 @@ class Equations:
             yield np.ascontiguousarray(np.broadcast_to(f, (len(full), f.shape[-1]))), bank.terminals[0]
 
     def largest_conductance(self) -> float:
-        """Largest slope di/du [S] of any device with its ports at 0, or of a switch or channel that conducts."""
+        """Largest slope di/du [S] of any device with its ports at 0, or of one that is off there when on."""
         largest = 0.0
         for k, bank in enumerate(self.banks):
             if bank.device.voltage_defined:
