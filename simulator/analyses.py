@@ -33,6 +33,7 @@ from .transient import Transient, TransientError, transient
 Answer = (
     OperatingPoint | DcCurves | Transient | SmallSignal | NoiseSpectrum | TransferFunction | MonteCarloPoints
 )
+Failure = ConvergenceError | TransientError
 KINDS = {
     cards.OperatingPoint: "op",
     cards.DcSweep: "dc",
@@ -69,16 +70,26 @@ class Result:
 
 
 def run_deck(deck: Deck, *, most_points: int = cards.MOST_POINTS) -> dict[str, Result]:
-    """Results by kind, in the deck's order: ``op``, ``ac``, a second one as ``ac 2``, and so on.
+    """As :func:`run_analyses`, where every analysis has its result; otherwise raises what the first lacks."""
+    results, failures = run_analyses(deck, most_points=most_points)
+    for error in failures.values():
+        raise error
+    return results
+
+
+def run_analyses(
+    deck: Deck, *, most_points: int = cards.MOST_POINTS
+) -> tuple[dict[str, Result], dict[str, Failure]]:
+    """Results by kind, in the deck's order: ``op``, ``ac``, a second one as ``ac 2``, and so on; and by the
+    same names why the others have none.
 
     The operating point comes first; only a deck of nothing but transients with ``uic`` has none. An analysis
     of more than ``most_points`` points, or time steps, is an error.
 
-    Raises :class:`~ohmostat.simulator.spice_lines.SpiceSyntaxError` for a circuit without an operating point,
-    and what the analyses raise, with ``FILE:LINE:`` of the analysis in front:
-    :class:`~ohmostat.simulator.netlist.NetlistError`,
-    :class:`~ohmostat.simulator.transient.TransientError` and
-    :class:`~ohmostat.simulator.operating_point.ConvergenceError`.
+    Failures are :class:`~ohmostat.simulator.operating_point.ConvergenceError` and
+    :class:`~ohmostat.simulator.transient.TransientError`, with ``FILE:LINE:`` of the analysis in front. So it
+    is in :class:`~ohmostat.simulator.netlist.NetlistError`, which is raised. A circuit that cannot have an
+    operating point raises :class:`~ohmostat.simulator.spice_lines.SpiceSyntaxError`.
     """
     runs = _Runs(deck, most_points)
     points = [c for c in deck.analyses if isinstance(c, cards.OperatingPoint)]
@@ -88,6 +99,7 @@ def run_deck(deck: Deck, *, most_points: int = cards.MOST_POINTS) -> dict[str, R
         deck.validate(runs.net)
         wanted.insert(0, points[0] if points else cards.OperatingPoint(origin=deck.origin))
     results: dict[str, Result] = {}
+    failures: dict[str, Failure] = {}
     counts: dict[str, int] = {}
     for card in wanted:
         kind = KINDS[type(card)]
@@ -96,8 +108,11 @@ def run_deck(deck: Deck, *, most_points: int = cards.MOST_POINTS) -> dict[str, R
         try:
             results[name] = _measured(runs.run(card), deck)
         except (NetlistError, ConvergenceError, TransientError) as error:
-            raise type(error)(f"{card.origin}: {error}" if card.origin else str(error)) from None
-    return results
+            placed = type(error)(f"{card.origin}: {error}" if card.origin else str(error))
+            if isinstance(placed, NetlistError):
+                raise placed from None
+            failures[name] = placed
+    return results, failures
 
 
 def _measured(result: Result, deck: Deck) -> Result:
@@ -121,6 +136,8 @@ class _Runs:
 
     @cached_property
     def linear(self) -> LinearCircuit:
+        if "point" not in self.__dict__:  # of every deck with such an analysis it is the first
+            raise ConvergenceError("no operating point to linearise the circuit at")
         return LinearCircuit(self.net, self.point)
 
     def run(self, card: cards.Analysis) -> Result:

@@ -120,7 +120,7 @@ def _answers(path: Path, results: Mapping[str, Result]) -> dict[str, Waves]:
     transients = [card for card in cards if _word(card) == ".tran"]
     others = [card for card in cards if _word(card) != ".tran"]
     answers: dict[str, Waves] = {}
-    if "op" in results:
+    if any(result.kind != "tran" for result in results.values()):
         text = _text(title, others, "" if any(_word(card) == ".op" for card in others) else ".op")
         answers |= simulate_with_ngspice(with_options(text, TIGHT))
     if transients:

@@ -99,4 +99,6 @@ def charge(equations: Equations, drive: Drive, x: Array) -> Attempt:
             spent += int(attempt.iterations[0])
             if attempt.converged[0]:
                 return Attempt(attempt.x, np.array([spent]), attempt.converged)
-    return Attempt(x, np.array([spent]), np.array([False]))
+    # From there without the capacitors, whose currents would be all that an error could tell of.
+    last = newton(equations, x, drive, damped=True)
+    return Attempt(last.x, spent + last.iterations, last.converged)

@@ -114,6 +114,9 @@ class Device:
     analytic: bool = True  # whether the law accepts complex voltages
     conducts: bool = False  # whether current may pass port 0 though the slope at 0 V be zero
     source_parameters: tuple[str, ...] = ()  # scaled together, they scale the device's independent output
+    # Conductance [S] that it has when it conducts, where its slopes at 0 V, which are asked otherwise, are of
+    # one that is off: the scale of the shunts that continuations need.
+    conducting: Callable[[Parameters], Any] | None = None
     storage: Law | None = None
     noise: Noise | None = None
     limit: Limit | None = None
@@ -155,6 +158,15 @@ def _switch(p: Parameters, u: Array) -> Value:
 def _switch_noise(p: Parameters, u: Array, temperature: float) -> Array:
     density: Array = 4.0 * semi.BOLTZMANN * temperature * _switch(p, u)[1][0]
     return density
+
+
+def _switch_conducting(p: Parameters) -> Any:
+    return np.reciprocal(np.minimum(p["ron"], p["roff"]))
+
+
+def _channel_conducting(p: Parameters) -> Any:
+    """At one volt above threshold."""
+    return p["kp"] * p["w"] / p["l"]
 
 
 def _behavioural_current(p: Parameters, u: Array) -> Value:
@@ -285,11 +297,11 @@ DEVICES: dict[str, Device] = {
     ),
     "mosfet": Device(
         semi.mosfet, _MOSFET, "M", "kp", controls=2, linear=False, analytic=False, conducts=True,
-        noise=semi.mosfet_noise, limit=semi.limit_mosfet,
+        noise=semi.mosfet_noise, limit=semi.limit_mosfet, conducting=_channel_conducting,
     ),
     "ekv": Device(
         semi.ekv, (*_MOSFET, _TEMPERATURE), "X", "kp", controls=2, linear=False,
-        conducts=True, noise=semi.ekv_noise,
+        conducts=True, noise=semi.ekv_noise, conducting=_channel_conducting,
     ),
     "switch": Device(
         _switch,
@@ -299,6 +311,7 @@ DEVICES: dict[str, Device] = {
             Parameter("roff", "ohm", 0.0, inclusive=False),
         ),
         "S", "ron", controls=1, linear=False, analytic=False, conducts=True, noise=_switch_noise,
+        conducting=_switch_conducting,
     ),
     "behavioural_current": _behavioural(_behavioural_current, voltage_defined=False),
     "behavioural_voltage": _behavioural(_behavioural_voltage, voltage_defined=True),

@@ -369,12 +369,16 @@ class Equations:
             yield np.ascontiguousarray(np.broadcast_to(f, (len(full), f.shape[-1]))), bank.terminals[0]
 
     def largest_conductance(self) -> float:
-        """Largest slope di/du [S] of any device with its ports at 0."""
+        """Largest slope di/du [S] of any device with its ports at 0, or of one that is off there when on."""
         largest = 0.0
         for k, bank in enumerate(self.banks):
-            if not bank.device.voltage_defined:
-                zero = np.zeros((len(bank.terminals), 1, len(bank.names)))
-                largest = max(largest, float(np.abs(bank.device.law(self.parameters(k), zero)[1]).max()))
+            if bank.device.voltage_defined:
+                continue
+            values = self.parameters(k)
+            slopes = [bank.device.law(values, np.zeros((len(bank.terminals), 1, len(bank.names))))[1]]
+            if bank.device.conducting is not None:
+                slopes.append(bank.device.conducting(values))
+            largest = max(largest, *(float(np.abs(part).max()) for part in slopes))
         return largest or 1.0
 
 

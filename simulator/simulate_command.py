@@ -28,29 +28,39 @@ def add_arguments(parser: Any) -> None:
 
 
 def run(arguments: Any, console: Console) -> Values:
-    """Run the file's analyses and show the results.
+    """Run the file's analyses and show the results; where some fail, those of the others.
 
-    Raises :class:`~ohmostat.simulator.spice_reader.SpiceSyntaxError` and the analyses' errors
-    (:func:`~ohmostat.simulator.analyses.run_deck`), which start with ``FILE:LINE:``.
+    Raises :class:`~ohmostat.simulator.spice_reader.SpiceSyntaxError` and, where all fail, the first one's
+    error (:func:`~ohmostat.simulator.analyses.run_analyses`), which start with ``FILE:LINE:``.
     """
-    from .analyses import run_deck
+    from .analyses import run_analyses
     from .comparison import compare_with_ngspice
     from .ngspice import SpiceError
     from .report import compared, plain, report
     from .spice_reader import read_spice
-    from .waves import SCHEMA, plot_waves, write_waves
+    from .waves import SCHEMA, WavesError, plot_waves, write_waves
 
     there = check_outputs(arguments.out, arguments.plot, keep=[arguments.file], schema=SCHEMA)
     deck = read_spice(arguments.file)
     check_kept(there, deck.files)
     console.replaces(there)
-    results, differences = run_deck(deck), None
+    (results, failures), differences = run_analyses(deck), None
+    if not results:
+        raise next(iter(failures.values()))
     console.show(report(deck, results))
+    for name, failure in failures.items():
+        console.lost(f"no {name}", failure)
     if arguments.out is not None:
         write_waves(arguments.out, deck.title, results)
+        console.wrote(arguments.out)
     if arguments.plot is not None:
-        plot_waves(arguments.plot, deck.title, results)
-    console.wrote(arguments.out, arguments.plot)
+        try:
+            plot_waves(arguments.plot, deck.title, results)
+            console.wrote(arguments.plot)
+        except WavesError as error:
+            if not failures:
+                raise
+            console.lost("no figure", error)
     if arguments.against:
         try:
             differences = compare_with_ngspice(arguments.file, deck, results)

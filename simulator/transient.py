@@ -41,6 +41,7 @@ from .transient_steps import (
     Stages,
     Step,
     StepFailure,
+    after_jumps,
     extrapolated,
     take_step,
 )
@@ -57,7 +58,6 @@ RESTART = 0.1  # of the last step: the first one after a corner at which nothing
 PIECE_STEPS = 3  # from one corner to the next, at least: what a cubic spline needs
 TIGHTEST = 1e-12  # relative tolerance
 BEND = 10.0  # in units of the allowed error: what interpolation between two points may miss
-JUMP = 10.0  # in units of the allowed error: what is no inaccuracy of a start
 
 
 class TransientError(RuntimeError):
@@ -111,7 +111,7 @@ def transient(
     if stored and not uic:
         raise NetlistError(f"stored {', '.join(stored)}: only a transient with uic=True starts from these")
     equations = Equations(net, at, eliminate=method == "explicit")
-    begin = beginning(equations, initial or {}, stored or {}, start, uic)
+    begin = beginning(equations, at, initial or {}, stored or {}, start, uic)
     sources = Sources(equations, stop)
     foreseeable = sources.straight and all(bank.device.linear for bank in equations.banks)
     if max_step is None:  # errors within a step then tell of all that follows
@@ -194,7 +194,7 @@ class _Run:
                 continue
             assert step is not None
             if len(recent) == 1:
-                self._begin(before.x, point.time, step.start)
+                recent = [(point.time, self._begin(before.x, point.time, step.start))]
             landed = end if h >= end - point.time else step.end.time
             before, point = point, Point(landed, step.end.x, step.end.q, step.end.k)
             self._accept(point, drive_at)
@@ -305,12 +305,13 @@ class _Run:
         """The longest step [s] of the grid up to h: factors serve all steps of one length."""
         return float(self.max_step * 2.0 ** min(0.0, math.floor(math.log2(h / self.max_step) + 1e-6)))
 
-    def _begin(self, before: Array, time: float, after: Array) -> None:
-        """Record the first point of a smooth piece: where ``after`` is no mere inaccuracy of the start."""
-        jumped = ~(np.abs(after - before) <= JUMP * self.weight) | np.isinf(self.weight)
+    def _begin(self, before: Array, time: float, after: Array) -> Array:
+        """Record the first point of a smooth piece, and return it."""
+        start = after_jumps(before, after, self.weight)
         self.starts.append(len(self.times))
         self.times.append(time)
-        self.values.append(np.where(jumped, after, before)[None])
+        self.values.append(start[None])
+        return start
 
     def _accept(self, point: Point, drive_at: DriveAt) -> None:
         assert point.k is not None

@@ -13,17 +13,23 @@ from .equations import EPSILON, Drive, Equations, Relaxation
 from .lookup import node_place
 from .newton import newton
 from .operating_point import ConvergenceError, Start, operating_points
+from .overrides import Overrides
 from .transient_steps import Point
 
 
 def beginning(
     equations: Equations,
+    replaced: Overrides | None,
     initial: Mapping[str, float],
     stored: Mapping[str, float],
     start: Start | None,
     uic: bool,
 ) -> Point:
-    """The circuit at time 0; at an operating point no charge moves, and K is 0."""
+    """The circuit at time 0; at an operating point no charge moves, and K is 0.
+
+    The point is that of :func:`~.operating_point.operating_points`, so of its equations: among those of a
+    transient, which keep the sources' nodes as unknowns, a continuation may take other ways.
+    """
     at, drive = equations.structure, equations.drive(0.0)
     voltages = at.net.checked_voltages(initial)
     places = [node_place(at.node_names, node) for node in voltages]
@@ -31,8 +37,7 @@ def beginning(
         x = np.zeros((equations.batch, at.size))
         x[:, places] = list(voltages.values())
         return Point(0.0, *_charged(equations, drive, x, stored), None)
-    at.net.validate()
-    points = operating_points(equations, start=start, initial=voltages or None, time=0.0).require()
+    points = operating_points(at.net, replaced, start=start, initial=voltages or None, time=0.0).require()
     x = np.array(points.x)
     if voltages:
         x = _held(equations, drive, x, places, list(voltages.values()))

@@ -33,6 +33,7 @@ from .factorization import Factors
 
 SAFE = 0.05  # Newton's error left in a stage, in units of the tolerance
 SLOW = 0.1  # ratio of Newton's steps above which the Jacobian is taken anew
+JUMP = 10.0  # in units of the allowed error: what is no inaccuracy of a start
 NEWTON_LIMIT = 20  # iterations of a stage, before the step is cut
 KEPT = 40  # factors of linear circuits, by step
 
@@ -385,6 +386,8 @@ def take_step(
         known = begin.q + (h * method.a[i, :i] @ flat[:i]).reshape(q.shape)
         guess = functools.partial(extrapolated, path[-3:], time)
         x, q, currents[i] = stages.solve(known, drive_at(time), step, guess, weight)
+        if i == 0:  # at a corner nodes without storage may jump, which is nothing to extrapolate
+            path[-1] = begin.time, after_jumps(begin.x, x, weight)
         path.append((time, x))
     local = (h * method.error @ flat).reshape(q.shape)
     excess = (np.abs(stages.to_unknowns(local, step)) / weight).max(axis=0)
@@ -394,6 +397,11 @@ def take_step(
 def _step(begin: Point, end: Point, excess: NDArray[np.float64], path: list[tuple[float, Array]]) -> Step:
     start = begin.x if begin.k is not None else extrapolated(path, begin.time)
     return Step(end, float(excess.max(initial=0.0)), excess, path, start)
+
+
+def after_jumps(before: Array, after: Array, weight: Array) -> Array:
+    """``before``, but ``after`` where these differ by more than inaccuracies, or nothing tells of them."""
+    return np.where(~(np.abs(after - before) <= JUMP * weight) | np.isinf(weight), after, before)
 
 
 def extrapolated(points: Sequence[tuple[float, Array]], t: float) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,10 +22,13 @@ from ohmostat.simulator.operating_point import (
     operating_point,
     operating_points,
 )
+from ohmostat.simulator.spice_reader import read_spice
 from ohmostat.simulator.structure import Structure
+from ohmostat.simulator.transient import transient
 
 from .small_circuits import conductances, everything, hopfield, latch
 
+CIRCUITS = Path(__file__).parent / "circuits"
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -249,6 +253,55 @@ def test_no_solution_names_the_node() -> None:
     net.resistor("R1", "w", "0", conductance=1e-6)
     with pytest.raises(ConvergenceError, match=r"'starved'.*do not balance at 'v' \(1e-06 A"):
         operating_point(net)
+
+
+def opamp() -> Netlist:
+    """Two stages in unity gain, on whose operating point plain Newton goes round in circles."""
+    return read_spice(CIRCUITS / "two-stage-opamp.cir").netlist()
+
+
+def test_shunts_are_those_of_devices_that_conduct() -> None:
+    """At 0 V a channel is off, and so is a switch below its threshold."""
+    assert Equations(opamp()).largest_conductance() == pytest.approx(280e-6 * 40)
+    net = Netlist("switch")
+    net.voltage_source("V1", "a", "0", 1.0)
+    net.switch("S1", "a", "b", "a", "0", vt=0.5, ron=10.0, roff=1e9)
+    net.resistor("R1", "b", "0", conductance=1e-6)
+    assert Equations(net).largest_conductance() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("eliminate", [True, False])
+def test_gmin_stepping_alone_solves_an_opamp(eliminate: bool) -> None:
+    equations = Equations(opamp(), eliminate=eliminate)
+    start = np.zeros((1, equations.structure.size))
+    attempt = gmin_stepping(equations, equations.drive(), start)
+    point = operating_point(opamp())
+    assert attempt.converged.all() and attempt.iterations[0] < 300
+    assert point.method == "gmin stepping"
+    assert point["out"] == pytest.approx(0.9, abs=1e-3)
+    np.testing.assert_allclose(attempt.x[0, : len(point.nodes)], point.voltages, atol=1e-12)
+
+
+def test_a_transient_starts_at_the_operating_point() -> None:
+    net = opamp()
+    wave, point = transient(net, 1e-9), operating_point(net)  # its pulse comes later
+    np.testing.assert_array_equal(wave.voltages[0], point.voltages)
+
+
+def test_only_nodes_at_fault_are_named() -> None:
+    """Not what balances of itself, nor a node that a source holds, nor what a continuation left."""
+    net = Netlist("rootless")
+    net.voltage_source("V1", "up", "0", 5.0)
+    net.resistor("R1", "up", "half", conductance=1e-3)
+    net.resistor("R2", "half", "0", conductance=1e-3)
+    net.resistor("R3", "up", "x", conductance=1e-9)
+    net.behavioural("B1", "x", "0", parse_expression("1e-3*(1 + v(x)*v(x))"), voltage=False)
+    with pytest.raises(ConvergenceError) as error:
+        operating_point(net)
+    assert "do not balance at 'x' (0.001 A at " in str(error.value)
+    assert "'half'" not in str(error.value) and "'up'" not in str(error.value)
+    with pytest.raises(ConvergenceError, match=r"^netlist 'rootless': no operating point"):
+        transient(net, 1e-6)  # one circuit is no sample of many
 
 
 @pytest.mark.parametrize("current", [0.0, 1e-6])

@@ -376,3 +376,55 @@ def test_what_ngspice_refuses_keeps_its_results(tmp_path: Path, capsys: pytest.C
     assert main(["simulate", str(path), "--against", "ngspice", "--json"]) == 1
     found = printed_json(capsys)
     assert found["op"]["v(out)"] == 0.5 and "not compared" in found["warnings"][0]
+
+
+# -- where an analysis fails -----------------------------------------------------------------------------
+
+HALF = """A square that nothing balances once V1 is at 1 V
+V1 c 0 dc 0 ac 1 pulse(1 0 1u 1u 1u 1u 10u)
+B1 x 0 i=1e-3*(v(c)-0.5+v(x)*v(x))
+R1 x 0 1meg
+.op
+.tran 10n 1u
+.ac lin 1 1k 1k
+.end
+"""
+
+
+def test_what_fails_leaves_the_other_analyses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "half.cir"
+    path.write_text(HALF)
+    lost = f"no tran: {path}:6: netlist 'A square that nothing balances once V1 is at 1 V': no operating"
+    out = tmp_path / "half.h5"
+    assert main(["simulate", str(path), "--out", str(out)]) == 1
+    told = capsys.readouterr()
+    assert "operating point by" in told.out and "ac: 1 points" in told.out and "tran:" not in told.out
+    assert f"ohmostat: {lost}" in told.err and out.exists()
+    assert main(["simulate", str(path), "--json"]) == 1
+    found = printed_json(capsys)
+    assert found["op"]["v(x)"] == pytest.approx(0.5**0.5, abs=1e-3)
+    assert found["ac"]["v(x)"]["real"] == pytest.approx([-(0.5**0.5)], abs=1e-3)
+    assert [warning[: len(lost)] for warning in found["warnings"]] == [lost] and "tran" not in found
+    with pytest.raises(ConvergenceError, match=":6: netlist"):
+        run_deck(read_spice(path))
+
+
+def test_without_an_operating_point_what_needs_none_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, picture = tmp_path / "half.cir", tmp_path / "half.png"
+    path.write_text(HALF.replace("dc 0", "dc 1").replace("pulse(1 0", "pulse(0 0.2"))
+    assert main(["simulate", str(path), "--plot", str(picture)]) == 1
+    told = capsys.readouterr()
+    assert "tran: " in told.out and "ac:" not in told.out and picture.exists()
+    assert "ohmostat: no op: " in told.err
+    assert f"no ac: {path}:7: no operating point to linearise the circuit at" in told.err
+
+
+def test_no_figure_of_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, picture = tmp_path / "half.cir", tmp_path / "half.png"
+    path.write_text(HALF.replace(".ac lin 1 1k 1k\n", ""))
+    assert main(["simulate", str(path), "--plot", str(picture)]) == 1
+    told = capsys.readouterr()
+    assert "operating point by" in told.out and "no figure: nothing to plot" in told.err
+    assert not picture.exists()
