@@ -169,6 +169,8 @@ init --force=yes                                    | ignored explicit argument
 
 settle digit                                        | did you mean "digits"
 settle sweep.h5                                     | is not a run of ohmostat
+settle digits --set learning.rule=EP                | is not an option (did you mean "ep"?)
+settle digits --set task.data=DIGITS                | is not an option (did you mean "digits"?)
 settle digits --set neuron.leek=5uS                 | did you mean "neuron.leak"
 settle digits --set neuron.leak=5uF                 | is in farads (F); siemens (S) are needed
 settle digits --set homeostat.mode=trim             | the twin family has no read drivers to trim
@@ -254,6 +256,10 @@ corners run.h5 --out folder.csv                     | folder.csv: cannot be writ
 corners run.h5 --plot new.doc                       | end the figure's name in .png
 
 sweep run.h5 --out new.h5                           | give a TOML file
+sweep digits --epochs 2                             | ohmostat sweep: error: unrecognized arguments: --epochs 2
+sweep digits --epochs 2 --chips 1                   | write --set learning.epochs=2
+sweep digits --init-scale=0.1                       | write --set learning.init_scale=0.1
+sweep digits --method latn                          | did you mean "latin"
 sweep digits --mismatch 0.5,0.5                     | repeat a value; give each once
 sweep digits --mismatch -1                          | is outside the range; allowed: 0 to 3
 sweep digits --mismatch 0 --points 4                | --points is of --method latin
@@ -397,6 +403,7 @@ demo fashion-6k                                     | unrecognized arguments: fa
 demo --magic                                        | unrecognized arguments: --magic
 
 magic                                               | choose from 'init', 'settle'
+setle digits                                        | 'setle' (did you mean "settle"?)
 --completion csh                                    | choose from 'bash'
 """
 TABLE = [
