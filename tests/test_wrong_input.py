@@ -287,6 +287,8 @@ yield sweep.h5                                      | the following arguments ar
 yield sweep.h5 --require accuracy                   | write it as "accuracy >= 0.9"
 yield sweep.h5 --require 'accuracy > 0.9'           | allowed: >= and <=
 yield sweep.h5 --require 'acuracy >= 0.9'           | did you mean "accuracy"
+yield sweep.h5 --require 'accuracy >= 45'           | where accuracy always is; write 45% or 0.45
+report sweep.h5 --require 'left_out <= 5'           | where left_out always is; write 5% or 0.05
 yield sweep.h5 --require 'accuracy >= nan'          | is not a number
 yield sweep.h5 --require 'inference_energy <= 1'    | needs a limit in "J"
 yield sweep.h5 --require 'inference_energy <= 1s'   | is in "s"; inference_energy needs a limit in "J"
