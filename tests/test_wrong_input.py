@@ -256,7 +256,7 @@ corners run.h5 --out folder.csv                     | folder.csv: cannot be writ
 corners run.h5 --plot new.doc                       | end the figure's name in .png
 
 sweep run.h5 --out new.h5                           | give a TOML file
-sweep digits --epochs 2                             | ohmostat sweep: error: unrecognized arguments: --epochs 2
+sweep digits --epochs 2                             | sweep: error: unrecognized arguments: --epochs 2
 sweep digits --epochs 2 --chips 1                   | write --set learning.epochs=2
 sweep digits --init-scale=0.1                       | write --set learning.init_scale=0.1
 sweep digits --method latn                          | did you mean "latin"
