@@ -162,6 +162,10 @@ init new.toml --from digit                          | did you mean "digits"
 init new.toml --from ../digits                      | no design is named
 init new.toml --from ''                             | no design is named
 init new.toml --preset magic                        | allowed: "none" | "cmos-capacitor"
+init new.toml --preset chip.toml                    | chip.toml: name: is not of a device; leave it out
+init new.toml --preset missing.toml                 | missing.toml: cannot be read
+init new.toml --preset ./junk.toml                  | ./junk.toml:2: is not UTF-8
+init chip.toml --force --preset ./chip.toml         | is read, and would be replaced
 init new.toml --preset ''                           | is not an option
 init new.toml --from                                | expected one argument
 init new.toml other.toml                            | unrecognized arguments: other.toml
