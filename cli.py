@@ -159,9 +159,9 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _common() -> argparse.ArgumentParser:
+def _common() -> _Parser:
     """What every command takes, before its name or after it; defaults here would undo the former."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = common.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print the result as one JSON document")
     group.add_argument("--quiet", action="store_true", help="neither progress nor notes, the result alone")
