@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 from .circuits import fit_command, init_command, measured_command
@@ -98,7 +98,7 @@ def _joined(words: Sequence[str]) -> list[str]:
 def build_parser(file: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
     """The parser of all commands; ``file`` marks the arguments that are files, for :class:`_Completion`."""
     completions = _completions(file) if file else {}
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ohmostat", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Simulate analog chips that learn by equilibrium propagation.", parents=[_common()],
     )  # fmt: skip
@@ -127,9 +127,41 @@ def build_parser(file: Mapping[str, Any] | None = None) -> argparse.ArgumentPars
     return parser
 
 
-def _common() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """A parser, of all commands or of one, that says what was probably meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is left over under the usage of the command that it was given to."""
+        found, strange = super().parse_known_args(args, namespace)
+        if strange:
+            self.error(f"unrecognized arguments: {' '.join(strange)}{self._meant(*strange[:2])}")
+        return found, strange
+
+    def _meant(self, option: str, then: str = "") -> str:
+        """The change that an option, and the word after it, could be short for, where there is ``--set``."""
+        from .circuits.specs import KEYS
+
+        word, _, value = option.partition("=")
+        options = {"--" + key.rpartition(".")[2].replace("_", "-"): key for key in reversed(KEYS)}
+        key = options.get(word.replace("_", "-"), "")
+        if not key or "--set" not in self._option_string_actions:
+            return ""
+        given = value or ("" if then.startswith("-") else then)
+        return f"; write --set {key}={given or 'VALUE'}"
+
+    def error(self, message: str) -> NoReturn:
+        """Name the choice that a word is probably a slip for."""
+        if form := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            from .circuits.units import closest, did_you_mean
+
+            near = did_you_mean(closest(form[1], re.findall(r"[\w-]+", form[2])))
+            message = message.replace(f"'{form[1]}'", f"'{form[1]}'{near}", 1)
+        super().error(message)
+
+
+def _common() -> _Parser:
     """What every command takes, before its name or after it; defaults here would undo the former."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = common.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print the result as one JSON document")
     group.add_argument("--quiet", action="store_true", help="neither progress nor notes, the result alone")

@@ -22,6 +22,7 @@ from .sections import DesignError, Faults, check_fields, key, kinds, refuse, tog
 from .specs import (
     HEAD,
     KEYS,
+    PRESETS,
     SCHEMA,
     SECTIONS,
     ChipSpec,
@@ -42,6 +43,8 @@ from .specs import (
 from .units import closest, did_you_mean, show
 
 MAX_BYTES = 65_536
+OF_DEVICES = ("device", "programming", "mismatch", "drift", "noise")
+"""Sections that say what devices are and do, whatever chip they are on."""
 _SHIPPED = Path(__file__).parent / "designs"
 
 # -- the design ------------------------------------------------------------------------------------
@@ -177,11 +180,13 @@ def named_designs() -> tuple[str, ...]:
 
 def load_design(spec: str | os.PathLike[str]) -> Design:
     """A shipped design by its name, or any other by its path (``./fashion`` is a file)."""
-    if isinstance(spec, str):
-        path_like = re.search(r"[/\\.]", spec) or os.path.exists(spec)
-        if spec in named_designs() or not path_like:
-            return Design.named(spec)
+    if isinstance(spec, str) and (spec in named_designs() or not _path_like(spec)):
+        return Design.named(spec)
     return Design.from_toml(spec)
+
+
+def _path_like(text: str) -> bool:
+    return bool(re.search(r"[/\\.]", text)) or os.path.exists(text)
 
 
 def template(design: Design | None = None) -> str:
@@ -385,16 +390,31 @@ def _plain(path: str) -> str:
     return ".".join(part.strip().strip("\"'") for part in path.split("."))
 
 
-def with_preset(design: Design, name: str) -> Design:
-    """The design with a preset's device, and the leak that makes its weights as large as before.
+def with_preset(design: Design, preset: str) -> Design:
+    """The design with a preset's device, or that of a file such as 'ohmostat fit' writes, and the leak that
+    makes its weights as large as before. Raises DesignError.
 
     The largest weight is ``(g_max - g_min) / leak``, so the leak follows the range of the conductances; the
     node's capacitance follows the leak, so that its pace stays.
     """
-    new = design.replace("device.preset", name)
+    from_file = preset not in PRESETS and _path_like(preset)
+    new = design.replace(_device_of(preset) if from_file else {"device.preset": preset})
     before, after = (d.device.g_max - d.device.g_min for d in (design, new))
     if after == before:
         return new
     leak = float(f"{design.neuron.leak * after / before:.3g}")
     capacitance = float(f"{design.neuron.capacitance * leak / design.neuron.leak:.3g}")
     return new.replace({"neuron.leak": leak, "neuron.capacitance": capacitance})
+
+
+def _device_of(path: str) -> dict[str, object]:
+    """The keys that a file sets, all of them of a device."""
+    read, sections = Design.from_toml(path), _parse(_read(path))
+    for section in sections:
+        if section not in OF_DEVICES:
+            only = ", ".join(f"[{name}]" for name in OF_DEVICES)
+            fault = "is not of a device; leave it out, or give the file as a design"
+            raise DesignError(f"{section}: {fault}; a device is told by {only}", section, path)
+    return {
+        f"{name}.{leaf}": getattr(getattr(read, name), leaf) for name in sections for leaf in sections[name]
+    }

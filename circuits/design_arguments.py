@@ -116,27 +116,34 @@ def share(text: str) -> float:
 
 
 def design_of(arguments: Any, console: Console) -> Design:
-    """The design that was named, with its changes; of a file without any key, notes what it comes to. Raises
-    DesignError for what cannot be.
+    """The design that was named, with its changes; of a file that says neither what the chip is nor what it
+    learns, notes what these come to. Raises DesignError for what cannot be.
     """
-    from .design import Design, load_design
+    from .design import load_design
 
-    design = load_design(arguments.design)
-    if design == Design() and _sets_nothing(arguments.design):
-        layers = "-".join(map(str, design.chip.layers))
+    design, changes = load_design(arguments.design), changes_of(arguments)
+    changed = design.replace(changes) if changes else design
+    sections = _sections(arguments.design)
+    if sections is not None and not {"chip", "task"} & sections.keys():
+        lack = "has neither [chip] nor [task], so these" if sections else "sets no key, so all"
+        layers = "-".join(map(str, changed.chip.layers))
+        remedy = "init' writes a design with every key"
+        if "device" in sections:
+            remedy = f"init chip.toml --preset {arguments.design}' writes one with this device"
         console.note(
-            f"{arguments.design} sets no key, so all are at their defaults: a {design.chip.family} chip "
-            f"{layers} on {design.task.data}; 'ohmostat init' writes a design with every key"
+            f"{arguments.design} {lack} are at their defaults{', but for --set' if changes else ''}: a "
+            f"{changed.chip.family} chip {layers} on {changed.task.data}; 'ohmostat {remedy}"
         )
-    changes = changes_of(arguments)
-    return design.replace(changes) if changes else design
+    return changed
 
 
-def _sets_nothing(spec: str) -> bool:
-    """Of a design that could be read: whether it is a file without any key."""
+def _sections(spec: str) -> dict[str, Any] | None:
+    """What a design that could be read has in its file; None if it is a shipped one."""
     import tomllib
 
-    return Path(spec).is_file() and not tomllib.loads(Path(spec).read_text("utf-8-sig"))
+    from .design import named_designs
+
+    return None if spec in named_designs() else tomllib.loads(Path(spec).read_text("utf-8-sig"))
 
 
 def changes_of(arguments: Any) -> dict[str, object]:

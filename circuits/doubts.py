@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from .circuit import Circuit
 from .design import Design
 from .specs import KEYS
+from .units import format_quantity
 from .unused import unused
 
 FAINT, USUAL, COARSE = 0.2, 2.0, 20.0
@@ -15,9 +17,26 @@ to 0.70 at 20, and 0.36 at 200.
 """
 
 
+HEAVY = 4.0
+"""Largest load of a passive column at rest, in leaks. In four epochs the digits came to 0.81 at 0.03, to 0.73
+at 2.6, 0.59 at 5, 0.34 at 10 and 0.13 at 26.
+"""
+
+
 def doubts(*designs: Design) -> list[str]:
-    """Warnings of a design, or of those of a sweep: keys that change nothing, a leak far from the devices."""
-    return unused(*designs) + next((found for design in designs if (found := far_leak(design))), [])
+    """Warnings of a design, or of those of a sweep: keys that change nothing, a leak far from the devices, or
+    small beside what they load passive columns with.
+    """
+    return unused(*designs) + next((found for one in designs if (found := far_leak(one) or loaded(one))), [])
+
+
+def suspects(design: Design) -> list[str]:
+    """What may be why a chip did not learn: of devices that others learned with, too. Weights twice as large
+    as usual are coarse where pulses vary, or shrink towards the limits.
+    """
+    if design.chip.family != "resistive" and _largest(design) > 2 * USUAL:
+        return _leak_told(design)
+    return far_leak(design) or loaded(design)
 
 
 def far_leak(design: Design) -> list[str]:
@@ -26,22 +45,51 @@ def far_leak(design: Design) -> list[str]:
 
     A resistive network has no leak, and what loads passive columns makes up for a small one.
     """
-    device, neuron, written = design.device, design.neuron, design.programming
+    written = design.programming
     stepped = written.mode != "ideal" or written.levels > 0
     most = COARSE if stepped and design.chip.columns == "virtual-ground" else math.inf
-    largest = (device.g_max - device.g_min) / neuron.leak * neuron.gain
-    if design.chip.family == "resistive" or FAINT <= largest <= most:
+    if design.chip.family == "resistive" or FAINT <= _largest(design) <= most:
         return []
+    return _leak_told(design)
 
-    def told(key: str, value: float) -> str:
-        return f"{key} = {KEYS[key].display(float(f'{value:.3g}'))}"
 
+def loaded(design: Design) -> list[str]:
+    """A warning where the devices of a passive column, at rest, load it with so many leaks that no weight
+    counts for much (docs/devices.md). A resistive network has no leak.
+    """
+    if design.chip.family == "resistive" or design.chip.columns != "passive":
+        return []
+    inputs = max(layout.fan_in for layout in Circuit(design).layouts.values())
+    g_min, leak = design.device.g_min, design.neuron.leak
+    load = 2 * inputs * g_min
+    if load <= HEAVY * leak:
+        return []
+    total = format_quantity(float(f"{load:.3g}"), "S")
+    return [
+        f'chip.columns = "passive" lets {inputs} inputs x 2 x {_told("device.g_min", g_min)} load a node '
+        f"with {total}, {load / leak:.0f} times {_told('neuron.leak', leak)}: weights are as much smaller",
+        'write chip.columns = "virtual-ground", or take a smaller device.g_min or fewer inputs: '
+        "docs/devices.md",
+    ]
+
+
+def _largest(design: Design) -> float:
+    """Weight of a device at g_max, times the neurons' gain."""
+    return (design.device.g_max - design.device.g_min) / design.neuron.leak * design.neuron.gain
+
+
+def _told(key: str, value: float) -> str:
+    return f"{key} = {KEYS[key].display(float(f'{value:.3g}'))}"
+
+
+def _leak_told(design: Design) -> list[str]:
+    device, neuron, largest = design.device, design.neuron, _largest(design)
     name = f' of device.preset = "{device.preset}"' if device.preset != "none" else ""
-    ends = " and ".join(told(f"device.{end}", getattr(device, end)) for end in ("g_min", "g_max"))
+    ends = " and ".join(_told(f"device.{end}", getattr(device, end)) for end in ("g_min", "g_max"))
     leak, capacitance = (value * largest / USUAL for value in (neuron.leak, neuron.capacitance))
     return [
-        f"{told('neuron.leak', neuron.leak)} is far from {ends}{name}: the largest weight, times "
+        f"{_told('neuron.leak', neuron.leak)} is far from {ends}{name}: the largest weight, times "
         f"neuron.gain, is {largest:.2g}, and {USUAL:g} by default",
-        f"write {told('neuron.leak', leak)}, and {told('neuron.capacitance', capacitance)} to keep the pace: "
-        "docs/devices.md",
+        f"write {_told('neuron.leak', leak)}, and {_told('neuron.capacitance', capacitance)} to keep the "
+        "pace: docs/devices.md",
     ]

@@ -53,4 +53,6 @@ def run(arguments: Any, console: Console) -> Values:
     if arguments.plot:
         figure(found, arguments.plot, arguments.file.name)
         console.wrote(arguments.plot)
+    if arguments.out:
+        console.note(f"next: ohmostat init chip.toml --preset {arguments.out}, for a chip with this device")
     return plain(found)

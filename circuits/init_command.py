@@ -25,8 +25,10 @@ def add_arguments(parser: Any) -> None:
         help="shipped design to start from (default: fashion-6k)",
     )  # fmt: skip
     parser.add_argument(
-        "--preset", metavar="NAME", help="a measured device: sets its keys, and the leak to go with them"
-    )
+        "--preset", metavar="NAME",
+        help="a measured device, or the DEVICE.toml that 'ohmostat fit' wrote: sets its keys, and the leak "
+        "to go with them",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="list designs and presets, and write nothing")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
@@ -42,7 +44,7 @@ def run(arguments: Any, console: Console) -> Values:
         return {"designs": named_designs(), "presets": abouts()}
     if arguments.path.exists() and not arguments.force:
         raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
-    there = check_outputs(arguments.path)
+    there = check_outputs(arguments.path, keep=[arguments.preset] if arguments.preset else [])
     design = Design.named(arguments.source)
     if arguments.preset is not None:
         design = with_preset(design, arguments.preset)

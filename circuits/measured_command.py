@@ -55,6 +55,10 @@ def run(arguments: Any, console: Console) -> Values:
         for rms, largest in ((one.target_rms, one.target_largest), (one.rms, one.largest)):
             columns += f"  {rms:6.2%}  {largest:8.2%}" if one.count else f"  {'–':>6}  {'–':>8}"
         console.show(f"{one.array:12s} {share:>11s}{columns}")
+    devices, taken = (sum(getattr(one, name) for one in found) for name in ("devices", "count"))
+    if taken < devices:
+        left = f"{devices - taken} of {devices} devices are not in {arguments.file.name}"
+        console.note(f"{left}, and stay as they were")
     console.wrote(arguments.out)
     out = arguments.out
     console.note(

@@ -422,9 +422,10 @@ def show(value: Any, longest: int = 80) -> str:
 
 
 def closest(word: Any, options: Iterable[str]) -> str:
-    """The option that ``word`` is probably a slip for, or an empty text."""
-    close = difflib.get_close_matches(word, list(options), n=1) if isinstance(word, str) else []
-    return close[0] if close else ""
+    """The option that ``word`` is probably a slip for, be it of its case alone, or an empty text."""
+    by_case = {option.casefold(): option for option in options}
+    close = difflib.get_close_matches(word.casefold(), by_case, n=1) if isinstance(word, str) else []
+    return by_case[close[0]] if close else ""
 
 
 def did_you_mean(option: str) -> str:

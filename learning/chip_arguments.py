@@ -31,7 +31,9 @@ def add_chip_arguments(parser: Any, run: str = "the RUN.h5 of a trained chip") -
 
 def add_data_argument(parser: Any) -> None:
     """``--data-dir`` alone."""
-    parser.add_argument("--data-dir", metavar="DIR", help="folder that holds the data set")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder that holds the data set, sought nowhere else then"
+    )
 
 
 def add_sample_arguments(group: Any, what: str = "") -> None:

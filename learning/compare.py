@@ -28,6 +28,11 @@ ABOUT = (
     "Differences are from the first, chip by chip over the chips that two files share; "
     "± is one standard error, where there are several chips."
 )
+WITHOUT = (  # of a chip as measured
+    "What they came to is not compared: {names} has no history, being no chip that was trained as it is. "
+    "'ohmostat corners' of {files} tells the accuracy of each, and 'ohmostat measured' told how far "
+    "conductances are off."
+)
 SHARED = (*(name for name, _ in COLUMNS), "inference_time", "inference_energy", "step_time", "step_energy")
 
 
@@ -65,13 +70,14 @@ class Row(NamedTuple):
 @dataclass(frozen=True)
 class Comparison:
     """What is compared: ``names`` of the files, their ``designs`` and ``chips`` (seeds, in words), and the
-    ``rows`` of what they came to.
+    ``rows`` of what they came to; without any, a ``remark`` says where to look.
     """
 
     names: tuple[str, ...]
     designs: tuple[Design, ...]
     chips: tuple[str, ...]
     rows: tuple[Row, ...]
+    remark: str = ""
 
     def differing(self) -> list[tuple[str, ...]]:
         """The keys in which the designs differ, each with every design's value as TOML; and the chips."""
@@ -90,20 +96,22 @@ class Comparison:
 
 
 def compare_runs(names: Sequence[str], runs: Sequence[Run]) -> Comparison:
-    """Runs' last epochs, in every quantity that all of them recorded. Raises ValueError where one is a chip
-    without a history.
+    """Runs' last epochs, in every quantity that all of them recorded: none where one is a chip as measured,
+    whose history was another chip's. Raises ValueError where one is a chip that was never trained.
     """
+    bare = [name for name, run in zip(names, runs, strict=True) if not any(map(len, run.history.values()))]
     for name, run in zip(names, runs, strict=True):
-        if not any(map(len, run.history.values())):
+        if name in bare and run.readout is None:
             raise ValueError(f"{name}: holds a chip without a history; give what 'ohmostat train' wrote")
-    common = set.intersection(*(set(run.history) for run in runs))
+    common = set() if bare else set.intersection(*(set(run.history) for run in runs))
     rows = [
         Row(quantity, "", (), tuple(run.history[quantity][-1:] for run in runs))
         for group in GROUPS
         for quantity in in_group(group, common)
     ]
-    designs = tuple(run.chip.circuit.design for run in runs)
-    return Comparison(distinct(names), designs, tuple(str(run.chip.seed) for run in runs), tuple(rows))
+    designs, chips = tuple(run.chip.circuit.design for run in runs), tuple(str(run.chip.seed) for run in runs)
+    remark = WITHOUT.format(names=", ".join(bare), files=" and of ".join(names)) if bare else ""
+    return Comparison(distinct(names), designs, chips, tuple(rows), remark)
 
 
 def compare_sweeps(names: Sequence[str], sweeps: Sequence[SweepResult]) -> Comparison:
@@ -175,6 +183,7 @@ def plain(what: Comparison) -> dict[str, object]:
         "names": what.names,
         "differing": {key: values for key, *values in what.differing()},
         "rows": rows,
+        "remark": what.remark,
     }
 
 
@@ -182,6 +191,8 @@ def text_table(what: Comparison) -> str:
     """For a terminal: the keys that differ, and the final figures."""
     keys = what.differing()
     designs = _columns([("key", *what.names), *keys]) if keys else "The designs are equal."
+    if what.remark:
+        return f"{designs}\n\n{what.remark}"
     return f"{designs}\n\n{_columns([('at the end of training', *what.heads()), *what.lines()])}\n\n{ABOUT}"
 
 

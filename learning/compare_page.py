@@ -22,10 +22,14 @@ def sections(what: Comparison, charts: Sequence[Chart]) -> list[Section]:
     keys, designs = what.differing(), paragraph("They are equal.")
     if keys:
         designs = table("keys that differ", ("key", *what.names), keys, words=True)
-    figures = table("at the end of training", ("quantity", *what.heads()), what.lines())
+    figures = paragraph(what.remark)
+    if not what.remark:
+        figures = paragraph(ABOUT) + table(
+            "at the end of training", ("quantity", *what.heads()), what.lines()
+        )
     return [
         Section("How the designs differ", designs),
-        Section("What they came to", paragraph(ABOUT) + figures),
+        Section("What they came to", figures),
         *(Section(one.about.capitalize(), chart(one)) for one in charts),
     ]
 
@@ -39,7 +43,7 @@ def run_charts(what: Comparison, runs: Sequence[Run]) -> list[Chart]:
         ])
         for row in what.rows
     ]  # fmt: skip
-    return [Chart("training curves", ("quantity",), panels)]
+    return [Chart("training curves", ("quantity",), panels)] if panels else []
 
 
 def sweep_charts(what: Comparison, sweeps: Sequence[SweepResult], paths: Sequence[Path]) -> list[Chart]:

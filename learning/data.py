@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,7 @@ FILES: Final = (
 )
 ENVIRONMENT: Final = "OHMOSTAT_DATA"
 EMBEDDED = Path(__file__).with_name("datasets")
+ELSEWHERE: Final = f"Correct the path, or leave it out: then {ENVIRONMENT} and the user's cache are searched."
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 
 
@@ -126,11 +128,12 @@ _KNOWN = {
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     """The data set called ``name`` (one of NAMES); ``data_dir`` does not matter to embedded sets.
 
-    The others are looked for in ``data_dir``, in the folder that OHMOSTAT_DATA names (in each first
-    in the subfolder called ``name``), in ``/usr/share/datasets/fashion-mnist`` (fashion-mnist only)
-    and in the user's cache; the first place that has any of the set's files counts. Found nowhere,
-    they are downloaded into the cache and checked by checksum (colour images never are). Files may be
-    gzipped (not those of colour images), and may hold fewer samples than the published ones.
+    The others are looked for in ``data_dir`` alone, if it is given; else in the folder that OHMOSTAT_DATA
+    names, in ``/usr/share/datasets/fashion-mnist`` (fashion-mnist only) and in the user's cache; in a folder
+    that is named first in its subfolder called ``name``. The first place that has any of the set's files
+    counts. Found nowhere, they are downloaded into the cache and checked by checksum (colour images never
+    are). Files may be gzipped (not those of colour images), and may hold fewer samples than the published
+    ones.
 
     DataError: unknown name, no such ``data_dir``, a set that is not found, incomplete, damaged or
     mislabelled.
@@ -138,7 +141,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     if name not in NAMES:
         raise DataError("data set", repr(name), f"one of {', '.join(NAMES)}", "Correct the name.")
     if name in colour.SETS:
-        return colour.read_set(name, [*_places(name, data_dir), _cache(name)])
+        return colour.read_set(name, _places(name, data_dir) + ([_cache(name)] if data_dir is None else []))
     embedded = _SPECS[name].md5 is None
     return _read_set(name, _complete(EMBEDDED / name) if embedded else _locate(name, data_dir))
 
@@ -154,6 +157,8 @@ def _locate(name: str, data_dir: str | Path | None) -> tuple[Path, ...]:
     for folder in places:
         if any(_find(folder, file) for file in FILES):
             return _complete(folder)
+    if data_dir is not None:
+        raise _not_there(name, places)
     cache = _cache(name)
     # An interrupted download leaves some of the files here: fetch the rest.
     if not all(_find(cache, file) for file in FILES):
@@ -162,20 +167,20 @@ def _locate(name: str, data_dir: str | Path | None) -> tuple[Path, ...]:
 
 
 def _places(name: str, data_dir: str | Path | None) -> list[Path]:
-    roots = []
-    if data_dir is not None:
-        roots.append(Path(data_dir).expanduser())
-        if not roots[0].is_dir():
+    """Folders to look in: of the one that was asked for, or else of those that are known."""
+    asked = os.environ.get(ENVIRONMENT) if data_dir is None else data_dir
+    places = []
+    if asked:
+        root = Path(asked).expanduser()
+        places = [root / name, root]
+        if data_dir is not None and not root.is_dir():
             raise DataError(
                 f"data_dir = {os.fspath(data_dir)}",
                 "no such folder",
                 f"a folder with the files of {name}, or with a subfolder {name}",
-                "Correct the path, or leave it out.",
+                ELSEWHERE,
             )
-    if os.environ.get(ENVIRONMENT):
-        roots.append(Path(os.environ[ENVIRONMENT]).expanduser())
-    places = [place for root in roots for place in (root / name, root)]
-    return [*places, DEBIAN] if name == "fashion-mnist" else places
+    return [*places, DEBIAN] if name == "fashion-mnist" and data_dir is None else places
 
 
 def _cache(name: str) -> Path:
@@ -217,19 +222,40 @@ def _download(name: str, folder: Path, searched: list[Path]) -> None:
                 pooch.retrieve(url, known_hash=f"md5:{md5}", fname=f"{file}.gz", path=folder)
                 break
             except (OSError, ValueError) as error:  # no network or no such page; wrong checksum
-                problems.append(f"{url} ({type(error).__name__}: {str(error)[:200]})")
+                problems.append(f"{url}: {_cause(error)}")
         else:
             raise _not_found(name, searched, problems)
 
 
+def _cause(error: BaseException) -> str:
+    """Why a download failed, briefly: what lies at the bottom of a chain of errors tells most."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return f"the server answers {status}"
+    while below := error.__cause__ or error.__context__:
+        error = below
+    if isinstance(error, socket.gaierror):
+        return "no such host, or no network"
+    text = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _not_there(name: str, places: list[Path]) -> DataError:
+    """Of a folder that was asked for, and has nothing of the set."""
+    expected = f"{', '.join(FILES)}, plain or .gz"
+    return DataError(f"data set {name}", f"no file in {' or '.join(map(str, places))}", expected, ELSEWHERE)
+
+
 def _not_found(name: str, searched: list[Path], problems: list[str]) -> DataError:
+    """Of a set that is nowhere; why it could not be downloaded stands at the end, a mirror a line."""
     embedded = ", ".join(n for n in _SPECS if _SPECS[n].md5 is None)
+    causes = "".join(f"\n  {problem}" for problem in problems)
     return DataError(
         f"data set {name}",
-        f"no file in {', '.join(map(str, searched))}; download failed: {'; '.join(problems)}",
+        f"no file in {', '.join(map(str, searched))}, and none to download",
         f"{', '.join(FILES)}, plain or .gz",
         f"Put them into a folder and name it by data_dir (--data-dir) or {ENVIRONMENT}, "
-        f"or use an embedded set ({embedded}).",
+        f"or use an embedded set ({embedded}). Tried:{causes}",
     )
 
 

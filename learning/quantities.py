@@ -9,15 +9,16 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..circuits.units import format_quantity
+from ..circuits.units import Range, format_quantity
 
 
 class Quantity(NamedTuple):
-    """How a quantity is called, its unit, and the group in which it is shown."""
+    """How a quantity is called, its unit, the group in which it is shown, and, if known, its ``range``."""
 
     label: str
     unit: str
     group: str
+    range: Range | None = None
 
 
 GROUPS = {
@@ -29,21 +30,23 @@ GROUPS = {
     "other": "Other",
 }
 
+SHARE, COSINE = Range(0.0, 1.0), Range(-1.0, 1.0)
+
 QUANTITIES = {
-    "accuracy": Quantity("test accuracy", "", "learning"),
+    "accuracy": Quantity("test accuracy", "", "learning", SHARE),
     "loss": Quantity("training loss", "", "learning"),
-    "alignment": Quantity("cosine of EP (nudge to 0) to the adjoint", "", "gradient"),
-    "response": Quantity("cosine of the exact response to the adjoint's", "", "gradient"),
-    "measured": Quantity("cosine of the rule's own gradient to the adjoint", "", "gradient"),
+    "alignment": Quantity("cosine of EP (nudge to 0) to the adjoint", "", "gradient", COSINE),
+    "response": Quantity("cosine of the exact response to the adjoint's", "", "gradient", COSINE),
+    "measured": Quantity("cosine of the rule's own gradient to the adjoint", "", "gradient", COSINE),
     "angle": Quantity("forward–feedback angle", "deg", "asymmetry"),
-    "symmetry": Quantity("symmetry |S|/(|S|+|A|)", "", "asymmetry"),
-    "symmetry_after": Quantity("symmetry after the best diagonal", "", "asymmetry"),
-    "unsettled": Quantity("unsettled in training, free", "", "soundness"),
-    "unsettled_nudged": Quantity("unsettled in training, nudged", "", "soundness"),
-    "unsettled_test": Quantity("unsettled in the test", "", "soundness"),
-    "left_out": Quantity("left out of updates", "", "soundness"),
-    "unstable": Quantity("unstable, of those certified", "", "soundness"),
-    "jumped": Quantity("jumped to another branch", "", "soundness"),
+    "symmetry": Quantity("symmetry |S|/(|S|+|A|)", "", "asymmetry", SHARE),
+    "symmetry_after": Quantity("symmetry after the best diagonal", "", "asymmetry", SHARE),
+    "unsettled": Quantity("unsettled in training, free", "", "soundness", SHARE),
+    "unsettled_nudged": Quantity("unsettled in training, nudged", "", "soundness", SHARE),
+    "unsettled_test": Quantity("unsettled in the test", "", "soundness", SHARE),
+    "left_out": Quantity("left out of updates", "", "soundness", SHARE),
+    "unstable": Quantity("unstable, of those certified", "", "soundness", SHARE),
+    "jumped": Quantity("jumped to another branch", "", "soundness", SHARE),
     "wire_drop": Quantity("largest drop along the wires", "", "soundness"),
     "wire_error": Quantity("error of the wires' estimate", "", "soundness"),
     "inference_time": Quantity("time of an inference", "s", "costs"),

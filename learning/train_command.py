@@ -76,7 +76,7 @@ def train_to_file(
 
         training_figure(trainer.history, plot, f"{design.name}, chip {trainer.chip.seed}")
         console.wrote(plot)
-    console.warn(soundness.of_run(trainer.history[-1].scalars()))
+    console.warn(soundness.of_run(trainer.history[-1].scalars(), design, len(trainer.data.test_y)))
     return {"design": design.name, "chip": trainer.chip.seed, "history": trainer.history_arrays()}
 
 

@@ -18,6 +18,7 @@ from ..circuits.mismatch import generator
 from ..circuits.specs import KEYS
 from ..circuits.units import closest, did_you_mean, format_quantity
 from .probit import Counts, Flags, Floats, fit, likelihood_interval, profile, transition
+from .quantities import SHARE, quantity_of
 
 _REQUIREMENT = re.compile(r"\s*(?P<quantity>[A-Za-z][\w./-]*)\s*(?P<relation>[<>=!≤≥]+)\s*(?P<limit>.*?)\s*")
 _NUMBER = re.compile(
@@ -41,7 +42,8 @@ class Requirement:
         ``units`` names the units of quantities; a limit on one of them must then be in that unit.
 
         Raises:
-            ValueError: the text is no requirement, its limit no number, or in another unit.
+            ValueError: the text is no requirement, its limit no number, in another unit, or outside the range
+                of its quantity, which every chip, or none, would meet.
         """
         example = 'write it as "accuracy >= 0.9" or "inference_energy <= 1nJ"'
         form = _REQUIREMENT.fullmatch(text)
@@ -59,6 +61,8 @@ class Requirement:
             found = f'is in "{unit}"' if unit else "has no unit"
             meant = f'a limit in "{needed}"' if needed else "a plain number"
             raise ValueError(f'"{text}": the limit {found}; {quantity} needs {meant}')
+        if outside := _outside(quantity, limit, "%" in form["limit"]):
+            raise ValueError(f'"{text}": {outside}')
         return cls(quantity, relation, limit, unit)
 
     def accepts(self, values: ArrayLike) -> Flags:
@@ -68,6 +72,16 @@ class Requirement:
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.relation} {format_quantity(self.limit, self.unit)}"
+
+
+def _outside(quantity: str, limit: float, hundredths: bool) -> str:
+    """What is wrong with a limit that no value of the quantity comes to, and the remedy; "" if nothing is."""
+    span = quantity_of(quantity).range
+    if span is None or limit in span:
+        return ""
+    meant = span == SHARE and 1 < limit <= 100 and not hundredths
+    remedy = f"write {limit:g}% or {limit / 100:g}" if meant else "give one inside"
+    return f"the limit is outside {span.describe()}, where {quantity} always is; {remedy}"
 
 
 def _read_limit(text: str) -> tuple[float, str]:

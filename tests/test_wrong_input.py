@@ -162,6 +162,10 @@ init new.toml --from digit                          | did you mean "digits"
 init new.toml --from ../digits                      | no design is named
 init new.toml --from ''                             | no design is named
 init new.toml --preset magic                        | allowed: "none" | "cmos-capacitor"
+init new.toml --preset chip.toml                    | chip.toml: name: is not of a device; leave it out
+init new.toml --preset missing.toml                 | missing.toml: cannot be read
+init new.toml --preset ./junk.toml                  | ./junk.toml:2: is not UTF-8
+init chip.toml --force --preset ./chip.toml         | is read, and would be replaced
 init new.toml --preset ''                           | is not an option
 init new.toml --from                                | expected one argument
 init new.toml other.toml                            | unrecognized arguments: other.toml
@@ -169,6 +173,8 @@ init --force=yes                                    | ignored explicit argument
 
 settle digit                                        | did you mean "digits"
 settle sweep.h5                                     | is not a run of ohmostat
+settle digits --set learning.rule=EP                | is not an option (did you mean "ep"?)
+settle digits --set task.data=DIGITS                | is not an option (did you mean "digits"?)
 settle digits --set neuron.leek=5uS                 | did you mean "neuron.leak"
 settle digits --set neuron.leak=5uF                 | is in farads (F); siemens (S) are needed
 settle digits --set homeostat.mode=trim             | the twin family has no read drivers to trim
@@ -254,6 +260,10 @@ corners run.h5 --out folder.csv                     | folder.csv: cannot be writ
 corners run.h5 --plot new.doc                       | end the figure's name in .png
 
 sweep run.h5 --out new.h5                           | give a TOML file
+sweep digits --epochs 2                             | sweep: error: unrecognized arguments: --epochs 2
+sweep digits --epochs 2 --chips 1                   | write --set learning.epochs=2
+sweep digits --init-scale=0.1                       | write --set learning.init_scale=0.1
+sweep digits --method latn                          | did you mean "latin"
 sweep digits --mismatch 0.5,0.5                     | repeat a value; give each once
 sweep digits --mismatch -1                          | is outside the range; allowed: 0 to 3
 sweep digits --mismatch 0 --points 4                | --points is of --method latin
@@ -281,6 +291,8 @@ yield sweep.h5                                      | the following arguments ar
 yield sweep.h5 --require accuracy                   | write it as "accuracy >= 0.9"
 yield sweep.h5 --require 'accuracy > 0.9'           | allowed: >= and <=
 yield sweep.h5 --require 'acuracy >= 0.9'           | did you mean "accuracy"
+yield sweep.h5 --require 'accuracy >= 45'           | where accuracy always is; write 45% or 0.45
+report sweep.h5 --require 'left_out <= 5'           | where left_out always is; write 5% or 0.05
 yield sweep.h5 --require 'accuracy >= nan'          | is not a number
 yield sweep.h5 --require 'inference_energy <= 1'    | needs a limit in "J"
 yield sweep.h5 --require 'inference_energy <= 1s'   | is in "s"; inference_energy needs a limit in "J"
@@ -397,6 +409,7 @@ demo fashion-6k                                     | unrecognized arguments: fa
 demo --magic                                        | unrecognized arguments: --magic
 
 magic                                               | choose from 'init', 'settle'
+setle digits                                        | 'setle' (did you mean "settle"?)
 --completion csh                                    | choose from 'bash'
 """
 TABLE = [

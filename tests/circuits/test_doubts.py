@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 from ohmostat.circuits.design import Design, named_designs, with_preset
-from ohmostat.circuits.doubts import doubts
+from ohmostat.circuits.doubts import doubts, suspects
 from ohmostat.circuits.specs import PRESETS
 from ohmostat.cli import main
 
+CONVOLVED = {
+    "chip.columns": "passive",
+    "chip.sharing": "replicated",
+    "chip.layers": [784, "5x5x4 stride 4", 10],
+}
 FERRO = {"device.preset": "ferroelectric"}
 
 
@@ -35,7 +40,12 @@ def test_devices_that_go_with_the_leak_are_not_doubted() -> None:
         design = Design.named(name)
         assert doubts(design) == []
         if design.chip.family != "resistive":
-            assert all(doubts(with_preset(design, preset)) == [] for preset in PRESETS)
+            for preset in PRESETS:
+                heavy = design.chip.columns == "passive" and preset in (
+                    "filamentary-oxide",
+                    "electrochemical",
+                )
+                assert bool(doubts(with_preset(design, preset))) == heavy
 
 
 @pytest.mark.parametrize(
@@ -49,12 +59,42 @@ def test_devices_that_go_with_the_leak_are_not_doubted() -> None:
         ({"device.g_max": "1mS", "programming.levels": 64}, True),
         ({"device.g_max": "1mS", "programming.mode": "pulses", "chip.columns": "passive"}, False),
         ({"device.g_max": "1uS", "chip.columns": "passive"}, True),
+        ({"device.g_min": "25nS", "chip.columns": "passive"}, False),  # 784 x 2 x 25 nS are 3.9 leaks
+        ({"device.g_min": "26nS", "chip.columns": "passive"}, True),
+        ({"device.g_min": "26nS"}, False),
+        ({"device.g_min": "26nS", "chip.columns": "passive", "chip.layers": [784, 300, 10],
+          "neuron.leak": "20uS"}, False),
+        ({"device.g_min": "138nS", **CONVOLVED}, False),  # 4 x 6 x 6 x 2 x 138 nS are 3.97 leaks
+        ({"device.g_min": "140nS", **CONVOLVED}, True),
         ({"device.g_max": "1uS", "chip.family": "resistive", "chip.columns": "passive",
           "homeostat.mode": "off"}, False),
     ],
 )  # fmt: skip
 def test_what_is_far(changes: dict[str, object], doubted: bool) -> None:
     assert bool(doubts(Design().replace(changes))) == doubted
+
+
+def test_what_loads_passive_columns_is_told_in_numbers() -> None:
+    passive = {"chip.layers": [784, 96, 40, 10], "task.data": "mnist", "chip.columns": "passive"}
+    device = {"device.g_min": "2.5uS", "device.g_max": "120uS", "neuron.leak": "100uS", "neuron.high": "1.2V"}
+    fault, remedy = doubts(Design().replace(passive | device))
+    assert fault == (
+        'chip.columns = "passive" lets 784 inputs x 2 x device.g_min = 2.5uS load a node with 3.92mS, '
+        "39 times neuron.leak = 100uS: weights are as much smaller"
+    )
+    assert remedy.startswith('write chip.columns = "virtual-ground", or take a smaller device.g_min or fewer')
+    assert doubts(Design().replace(passive | device | {"chip.columns": "virtual-ground"})) == []
+
+
+def test_after_a_failure_twice_the_usual_weight_is_suspect() -> None:
+    device = {"device.g_max": "124.6uS", "programming.mode": "pulses"}
+    assert doubts(Design().replace(device)) == []
+    fault, remedy = suspects(Design().replace(device))
+    assert "neuron.leak = 10uS is far" in fault and "write neuron.leak = 62.3uS" in remedy
+    assert suspects(Design().replace({"device.g_max": "40uS"})) == []
+    assert suspects(Design().replace({"device.g_min": "26nS", "chip.columns": "passive"}))[0].startswith(
+        "chip.c"
+    )
 
 
 def test_a_command_warns_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,3 +123,30 @@ def test_init_sets_the_leak_to_go_with_the_conductances(
     assert all(f"  {name} " in printed for name in PRESETS)
     assert main(["init", str(tmp_path / "x.toml"), "--preset", "ferro"]) == 2
     assert not (tmp_path / "x.toml").exists()
+
+
+def test_a_fitted_device_is_a_preset_too(
+    good_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its keys come over, the largest weight and the pace stay, and the file alone is said to be no chip."""
+    device, chip = tmp_path / "device.toml", tmp_path / "chip.toml"
+    assert main(["fit", str(good_files / "curves.csv"), "--out", str(device)]) == 0
+    told = f"init {chip.name} --preset {device}"
+    assert f"next: ohmostat {told}, for a chip with this device" in capsys.readouterr().err
+    assert main(["init", str(chip), "--from", "digits", "--preset", str(device)]) == 0
+    found, fitted, base = Design.from_toml(chip), Design.from_toml(device), Design.named("digits")
+    assert (found.device, found.programming) == (fitted.device, fitted.programming)
+    assert found.mismatch.programming == fitted.mismatch.programming
+    assert found.mismatch.conductance == base.mismatch.conductance  # one device tells no spread
+    weights = [(d.device.g_max - d.device.g_min) / d.neuron.leak for d in (base, found)]
+    assert weights == pytest.approx([weights[0]] * 2, rel=0.01)
+    assert found.neuron.tau == pytest.approx(base.neuron.tau, rel=0.01)
+    capsys.readouterr()
+    for more, words in (([], "defaults: a twin chip 784-256-256-10"), (["--set", "chip.layers=784,4,10"],
+                        "defaults, but for --set: a twin chip 784-4-10")):  # fmt: skip
+        assert main(["settle", str(device), "--samples", "1", *more]) == 0
+        said = capsys.readouterr().err
+        assert f"device.toml has neither [chip] nor [task], so these are at their {words} on fashion" in said
+        assert f"'ohmostat {told}' writes one with this device" in said
+    assert main(["settle", str(chip), "--samples", "1"]) == 0
+    assert "neither" not in capsys.readouterr().err

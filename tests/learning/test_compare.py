@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -120,6 +121,25 @@ def test_the_command_compares_runs_on_a_page(tmp_path: Path, capsys: pytest.Capt
     save_chip(tmp_path / "chip.h5", read_run(files[0]).chip)
     assert main(["compare", str(files[0]), str(tmp_path / "chip.h5")]) == 2
     assert "holds a chip without a history" in capsys.readouterr().err
+
+
+def test_a_chip_as_measured_is_compared_by_its_design(
+    good_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, back, out = (
+        str(path) for path in (good_files / "run.h5", tmp_path / "back.h5", tmp_path / "c.html")
+    )
+    assert main(["measured", run, str(good_files / "measured.csv"), "--out", back]) == 0
+    devices = sum(array.target.size for array in read_run(back).chip.devices.values())
+    told = f"{devices - 1} of {devices} devices are not in measured.csv, and stay as they were"
+    assert told in capsys.readouterr().err
+    assert main(["compare", run, back, "--out", out]) == 0
+    told = "back.h5 has no history, being no chip that was trained as it is. 'ohmostat corners' of run.h5 and"
+    assert f"The designs are equal.\n\nWhat they came to is not compared: {told}" in capsys.readouterr().out
+    assert told in page_of(Path(out)).words
+    assert main(["compare", run, back, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] == [] and told in found["remark"]
 
 
 def test_the_command_compares_sweeps_on_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from ohmostat.learning import data
 from ohmostat.learning import idx as idx_files
-from ohmostat.learning.data import FILES, NAMES, load
+from ohmostat.learning.data import FILES, load
 from ohmostat.learning.dataset import DataError, Dataset
 from ohmostat.learning.idx import read_idx
 
@@ -324,67 +324,6 @@ def test_loaded_values_are_the_files_values(tmp_path: Path) -> None:
 def test_names_with_a_dot_are_found(tmp_path: Path) -> None:
     write_set(tmp_path, {f.replace("-idx", ".idx"): c for f, c in small_files().items()})
     assert len(load("mnist", tmp_path).train_y) == 20
-
-
-def test_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each place holds another number of samples; they are removed one by one."""
-    env = tmp_path / "env"
-    monkeypatch.setenv("OHMOSTAT_DATA", str(env))
-    places = [
-        tmp_path / "dir" / "fashion-mnist",
-        tmp_path / "dir",
-        env / "fashion-mnist",
-        env,
-        tmp_path / "debian",
-        tmp_path / "cache" / "ohmostat" / "fashion-mnist",
-    ]
-    for n, place in enumerate(places, start=11):
-        write_set(place, small_files(train=n))
-    for n, place in enumerate(places, start=11):
-        d = load("fashion-mnist", tmp_path / "dir")
-        assert len(d.train_y) == n and d.source.endswith(str(place))
-        for file in FILES:
-            (place / file).unlink()
-    with pytest.raises(DataError):
-        load("fashion-mnist", tmp_path / "dir")
-
-
-def test_the_debian_package_has_no_mnist(tmp_path: Path) -> None:
-    write_set(tmp_path / "debian")
-    assert len(load("fashion-mnist").train_y) == 20
-    with pytest.raises(DataError):
-        load("mnist")
-
-
-def test_an_incomplete_folder_is_an_error(tmp_path: Path) -> None:
-    write_set(tmp_path)
-    (tmp_path / FILES[3]).unlink()
-    with pytest.raises(DataError) as e:
-        load("mnist", tmp_path)
-    message(e, str(tmp_path), f"no {FILES[3]}", "Add what is missing")
-
-
-def test_a_missing_set_says_where_it_was_sought_and_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OHMOSTAT_DATA", str(tmp_path / "env"))
-    (tmp_path / "dir").mkdir()
-    with pytest.raises(DataError) as e:
-        load("fashion-mnist", tmp_path / "dir")
-    text = message(e, "no network in tests", "data_dir (--data-dir) or OHMOSTAT_DATA", *FILES)
-    for place in ("dir/fashion-mnist", "env", "debian", "cache/ohmostat/fashion-mnist"):
-        assert str(tmp_path / place) in text
-    assert "fashion-6k, digits" in text
-    assert text.count("https://") == 2  # every mirror that was tried
-
-
-def test_wrong_arguments_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as e:
-        load("fashion")
-    message(e, "'fashion'", *NAMES)
-    with pytest.raises(DataError) as e:
-        load("mnist", tmp_path / "typo")
-    message(e, f"data_dir = {tmp_path / 'typo'}", "no such folder", "Correct the path")
 
 
 def mirror(served: dict[str, bytes], log: list[str], broken: str = "") -> Callable[..., str]:

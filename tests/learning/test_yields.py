@@ -62,6 +62,10 @@ def test_requirement(text: str, quantity: str, relation: str, limit: float, unit
         ("inference_energy <= 1nS", 'is in "S"; inference_energy needs a limit in "J"'),
         ("inference_energy <= 1e-9", "has no unit"),
         ("accuracy >= 1V", "needs a plain number"),
+        ("accuracy >= 45", "outside 0 to 1, where accuracy always is; write 45% or 0.45"),
+        ("accuracy >= 450", "where accuracy always is; give one inside"),
+        ("left_out <= 110%", "always is; give one inside"),
+        ("alignment/forward0 >= 2", "outside -1 to 1, where alignment/forward0 always is; give one inside"),
     ],
 )
 def test_refused_requirements(text: str, says: str) -> None:
