@@ -29,7 +29,7 @@ SMALL = ["--set", "learning.epochs=1", "--set", "task.train=200", "--set", "task
 def test_init_train_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     design = tmp_path / "chip.toml"
     assert main(["init", str(design), "--from", "digits"]) == 0
-    assert Design.from_toml(design) == Design.named("digits")
+    assert Design.from_toml(design) == Design.named("digits").replace("name", "chip")
     run = tmp_path / "run.h5"
     plot = tmp_path / "run.png"
     assert main(["train", str(design), *SMALL, "--out", str(run), "--plot", str(plot)]) == 0
@@ -302,7 +302,7 @@ def test_init_writes_a_commented_design_that_learns(
 ) -> None:
     path = tmp_path / "chip.toml"
     assert main(["init", str(path)]) == 0
-    assert Design.from_toml(path) == Design.named("fashion-6k")
+    assert Design.from_toml(path) == Design.named("fashion-6k").replace("name", "chip")
     assert path.read_text().count("#") > 40
     small = ["--set", "task.test=300", "--epochs", "2", "--quiet"]
     assert main(["train", str(path), *small, "--out", str(tmp_path / "run.h5")]) == 0
