@@ -317,8 +317,10 @@ def test_bad_rows_are_named(tmp_path: Path, rows: Rows, words: str) -> None:
     [
         ("", "no column 'device'"),
         ("device,pulse,conductance_S\n0,1,1e-6\n", "no column 'direction'"),
+        ("device,pulse,direction\n", "no column where one conductance with its unit"),
+        ("conductance_nS\n", "and conductance_S (or _mS, _uS, _nS, _pS)"),
         ("device,device,pulse,direction,conductance_S\n", "two columns 'device'"),
-        ("device,pulse,direction,conductance\n", "one of S, mS, uS, nS, pS"),
+        ("device,pulse,direction,conductance\n", "name it conductance_S (or _mS, _uS, _nS, _pS)"),
         ("device,pulse,direction,conductance_A\n", "conductance_A where one conductance with its unit"),
         ("device,pulse,direction,conductance_S\n0,1,up,12\n", "mind the unit"),
         ("device,pulse,direction,conductance_S\n0,1,up,-1e-6\n", ":2: conductance = '-1e-6' is negative"),
