@@ -17,7 +17,7 @@ from ..simulator.faults import Faults
 MAX_BYTES = 64 * 2**20
 LONGEST_HEADER = 10_000  # characters
 SCALES = {"S": 1.0, "mS": 1e-3, "uS": 1e-6, "µS": 1e-6, "μS": 1e-6, "nS": 1e-9, "pS": 1e-12}
-CONDUCTANCE = f"conductance_S (or {', '.join(f'_{unit}' for unit in SCALES if unit.isascii() and unit != 'S')})"
+CONDUCTANCE = f"conductance_S (or {', '.join(f'_{unit}' for unit in SCALES if unit[0] in 'munp')})"
 
 
 class MeasurementError(ValueError):
