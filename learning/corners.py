@@ -166,8 +166,8 @@ def table(found: Sequence[CornerResult]) -> str:
     last = worst(found)
     return "\n".join([
         *lines, f"worst: {name(last.corner)}: accuracy {last.accuracy:.4f} ± {last.error:.4f}",
-        f"accuracy: of {last.samples} test samples, the same at every corner; ±: the standard error of counting "
-        "in so few",
+        f"accuracy: of {last.samples} test samples, the same at every corner; ±: the standard error of "
+        "counting in so few",
     ])  # fmt: skip
 
 
@@ -201,7 +201,8 @@ def plain(one: CornerResult) -> dict[str, str | float]:
     c = one.corner
     return {
         "process": c.process, "supply": c.voltage, "temperature_K": c.temperature,
-        "accuracy": one.accuracy, "accuracy_error": one.error, "cosine": one.cosine, "unsettled": one.unsettled,
+        "accuracy": one.accuracy, "accuracy_error": one.error, "cosine": one.cosine,
+        "unsettled": one.unsettled,
     }  # fmt: skip
 
 
