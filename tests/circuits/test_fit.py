@@ -12,8 +12,8 @@ import pytest
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.fit import Fit, fit
 from ohmostat.circuits.fit_device import Estimate
-from ohmostat.circuits.fit_report import plain, table, to_toml
-from ohmostat.circuits.measurements import read_curves, without_wrong
+from ohmostat.circuits.fit_report import plain, pulses, table, to_toml
+from ohmostat.circuits.measurements import Curves, read_curves, without_wrong
 from ohmostat.circuits.tables import MeasurementError
 from ohmostat.cli import main
 
@@ -310,6 +310,12 @@ def test_bad_rows_are_named(tmp_path: Path, rows: Rows, words: str) -> None:
     with pytest.raises(MeasurementError, match=r"device|m\.csv") as error:
         fitted(tmp_path, rows)
     assert words in str(error.value)
+
+
+def test_pulses_are_counted_through_cycles_and_missing_readings() -> None:
+    cycle, pulse = np.array([0, 0, 0, 1, 1]), np.array([3, 4, 7, 0, 1])
+    found = pulses(Curves("a", cycle, pulse, np.ones(5, np.int64), np.zeros(5)))
+    assert found.tolist() == [3, 4, 7, 8, 9]
 
 
 @pytest.mark.parametrize(
