@@ -75,8 +75,8 @@ DROPPINGS := build ohmostat.egg-info
 
 $(VENV)/installed: $(SOURCES) $(VENV)/sources
 	@rm -rf $(DROPPINGS)
-	@echo "Installing ohmostat$(if $(wildcard $@), again: its sources have changed, and what it needs (150 MB; about a minute))"
-	$(PIP) install $(if $(wildcard $@),--quiet) ".[test]"
+	@echo "Installing ohmostat$(if $(wildcard $@), again: its sources have changed, and what it needs (150 MB; about a minute, of which pip is silent))"
+	$(PIP) install --quiet ".[test]"
 	@rm -rf $(DROPPINGS)
 	@touch $@
 

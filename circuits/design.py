@@ -199,29 +199,34 @@ def template(design: Design | None = None) -> str:
 _HEAD = """\
 # A chip design. A quantity is text with a unit and any SI prefix, as in "2.5uS" or "1e-6 S".
 # A share, or a relative deviation, is a plain number, or text in per cent, as in "30%".
-# A key that is left out takes a default of its own.
+# A key that is left out takes its default: told after its range, where another value is written.
 """
 _HEADER = re.compile(r"\s*\[+\s*([A-Za-z\"'][^\]]*)\]")
 _ASSIGNMENT = re.compile(r"\s*((?:[\w-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*[\w\"'-]+)*)\s*=")
 
 
 def _write(design: Design, comments: bool) -> str:
-    lines = _key_lines(design, comments)
+    measured = _preset_values(design.device.preset)  # which a key that is left out takes, if it is among them
+    lines = _key_lines(design, "", measured, comments)
     for name, spec in SECTIONS.items():
         about = f"  # {(spec.__doc__ or '').strip()}" if comments else ""
-        lines += ["", f"[{name}]{about}", *_key_lines(getattr(design, name), comments)]
+        keys = _key_lines(getattr(design, name), f"{name}.", measured, comments)
+        lines += ["", f"[{name}]{about}", *keys]
     return "\n".join(lines) + "\n"
 
 
-def _key_lines(spec: Any, comments: bool) -> list[str]:
+def _key_lines(spec: Any, prefix: str, measured: Mapping[str, Any], comments: bool) -> list[str]:
     lines = []
     for name, kind in kinds(type(spec)):
+        value = getattr(spec, name)
         if comments:
-            about = f"{kind.help} [{kind.allowed()}]"
+            default = measured.get(prefix + name, getattr(type(spec), name))
+            otherwise = "" if value == default else f"; default {kind.literal(default)}"
+            about = f"{kind.help} [{kind.allowed()}{otherwise}]"
             lines += textwrap.wrap(
                 about, 98, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
             )
-        lines.append(f"{name} = {kind.literal(getattr(spec, name))}")
+        lines.append(f"{name} = {kind.literal(value)}")
     return lines
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..simulator.arguments import check_outputs, design_file, picture
+from .tables import CONDUCTANCE
 
 if TYPE_CHECKING:
     from ..simulator.console import Console, Values
@@ -21,7 +22,7 @@ def add_arguments(parser: Any) -> None:
     """Arguments of the command, for :func:`run`."""
     parser.add_argument(
         "file", metavar="MEASURED.csv", type=Path,
-        help="columns device, cycle (optional), pulse, direction (up, down), conductance_S or conductance_uS",
+        help=f"columns device, cycle (optional), pulse, direction (up, down), and {CONDUCTANCE}",
     )  # fmt: skip
     parser.add_argument(
         "--out", metavar="DEVICE.toml", type=design_file, help="write the keys of a design, with errors"

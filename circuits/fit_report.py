@@ -15,6 +15,9 @@ from .units import Number, format_quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from .measurements import Curves
 
 BEGINNING = "# Fitted to "  # of every file that a fit has written
 HEADER = BEGINNING + "{source}: {devices}, {steps} steps. Standard errors after each value."
@@ -108,14 +111,17 @@ def figure(fit: Fit, path: Path, title: str) -> None:
         _curve(axes["curves"], device, COLORS[k])
         span = device.g_max - device.g_min
         left = 100 * (device.measured.conductance - device.curve) / span
-        axes["residuals"].plot(left, color=COLORS[k], linewidth=0.8)
+        axes["residuals"].plot(pulses(device.measured), left, color=COLORS[k], linewidth=0.8)
     of = f" ({SHOWN} of {len(fit.devices)} devices)" if len(fit.devices) > SHOWN else ""
-    axes["curves"].set(xlabel=f"row of the device{of}", ylabel="conductance [µS]")
+    axes["curves"].plot([], ".", color="black", markersize=4, label="measured")
+    axes["curves"].set(xlabel=f"pulse, counted through{of}", ylabel="conductance [µS]")
     axes["curves"].legend(
-        fontsize=8, ncols=SHOWN, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False
+        fontsize=8, ncols=SHOWN + 1, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False
     )
     axes["residuals"].axhline(0, color="black", linewidth=0.6)
-    axes["residuals"].set(xlabel=f"row of the device{of}", ylabel="measured less fitted\n[% of the range]")
+    axes["residuals"].set(
+        xlabel=f"pulse, counted through{of}", ylabel="measured less fitted\n[% of the range]"
+    )
     _steps(axes["steps"], fit)
     for each in axes.values():
         each.grid(alpha=0.3, linewidth=0.5)
@@ -124,8 +130,15 @@ def figure(fit: Fit, path: Path, title: str) -> None:
 
 
 def _curve(axes: Axes, device: DeviceFit, color: str) -> None:
-    axes.plot(1e6 * device.measured.conductance, ".", color=color, markersize=2, alpha=0.6)
-    axes.plot(1e6 * device.curve, color=color, linewidth=1.2, label=f"device {device.device[:20]}, fitted")
+    x = pulses(device.measured)
+    axes.plot(x, 1e6 * device.measured.conductance, ".", color=color, markersize=2, alpha=0.6)
+    axes.plot(x, 1e6 * device.curve, color=color, linewidth=1.2, label=f"device {device.device[:20]}, fitted")
+
+
+def pulses(measured: Curves) -> NDArray[np.int64]:
+    """(n,) the pulse of every row, counted through all cycles: files may begin anew with each."""
+    steps = np.where(np.diff(measured.cycle) == 0, np.diff(measured.pulse), 1)
+    return np.concatenate([measured.pulse[:1], measured.pulse[:1] + np.cumsum(steps)])
 
 
 def _steps(axes: Axes, fit: Fit, bins: int = 10) -> None:

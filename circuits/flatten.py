@@ -123,6 +123,19 @@ def voltages_by_node(chip: Chip, inputs: ArrayLike, state: Equilibrium, sample: 
     return found
 
 
+def of_inputs(chip: Chip) -> set[str]:
+    """Names of the input nodes, and of what drivers make of them."""
+    tags = [_tag(bank) for bank in chip.circuit.banks if bank.pre == INPUT]
+    behind = [f"{kind}_{tag}_{j}" for kind in "dqn" for tag in tags for j in range(chip.circuit.inputs)]
+    return {port(INPUT, j) for j in range(chip.circuit.inputs)} | set(behind)
+
+
+def output_names(chip: Chip) -> list[str]:
+    """Name of every output: what its amplifier makes of the node, or the node itself where it has none."""
+    last = len(chip.circuit.sizes) - 1
+    return [(node if chip.blocks.clamps else port)(last, i) for i in range(chip.circuit.sizes[-1])]
+
+
 def _tag(bank: Bank) -> str:
     """A bank's name as part of SPICE names."""
     return bank.name.replace(".", "_")
@@ -228,15 +241,14 @@ def _bank(net: Netlist, chip: Chip, bank: Bank) -> None:
 
 
 def _nudge(net: Netlist, chip: Chip, nudge: SquaredErrorNudge) -> None:
-    last, outputs = len(chip.circuit.sizes) - 1, chip.circuit.sizes[-1]
-    if len(nudge.targets) != outputs:
+    last, outputs = len(chip.circuit.sizes) - 1, output_names(chip)
+    if len(nudge.targets) != len(outputs):
         raise ValueError(
-            f"the nudge has {len(nudge.targets)} targets; give one for each of {outputs} outputs [V]"
+            f"the nudge has {len(nudge.targets)} targets; give one for each of {len(outputs)} outputs [V]"
         )
     if chip.circuit.resistive and chip.circuit.design.resistive.outputs == "paired":
         raise ValueError("paired outputs are nudged by twos, which is not flattened; flatten the free chip")
     slope = nudge.beta / chip.circuit.design.neuron.swing**2
-    for i, target in enumerate(nudge.targets):
+    for i, (target, output) in enumerate(zip(nudge.targets, outputs, strict=True)):
         net.voltage_source(f"Vy_{i}", f"y_{i}", "0", float(target))
-        output = node(last, i) if chip.blocks.clamps else port(last, i)
         net.vccs(f"Gnudge_{i}", node(last, i), "0", output, f"y_{i}", slope)

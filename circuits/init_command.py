@@ -45,7 +45,7 @@ def run(arguments: Any, console: Console) -> Values:
     if arguments.path.exists() and not arguments.force:
         raise ValueError(f"{arguments.path} exists: choose another name, or pass --force to replace it")
     there = check_outputs(arguments.path, keep=[arguments.preset] if arguments.preset else [])
-    design = Design.named(arguments.source)
+    design = Design.named(arguments.source).replace("name", arguments.path.stem)
     if arguments.preset is not None:
         design = with_preset(design, arguments.preset)
     console.replaces(there)

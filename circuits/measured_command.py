@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..simulator.arguments import check_outputs, hdf5_file
 from .design_arguments import add_tile_argument
+from .tables import CONDUCTANCE
 
 if TYPE_CHECKING:
     from ..simulator.console import Console, Values
@@ -24,7 +25,7 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("run_file", metavar="RUN.h5", type=Path)
     parser.add_argument(
         "file", metavar="MEASURED.csv", type=Path,
-        help="columns array, tile, row, column, plane, as of export --format program, and conductance_uS; "
+        help=f"columns array, tile, row, column, plane, as of export --format program, and {CONDUCTANCE}; "
         "without tile, row and column are those of the whole array",
     )  # fmt: skip
     add_tile_argument(parser)

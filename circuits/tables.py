@@ -17,6 +17,7 @@ from ..simulator.faults import Faults
 MAX_BYTES = 64 * 2**20
 LONGEST_HEADER = 10_000  # characters
 SCALES = {"S": 1.0, "mS": 1e-3, "uS": 1e-6, "µS": 1e-6, "μS": 1e-6, "nS": 1e-9, "pS": 1e-12}
+CONDUCTANCE = f"conductance_S (or {', '.join(f'_{unit}' for unit in SCALES if unit[0] in 'munp')})"
 
 
 class MeasurementError(ValueError):
@@ -132,7 +133,7 @@ def _columns(
     names = [name.lower() for name in header]
     found = [name for name in header if name.lower().startswith("conductance")]
     extra = "".join(f", {name} (optional)" for name in optional)
-    wanted = f"{', '.join(needed)}{extra}, and conductance_S or conductance_uS"
+    wanted = f"{', '.join(needed)}{extra}, and {CONDUCTANCE}"
     for name in needed:
         if names.count(name) != 1:
             fault = "no column" if name not in names else "two columns"
@@ -140,7 +141,6 @@ def _columns(
     unit = found[0][len("conductance") :].strip(" _()[]") if len(found) == 1 else ""
     if unit not in SCALES:
         fault = f"{', '.join(found) or 'no column'} where one conductance with its unit is needed"
-        units = ", ".join(unit for unit in SCALES if unit.isascii())
-        raise MeasurementError(f"{source}:1: has {fault}: conductance_ and one of {units}")
+        raise MeasurementError(f"{source}:1: has {fault}: name it {CONDUCTANCE}")
     places = {name: names.index(name) for name in (*needed, *optional) if name in names}
     return places | {"conductance": header.index(found[0])}, SCALES[unit]

@@ -13,7 +13,7 @@ the interaction is that of three or more.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -48,6 +48,7 @@ INTERACTION = "interaction"
 EVERYTHING = "all"  # arrays together
 TIGHT = 1e-12  # of full swing: settled, for all that a gradient can tell
 STEP = 1e-4  # of a leak: how far finite differences move a device
+GROUPS = 10  # of samples: a share's standard error is told by leaving out one after the other
 PROBED = 0.1  # of an array's largest gradient: finite differences of a smaller one would be rounding
 
 
@@ -183,6 +184,8 @@ class Audit:
         parts: of the imperfections that the chip has, which with the ``interaction`` add up to the error.
         valid: (batch,) the samples that took part; the others had no sound response in some combination.
         unstable: (batch,) those whose free state the chip would leave.
+        share_errors: standard errors of the shares, by part and array; nothing of a single sample, nor with
+            wires, whose cells take too long to be solved for each of ``GROUPS``.
     """
 
     true: Vectors
@@ -191,6 +194,7 @@ class Audit:
     interaction: Vectors
     valid: Array
     unstable: Array
+    share_errors: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -219,6 +223,10 @@ class Audit:
         error = _of(self.measured, array) - _of(self.true, array)
         return float(_of(self.contributions[name], array) @ error / (error @ error or 1.0))
 
+    def share_error(self, name: str, array: str) -> float:
+        """The share's standard error, over samples; NaN where none is told."""
+        return self.share_errors.get(name, {}).get(array, np.nan)
+
     def cosine(self, name: str, array: str) -> float:
         """Its cosine to the error."""
         error = _of(self.measured, array) - _of(self.true, array)
@@ -242,7 +250,12 @@ def audit(subject: Subject, progress: Callable[[], None] | None = None) -> Audit
     g = {some: subject.contracted(*measured, valid) for some, measured in found.items()}
     local = [some for some in g if "wires" not in some]
     g |= zip(local, subject.in_cells([g[some] for some in local]), strict=True)
+    whole = _split(subject, g, valid)
+    return replace(whole, share_errors=_share_errors(subject, found, g, whole))
 
+
+def _split(subject: Subject, g: Mapping[frozenset[str], Vectors], valid: Array) -> Audit:
+    """The parts of the gradients ``g``, which are those of the ``valid`` samples."""
     none, whole = frozenset[str](), frozenset(subject.present)
     left, parts = _minus(g[whole], g[none]), {}
     for name in subject.present:
@@ -252,6 +265,36 @@ def audit(subject: Subject, progress: Callable[[], None] | None = None) -> Audit
         left = _minus(left, parts[name].vectors)
     unstable = subject.tight.settled & ~subject.tight.sound
     return Audit(g[none], g[whole], parts, left, valid, unstable)
+
+
+def _share_errors(
+    subject: Subject,
+    found: Mapping[frozenset[str], tuple[Response, Equilibrium]],
+    g: Mapping[frozenset[str], Vectors],
+    whole: Audit,
+) -> dict[str, dict[str, float]]:
+    """Of every part and array, by the jackknife: each group of samples left out in turn, of ``g``'s means."""
+    rows = np.flatnonzero(whole.valid)
+    groups = min(GROUPS, len(rows))
+    if groups < 2 or subject.wiring is not None:
+        return {}
+    shares: dict[str, dict[str, list[float]]] = {
+        n: {a: [] for a in whole.arrays} for n in whole.contributions
+    }
+    for k in range(groups):
+        group = np.zeros_like(whole.valid)
+        group[rows[k::groups]] = True
+        weight = group.sum() / len(rows)
+        rest = {}
+        for some, measured in found.items():
+            out = subject.contracted(*measured, group)
+            rest[some] = {a: (g[some][a] - weight * out[a]) / (1 - weight) for a in out}
+        part = _split(subject, rest, whole.valid & ~group)
+        for name, by_array in shares.items():
+            for array, values in by_array.items():
+                values.append(part.share(name, array))
+    scale = np.sqrt(groups - 1)  # of the sd over groups: the jackknife's standard error
+    return {n: {a: float(scale * np.std(v)) for a, v in of.items()} for n, of in shares.items()}
 
 
 def measurements(

@@ -21,6 +21,7 @@ _QUANTITIES = {  # of every part and array
     "share": "signed share of the error: part . error / |error|^2; all parts add up to 1",
     "cosine": "of the part to the error",
 }
+_ERRORS = {"share_error": "standard error of the share, over samples; nan where none is told"}  # the same
 _OF_IMPERFECTIONS = {  # and of every imperfection: the interaction is none
     "first": "length of what it adds alone, over that of the true gradient",
     "last": "length of what it adds to all others, over that of the true gradient",
@@ -43,12 +44,15 @@ def plain(audit: Audit, spot_check: Mapping[str, float]) -> dict[str, object]:
 
 
 def table(audit: Audit, spot_check: Mapping[str, float]) -> str:
-    """Three blocks, arrays by parts: shares of the error, sizes, cosines; and what they mean."""
+    """Blocks, arrays by parts: shares of the error and their errors, sizes, cosines; and what they mean."""
     names, parts = tuple(audit.contributions), audit.parts
     blocks = (
         _block("share of the error [%]", names, {
-            a: [f"{100 * audit.share(n, a):.1f}" for n in names] for a in audit.arrays
+            a: [f"{100 * audit.share(n, a):z.1f}" for n in names] for a in audit.arrays
         }),
+        *([_block("standard error of the share [%]", names, {
+            a: [f"{100 * audit.share_error(n, a):.1f}" for n in names] for a in audit.arrays
+        })] if audit.share_errors else []),
         _block("size [% of the adjoint's gradient]", ("whole error", *names), {
             a: [f"{100 * audit.error(a):.2f}", *(f"{100 * audit.size(n, a):.2f}" for n in names)]
             for a in audit.arrays
@@ -81,6 +85,10 @@ def _legend(audit: Audit, spot_check: Mapping[str, float]) -> str:
         *(f"  {name:<13} {IMPERFECTIONS[name]}" for name in audit.parts),
         "  interaction   of three or more of these",
     ]
+    if audit.share_errors:
+        lines.append("Standard error: over samples; with four times as many (--samples) it is half as large.")
+    else:
+        lines.append("No standard errors of the shares: a single sample tells none, and wires take too long.")
     worst = np.nanmax(list(spot_check.values()), initial=0.0)
     lines.append(f"Adjoint against finite differences in {len(spot_check)} devices: {worst:.1e} at most.")
     left, unstable = int((~audit.valid).sum()), int(audit.unstable.sum())
@@ -136,13 +144,15 @@ def read(path: Path) -> AuditFile:
                 found = f"its schema is {schema!r:.60}, version {version!r:.20}"
                 raise ArchiveError(f"{path}: is no audit of schema {SCHEMA_VERSION} ({found}); {remedy}")
             tables: dict[str, Any] = {name: int(file.attrs[name]) for name in _COUNTED}
-            tables |= {name: _columns(file["table"][name]) for name in ("whole", "spot_check", *_QUANTITIES)}
+            known = [name for name in _ERRORS if name in file["table"]]  # earlier files have none
+            names = ("whole", "spot_check", *_QUANTITIES, *known)
+            tables |= {name: _columns(file["table"][name]) for name in names}
             head = (str(file.attrs["title"]), str(file.attrs["design"]), int(file.attrs["chip_seed"]))
     except ArchiveError:
         raise
     except (OSError, LookupError, ValueError, TypeError) as error:
         raise ArchiveError(f"{path}: cannot be read as an audit ({error}); {remedy}") from error
-    rows = [set(column) for name in ("whole", *_QUANTITIES) for column in tables[name].values()]
+    rows = [set(column) for name in ("whole", *_QUANTITIES, *known) for column in tables[name].values()]
     if not {"error", "cosine"} <= tables["whole"].keys() or any(each != rows[0] for each in rows):
         raise ArchiveError(f"{path}: its tables do not fit each other; {remedy}")
     return AuditFile(tables, *head)
@@ -176,7 +186,7 @@ def _tables(
         }),
         "spot_check": ("relative difference to a finite difference", {"difference": spot_check}),
     }  # fmt: skip
-    for quantity, meaning in _QUANTITIES.items():
+    for quantity, meaning in (_QUANTITIES | _ERRORS).items():
         of = getattr(audit, quantity)
         found[quantity] = meaning, {n: {a: of(n, a) for a in arrays} for n in audit.contributions}
     for quantity, meaning in _OF_IMPERFECTIONS.items():

@@ -6,6 +6,7 @@ The chip is the one that was trained, its conductances and readout untouched (:m
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,14 +27,20 @@ PROCESSES, SUPPLIES, TEMPERATURES = ("slow", "typical", "fast"), (0.9, 1.0, 1.1)
 
 @dataclass(frozen=True)
 class CornerResult:
-    """One corner: test accuracy, first-layer cosine of EP's exact-response gradient to the adjoint's, and the
-    share of test samples that did not settle.
+    """One corner: test accuracy, first-layer cosine of EP's exact-response gradient to the adjoint's, the
+    share of test samples that did not settle, and how many ``samples`` there were.
     """
 
     corner: CornerSpec
     accuracy: float
     cosine: float
     unsettled: float
+    samples: int
+
+    @property
+    def error(self) -> float:
+        """Standard error of the accuracy: that of a share that is counted in so many samples."""
+        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.samples)
 
 
 def grid(
@@ -109,7 +116,8 @@ def examine(
     for corner in corners:
         there = Trainer(trainer.chip.at(corner), trainer.data, trainer.rule, None, trainer.readout)
         accuracy, unsettled = there.evaluate()
-        found.append(CornerResult(corner, accuracy, first_layer_cosine(there), unsettled))
+        samples = len(trainer.data.test_y)
+        found.append(CornerResult(corner, accuracy, first_layer_cosine(there), unsettled, samples))
         progress()
     return found
 
@@ -147,7 +155,7 @@ def nominal(corner: CornerSpec) -> bool:
 
 
 def table(found: Sequence[CornerResult]) -> str:
-    """One line a corner, and the worst."""
+    """One line a corner, the worst, and how far its accuracy is known."""
     lines = ["process  supply    temperature  accuracy  cosine  unsettled"]
     for one in found:
         c = one.corner
@@ -156,7 +164,11 @@ def table(found: Sequence[CornerResult]) -> str:
             f"{one.cosine:+.3f}  {one.unsettled:9.1%}{'  nominal' if nominal(c) else ''}"
         )
     last = worst(found)
-    return "\n".join([*lines, f"worst: {name(last.corner)}: accuracy {last.accuracy:.4f}"])
+    return "\n".join([
+        *lines, f"worst: {name(last.corner)}: accuracy {last.accuracy:.4f} ± {last.error:.4f}",
+        f"accuracy: of {last.samples} test samples, the same at every corner; ±: the standard error of "
+        "counting in so few",
+    ])  # fmt: skip
 
 
 def remarks(unchanged: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -189,7 +201,8 @@ def plain(one: CornerResult) -> dict[str, str | float]:
     c = one.corner
     return {
         "process": c.process, "supply": c.voltage, "temperature_K": c.temperature,
-        "accuracy": one.accuracy, "cosine": one.cosine, "unsettled": one.unsettled,
+        "accuracy": one.accuracy, "accuracy_error": one.error, "cosine": one.cosine,
+        "unsettled": one.unsettled,
     }  # fmt: skip
 
 

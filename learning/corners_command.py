@@ -82,7 +82,8 @@ def run(arguments: Any, console: Console) -> Values:
     console.wrote(arguments.out, arguments.plot)
     axes = {corners.AXES[axis]: values for axis, values in unchanged.items()}
     title = title.replace("\n", "; ")
-    return {"title": title, "corners": [corners.plain(one) for one in found], "unchanged": axes}
+    rows = [corners.plain(one) for one in found]
+    return {"title": title, "samples": found[0].samples, "corners": rows, "unchanged": axes}
 
 
 def _processes(text: str) -> list[str]:

@@ -218,16 +218,18 @@ def _caption(result: SweepResult) -> str:
 
 
 def training_figure(history: list[Epoch], path: Path, title: str = "") -> None:
-    """Accuracy, alignment by array, and weight angle over epochs."""
+    """Accuracy, training loss, alignment by array, and weight angle over epochs."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(6.4, 6.6), layout="constrained")
-    top, middle, bottom = figure.subplots(3, 1, sharex=True)
+    figure = Figure(figsize=(6.4, 8.2), layout="constrained")
+    panels = top, second, middle, bottom = figure.subplots(4, 1, sharex=True)
     epochs = [e.epoch for e in history]
     top.plot(epochs, [e.accuracy for e in history], "k-o", markersize=3)
     top.set_ylabel("test accuracy")
     top.set_title(title, fontsize=9)
+    second.plot(epochs, [e.loss for e in history], "k-o", markersize=3)  # of none before training
+    second.set_ylabel("training loss")
     dashes = ("-", "--", "-.", ":")
     for axes, quantity in ((middle, "alignment"), (bottom, "angle")):
         for k, name in enumerate(n for n in getattr(history[0], quantity) if "bias" not in n):
@@ -238,7 +240,7 @@ def training_figure(history: list[Epoch], path: Path, title: str = "") -> None:
     bottom.set_ylabel("forward–feedback\nangle [degrees]")
     bottom.set_xlabel("epoch")
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in (top, middle, bottom):
+    for axes in panels:
         axes.grid(alpha=0.3, linewidth=0.5)
     figure.savefig(path, dpi=150)
 

@@ -20,6 +20,8 @@ def audit_section(tables: Tables) -> str:
     """Shares of the error as bars; sizes and cosines as tables; and how far they can be believed."""
     share, whole = _numbers(tables["share"]), _numbers(tables["whole"])
     rows = list(whole["error"])
+    errors = _numbers(tables.get("share_error", {}))
+    errors = errors if any(v == v for column in errors.values() for v in column.values()) else {}
     counts = (
         f"{tables['samples']} samples, and {tables['left_out']} left out for want of a sound response, "
         f"{tables['unstable']} of them unstable."
@@ -36,6 +38,7 @@ def audit_section(tables: Tables) -> str:
         table("cosine to the adjoint's gradient, and size of the error over it", ("array", "cosine", "error"),
               [(row, digits(whole["cosine"][row]), digits(whole["error"][row])) for row in rows]),
         _by_array("signed share of the error", share, rows),
+        _by_array("its standard error, over samples", errors, rows) if errors else "",
         _by_array("size, over the adjoint's gradient", _numbers(tables["size"]), rows),
         table("what the parts are", ("part", "of what"), about, words=True),
         paragraph(f"{counts} Adjoint against finite differences: {worst:.1e} at most."),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..circuits.archive import ports_in_words
 from ..circuits.chip import Chip
 from ..circuits.device_array import differential
+from ..circuits.families import BIAS, INPUT
 from ..circuits.settling import Waves
 from .figures import STYLES
 from .report_charts import Chart, Panel, Series, style
@@ -32,21 +33,31 @@ def arrays(chip: Chip) -> dict[str, Any]:
     Conductances are those at the nominal corner [S], deviations drawn factors on a logarithmic scale. Single
     devices have no g-; of twin networks those of the first are shown.
     """
-    sizes = (chip.circuit.inputs, *chip.circuit.sizes)
-    kinds = ["inputs", *("hidden neurons" for _ in sizes[1:-1]), "outputs"]
+    names = _layers(chip)
     side = min(SIDE, math.isqrt(CELLS // (len(QUANTITIES) * len(chip.devices))))
     return {
         "about": f"the arrays of chip {chip.seed}",
         "quantities": [{"name": name, "unit": unit} for name, unit in QUANTITIES],
-        "layers": [f"{n} {kind}" for n, kind in zip(sizes, kinds, strict=True)],
+        "layers": [names[k] for k in range(INPUT, len(chip.circuit.sizes))],
         "arrays": sorted(
-            (_array(chip, name, side) for name in chip.devices),
+            (_array(chip, name, side, names) for name in chip.devices),
             key=lambda array: (array["stage"], array["name"].startswith("bias")),
         ),
     }
 
 
-def _array(chip: Chip, name: str, side: int) -> dict[str, Any]:
+def _layers(chip: Chip) -> dict[int, str]:
+    """What every layer is called, the driven ones included; hidden ones by number where there are several."""
+    *hidden, outputs = chip.circuit.sizes
+    which = [f" of layer {k}" if len(hidden) > 1 else "" for k in range(len(hidden))]
+    return {
+        INPUT: f"{chip.circuit.inputs} inputs", BIAS: "the bias port, at the upper rail",
+        **{k: f"{n} hidden neurons{which[k]}" for k, n in enumerate(hidden)},
+        len(hidden): f"{outputs} outputs",
+    }  # fmt: skip
+
+
+def _array(chip: Chip, name: str, side: int, names: Mapping[int, str]) -> dict[str, Any]:
     devices, wires = chip.devices[name], chip.circuit.design.wires
     banks = [bank for bank in chip.circuit.banks if bank.array == name]
     post, pre = banks[0].post, banks[0].pre
@@ -56,7 +67,7 @@ def _array(chip: Chip, name: str, side: int) -> dict[str, Any]:
     planes = (weight, *actual, *deviation)
     return {
         "name": name, "rows": rows, "columns": columns, "stage": max(post, pre) + 1,
-        "rowsAre": ports_in_words(post), "columnsAre": ports_in_words(pre),
+        "rowsAre": names[post], "columnsAre": names[pre],
         "tile": wires.tile if wires.resistive else 0,
         "maps": [
             quantised(plane, side, logarithmic=quantity.startswith("deviation"))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..circuits.chip import Chip
+    from ..circuits.equilibrium import Equilibrium
     from ..simulator.blocks import Array
     from ..simulator.console import Console, Values
 
@@ -51,11 +52,12 @@ def run(arguments: Any, console: Console) -> Values:
     from .data import load
     from .training import input_voltages
 
-    chip = _chip(arguments, console)
+    stored = named_run(arguments)
+    chip = _fabricated(arguments, console) if stored is None else stored.chip
     one = sample_voltages(arguments, chip)
     if one is not None:
         console.warn(beyond_rails(one, chip))
-        return _one(chip, one, console, arguments.against)
+        return _one(arguments, chip, one, stored and stored.readout, console)
     if arguments.against is not None:
         raise ValueError("--against ngspice compares one sample; say which, with --sample K or --input VOLTS")
     images = load(chip.circuit.design.task.data, arguments.data_dir).test_x
@@ -67,9 +69,11 @@ def run(arguments: Any, console: Console) -> Values:
     return vars(found)
 
 
-def _one(chip: Chip, inputs: Array, console: Console, against: str | None) -> Values:
-    """Settle on one sample, in double precision and tightly, as SPICE would, and show every node; then what
-    ngspice finds, if asked.
+def _one(
+    arguments: Any, chip: Chip, inputs: Array, readout: tuple[Array, Array] | None, console: Console
+) -> Values:
+    """Settle on one sample, in double precision and tightly, as SPICE would, and show every node but the
+    inputs' own, and the class that a trained chip tells by them; then what ngspice finds, if asked.
     """
     from ..circuits.flatten import voltages_by_node
 
@@ -82,12 +86,46 @@ def _one(chip: Chip, inputs: Array, console: Console, against: str | None) -> Va
         f"{chip.circuit.design.name}, chip {chip.seed}: {'settled' if settled else 'NOT settled'}, "
         f"{'stable' if stable else 'NOT stable'}, residual {residual:.2g} A"
     )
-    width = max(map(len, found))
-    console.show(f"  {'node'.ljust(width)}  voltage [V]")
-    for name, volts in found.items():
-        console.show(f"  {name.ljust(width)}  {volts + 0.0:.6e}")  # the sum turns -0 into 0
-    values = {"settled": settled, "stable": stable, "residual": residual, "voltages": found}
-    return values | {"ngspice": _beside_ngspice(chip, inputs, found, console)} if against else values
+    console.show(_table(chip, found))
+    values: dict[str, Any] = {
+        "settled": settled, "stable": stable, "residual": residual, "voltages": found,
+    }  # fmt: skip
+    if readout is not None:
+        values |= _told(arguments, chip, readout, state, console)
+    if arguments.against:
+        values["ngspice"] = _beside_ngspice(chip, inputs, found, console)
+    return values
+
+
+def _table(chip: Chip, found: Mapping[str, float]) -> str:
+    """A line a node; inputs, as given, and what drivers make of them are hundreds, and left out."""
+    from ..circuits.flatten import of_inputs, output_names
+
+    given, width = of_inputs(chip), max(map(len, found))
+    marks = {name: f"  output {i}" for i, name in enumerate(output_names(chip))}
+    rows = [
+        f"  {name.ljust(width)}  {volts + 0.0:.6e}{marks.get(name, '')}"  # the sum turns -0 into 0
+        for name, volts in found.items()
+        if name not in given
+    ]
+    left = f"  ({len(given & found.keys())} nodes of the inputs are left out: --json has them)"
+    return "\n".join([f"  {'node'.ljust(width)}  voltage [V]", *rows, left])
+
+
+def _told(
+    arguments: Any, chip: Chip, readout: tuple[Array, Array], state: Equilibrium, console: Console
+) -> Values:
+    """The class that the outputs tell, and the label of a test sample (None where inputs are given)."""
+    from .data import load
+    from .training import Readout, predicted
+
+    weight, bias = (part.astype(chip.dtype) for part in readout)
+    found, label = int(predicted(chip, Readout(weight, bias), state)[0]), None
+    if arguments.sample is not None:
+        labels = load(chip.circuit.design.task.data, arguments.data_dir).test_y
+        label = int(labels[arguments.sample])
+    console.show(f"outputs: class {found}" + ("" if label is None else f" (label {label})"))
+    return {"class": found, "label": label}
 
 
 def _beside_ngspice(chip: Chip, inputs: Array, found: Mapping[str, float], console: Console) -> Values | None:
@@ -111,14 +149,12 @@ def _beside_ngspice(chip: Chip, inputs: Array, found: Mapping[str, float], conso
     return {"nodes": len(found), "difference": difference, "node": node, "voltage": theirs}
 
 
-def _chip(arguments: Any, console: Console) -> Chip:
+def _fabricated(arguments: Any, console: Console) -> Chip:
+    """The chip of a design, with its starting weights."""
     from ..circuits.circuit import Circuit
     from ..circuits.doubts import doubts
     from .training import initialise_from
 
-    stored = named_run(arguments)
-    if stored is not None:
-        return stored.chip
     design = design_of(arguments, console)
     console.warn(doubts(design))
     chip = Circuit(design).fabricate(seed=design.task.seed if arguments.chip is None else arguments.chip)

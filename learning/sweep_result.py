@@ -229,7 +229,7 @@ def accuracy_gap(result: SweepResult) -> str:
     from scipy.stats import t
 
     half = float(t.ppf(0.975, len(lost) - 1) * lost.std(ddof=1) / np.sqrt(len(lost)))
-    ends = f"95 % interval of the loss {mean - half:.3f} to {mean + half:.3f}"
+    ends = f"95 % interval of the accuracy lost {mean - half:.3f} to {mean + half:.3f}"
     counted = f"({ends}; {len(lost)} chips, each under both arms{over})"
     if mean > half:
         return f"{text} {counted}."

@@ -57,6 +57,26 @@ def input_voltages(chip: Chip, images: Array) -> Array:
     return Converter(0.0, high, 2**bits)(volts) if bits and high else volts
 
 
+def cost_of(chip: Chip, readout: Readout, labels: Array) -> CrossEntropy | SquaredError:
+    """The cost that a chip's design asks for, of a batch of ``labels``."""
+    design, neuron = chip.circuit.design, chip.circuit.design.neuron
+    if design.learning.cost == "cross-entropy":
+        return CrossEntropy(readout.weight, readout.bias, labels, neuron.swing)
+    paired = chip.circuit.resistive and design.resistive.outputs == "paired"
+    classes = design.sizes[-1] // (2 if paired else 1)
+    targets = np.full((len(labels), classes), neuron.low, chip.dtype)
+    targets[np.arange(len(labels)), labels] = neuron.high
+    return SquaredError(targets, neuron.swing, differences(classes, chip.dtype) if paired else None)
+
+
+def predicted(chip: Chip, readout: Readout, free: Equilibrium) -> Array:
+    """Class (batch,) of each sample, from its outputs as they are read: the readout's, or the highest."""
+    cost, outputs = cost_of(chip, readout, np.zeros(len(free.ports), np.int64)), read_outputs(free)
+    scores = cost.probabilities(outputs) if isinstance(cost, CrossEntropy) else cost.outputs(outputs)
+    best: Array = np.argmax(scores, axis=1)
+    return best
+
+
 @dataclass(frozen=True)
 class Epoch:
     """What is recorded after each epoch (epoch 0: before training). Shares are of samples.
@@ -273,14 +293,7 @@ class Trainer:
 
     def cost(self, labels: Array) -> CrossEntropy | SquaredError:
         """The design's cost for a batch of labels."""
-        neuron = self.design.neuron
-        if self.design.learning.cost == "cross-entropy":
-            return CrossEntropy(self.readout.weight, self.readout.bias, labels, neuron.swing)
-        paired = self.chip.circuit.resistive and self.design.resistive.outputs == "paired"
-        classes = self.design.sizes[-1] // (2 if paired else 1)
-        targets = np.full((len(labels), classes), neuron.low, self.chip.dtype)
-        targets[np.arange(len(labels)), labels] = neuron.high
-        return SquaredError(targets, neuron.swing, differences(classes, self.chip.dtype) if paired else None)
+        return cost_of(self.chip, self.readout, labels)
 
     def step(self, images: Array, labels: Array, tally: Tally | None = None) -> None:
         """Learn from one batch: settle, nudge, contract, correct, program. All phases see the same noise."""
@@ -440,11 +453,8 @@ class Trainer:
         return right / len(self.data.test_y), unsettled / len(self.data.test_y)
 
     def predict(self, free: Equilibrium) -> Array:
-        """Class of each sample, from its outputs as they are read: the readout's, or the highest."""
-        cost, outputs = self.cost(np.zeros(len(free.ports), np.int64)), read_outputs(free)
-        scores = cost.probabilities(outputs) if isinstance(cost, CrossEntropy) else cost.outputs(outputs)
-        best: Array = np.argmax(scores, axis=1)
-        return best
+        """Class of each sample; see :func:`predicted`."""
+        return predicted(self.chip, self.readout, free)
 
     def diagnose(self) -> tuple[dict[str, float], dict[str, float], dict[str, float], asymmetry.Symmetry]:
         """On the fixed samples: cosine to the adjoint's gradient by array, of EP's exact response; that of

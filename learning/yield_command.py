@@ -239,7 +239,7 @@ def figure(
             levels = result.numbers(key)[rows]
             yield_panel(axes, levels, finding.passes[rows], curve, target, key)
             if place:
-                axes.set_title(place, fontsize=8, y=1.16)
+                axes.set_title(place, fontsize=8, y=1.22)
         if finding.importance is not None:
             importance_panel(left.pop(0), finding.importance)
         elif finding.effects:

@@ -42,7 +42,7 @@ def yield_panel(
     axes.plot(fine, curve.at(fine), color=BLUE, linewidth=1.4, label=fitted)
     _band(axes, curve, first, last)
     axes.axhline(target, color=ORANGE, linestyle="--", linewidth=1, label=f"{100 * target:g} % yield")
-    _mark(axes, curve.largest(target))
+    _mark(axes, curve.largest(target), curve.level)
     scale_x(axes, key, x)
     axes.set(ylabel="yield", ylim=(-0.04, 1.04))
     axes.grid(alpha=0.3, linewidth=0.5)
@@ -58,15 +58,19 @@ def _band(axes: Axes, curve: YieldCurve, first: float, last: float) -> None:
     if any(np.isnan(limit.low) for limit in limits):
         return
     low, high = (np.clip([getattr(limit, end) for limit in limits], first, last) for end in ("low", "high"))
-    axes.fill_betweenx(yields, low, high, color=BLUE, alpha=0.15, linewidth=0)
+    told = f"{100 * curve.level:g} % interval of the curve"
+    axes.fill_betweenx(yields, low, high, color=BLUE, alpha=0.15, linewidth=0, label=told)
 
 
-def _mark(axes: Axes, limit: Limit) -> None:
+def _mark(axes: Axes, limit: Limit, level: float) -> None:
     """The limit on the target's line: a diamond and its interval, dropped to the level's axis."""
     if np.isnan(limit.low):
         return
     low, high = (float(np.clip(end, *limit.swept)) for end in (limit.low, limit.high))
-    axes.plot([low, high], [limit.yield_] * 2, color=ORANGE, linewidth=3.5, alpha=0.6, solid_capstyle="butt")
+    beyond = "" if np.isfinite([limit.low, limit.high]).all() else " (arrow: open)"
+    style: dict[str, Any] = {"linewidth": 3.5, "alpha": 0.6, "solid_capstyle": "butt"}
+    told = f"{100 * level:g} % interval of the limit{beyond}"
+    axes.plot([low, high], [limit.yield_] * 2, color=ORANGE, label=told, **style)
     for end, at, marker in ((limit.low, low, "<"), (limit.high, high, ">")):
         if not np.isfinite(end):
             axes.plot([at], [limit.yield_], marker=marker, color=ORANGE, markersize=7, clip_on=False)

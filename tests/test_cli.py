@@ -13,11 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
+from ohmostat.circuits.archive import read_run
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.design_arguments import shares, temperatures
 from ohmostat.circuits.settling import Settling
 from ohmostat.cli import _joined, build_parser, main
+from ohmostat.learning.chip_arguments import trainer_of
 from ohmostat.learning.data import load
 from ohmostat.learning.training import initialise_from
 
@@ -29,7 +31,7 @@ SMALL = ["--set", "learning.epochs=1", "--set", "task.train=200", "--set", "task
 def test_init_train_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     design = tmp_path / "chip.toml"
     assert main(["init", str(design), "--from", "digits"]) == 0
-    assert Design.from_toml(design) == Design.named("digits")
+    assert Design.from_toml(design) == Design.named("digits").replace("name", "chip")
     run = tmp_path / "run.h5"
     plot = tmp_path / "run.png"
     assert main(["train", str(design), *SMALL, "--out", str(run), "--plot", str(plot)]) == 0
@@ -120,7 +122,7 @@ def test_settle_drives_a_resistive_chip_at_its_input_gain(capsys: pytest.Capture
 def test_a_sample_settles_to_what_ngspice_finds_in_its_export(
     which: str, good_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every node of one table has its line in the other, with the same voltage."""
+    """Every node of one has its line in the other, with the same voltage; the inputs' are in JSON alone."""
     require_ngspice()
     run, netlist = str(good_files / "run.h5"), str(tmp_path / "chip.cir")
     assert main(["export", run, which, "--out", netlist]) == 0
@@ -128,8 +130,16 @@ def test_a_sample_settles_to_what_ngspice_finds_in_its_export(
     told = capsys.readouterr().out
     assert "chip 0: settled, stable, residual " in told
     said = subprocess.run(["ngspice", "-n", "-b", netlist], capture_output=True, text=True, check=True).stdout
-    row = re.compile(r"^\s*(\w+)\s+(-?\d\.\d+e[-+]\d+)\s*$", re.MULTILINE)
-    ours = {name: float(volts) for name, volts in row.findall(told)}
+    row = re.compile(r"^\s*(\w+)\s+(-?\d\.\d+e[-+]\d+)(?:  output \d)?\s*$", re.MULTILINE)
+    shown = {name: float(volts) for name, volts in row.findall(told)}
+    assert main(["settle", run, which, "--json"]) == 0
+    ours = json.loads(capsys.readouterr().out)["voltages"]
+    left = {name for name in ours if re.fullmatch(r"x_\d+|n_forward0_\w+", name)}
+    assert ours.keys() - left == shown.keys() and f"({len(left)} nodes of the inputs are left out" in told
+    assert shown == pytest.approx({name: ours[name] for name in shown}, abs=1e-6)
+    assert re.findall(r" (\w+) .*output (\d)$", told, re.MULTILINE) == [
+        (f"s1_{k}", str(k)) for k in range(10)
+    ]
     theirs = {name: float(volts) for name, volts in row.findall(said.partition("Source")[0])}
     assert ours.keys() == theirs.keys() and len(ours) == 2 * 64 + 3 + 3 * (4 + 10)
     assert ours == pytest.approx(theirs, abs=1e-6)
@@ -185,6 +195,26 @@ def test_inputs_beyond_the_rails_are_warned_of(
         out = ["--out", str(tmp_path / "chip.cir")]
         assert main(["export", str(good_files / "run.h5"), f"--input={given}", *out]) == 0
         assert words in capsys.readouterr().err
+
+
+def test_a_sample_of_a_run_has_its_class(good_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many of them are right as training recorded."""
+    run, right = str(good_files / "run.h5"), 0
+    for k in range(10):
+        assert main(["settle", run, "--sample", str(k), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["label"] == load("digits").test_y[k]
+        right += found["class"] == found["label"]
+    trainer = trainer_of(read_run(run), None)
+    trainer.data = replace(trainer.data, test_x=trainer.data.test_x[:10], test_y=trainer.data.test_y[:10])
+    assert right == 10 * trainer.evaluate()[0]
+    assert main(["settle", run, "--sample", "9"]) == 0
+    said = f"outputs: class {found['class']} (label {found['label']})"
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert main(["settle", run, "--input", "0.3"]) == 0
+    assert re.fullmatch(r"outputs: class \d", capsys.readouterr().out.splitlines()[-1])
+    assert main(["settle", str(good_files / "chip.toml"), "--sample", "0"]) == 0
+    assert "class" not in capsys.readouterr().out  # before any training there is no readout
 
 
 def test_without_ngspice_a_sample_is_shown_all_the_same(
@@ -302,7 +332,7 @@ def test_init_writes_a_commented_design_that_learns(
 ) -> None:
     path = tmp_path / "chip.toml"
     assert main(["init", str(path)]) == 0
-    assert Design.from_toml(path) == Design.named("fashion-6k")
+    assert Design.from_toml(path) == Design.named("fashion-6k").replace("name", "chip")
     assert path.read_text().count("#") > 40
     small = ["--set", "task.test=300", "--epochs", "2", "--quiet"]
     assert main(["train", str(path), *small, "--out", str(tmp_path / "run.h5")]) == 0

@@ -87,7 +87,7 @@ class Arrays {
     this.unit = unit;
     this.select.value = array;
     this.tiles.forEach((tile, k) => tile.setAttribute("aria-pressed", k === array));
-    this.title.textContent = `${chosen.name}: ${name}${unit && ` [${unit}]`}; down: ${chosen.rowsAre}; across: ${chosen.columnsAre}`;
+    this.title.textContent = `${chosen.name}: ${name}; down: ${chosen.rowsAre}; across: ${chosen.columnsAre}`;
     this.paint(chosen);
     this.describe(chosen, name);
     this.read(null);

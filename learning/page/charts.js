@@ -7,6 +7,7 @@ const MARKERS = {
   P: "M-1.5-4.5H1.5V-1.5H4.5V1.5H1.5V4.5H-1.5V1.5H-4.5V-1.5H-1.5Z",
 };
 const LEAST_SPAN = 0.01; // upright, over the largest value: a trend of rounding is none
+const BESIDE = 7; // pixels between loose points of several series at one place
 const MOST_MARKED = 40; // points of a line that each get a marker; of a longer one, about ten do
 
 class Chart {
@@ -87,6 +88,8 @@ class Chart {
     const right = width - 12, top = 26, bottom = height - 42;
     this.frame = { left, right, top, bottom };
     this.x = (value) => left + (place(value) - x0) / (x1 - x0) * (right - left);
+    const loose = all.filter((series) => !series.joined);
+    this.across = (series, k) => this.x(series.x[k]) + (series.joined ? 0 : BESIDE * (loose.indexOf(series) - (loose.length - 1) / 2));
     this.y = (value) => bottom - (value - y0) / (y1 - y0) * (bottom - top);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.replaceChildren();
@@ -128,7 +131,7 @@ class Chart {
         const back = ends.map((k) => `${this.x(series.x[k])} ${this.y(series.low[k])}`).reverse();
         draw("path", { d: `M${[...there, ...back].join("L")}Z`, fill: series.color, "fill-opacity": 0.13 }, this.svg);
       } else for (const k of ends) {
-        const x = this.x(series.x[k]), low = this.y(series.low[k]), high = this.y(series.high[k]);
+        const x = this.across(series, k), low = this.y(series.low[k]), high = this.y(series.high[k]);
         draw("path", { d: `M${x - 3} ${low}H${x + 3}M${x} ${low}V${high}M${x - 3} ${high}H${x + 3}`, stroke: series.color, fill: "none" }, this.svg);
       }
     }
@@ -136,7 +139,7 @@ class Chart {
 
   line(series) {
     for (const piece of this.pieces(series)) {
-      const points = piece.map((k) => [this.x(series.x[k]), this.y(series.y[k])]);
+      const points = piece.map((k) => [this.across(series, k), this.y(series.y[k])]);
       if (series.joined) draw("path", { d: `M${points.map((p) => p.join(" ")).join("L")}`, ...this.stroke(series) }, this.svg);
       const every = points.length > MOST_MARKED ? Math.ceil(points.length / 10) : 1;
       points.forEach(([x, y], k) => k % every || this.mark(series, x, y, this.svg));

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ohmostat.circuits import design as module
 from ohmostat.circuits.data_shapes import DATA
-from ohmostat.circuits.design import MAX_BYTES, Design, load_design, named_designs, template
+from ohmostat.circuits.design import MAX_BYTES, Design, load_design, named_designs, template, with_preset
 from ohmostat.circuits.sections import DesignError
 from ohmostat.circuits.specs import KEYS, ChipSpec, DeviceSpec, MismatchSpec, NeuronSpec
 from ohmostat.circuits.units import Choice, Curve, Integer, Kind, Layers, Number, Text
@@ -119,6 +119,28 @@ def test_the_template_is_the_default_and_says_every_range() -> None:
     for kind in KEYS.values():
         assert f" {kind.help} [{kind.allowed()}]\n" in unwrapped
     assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("preset", ["none", "phase-change"])
+def test_the_template_tells_the_default_of_what_is_written_otherwise(preset: str) -> None:
+    """Leaving a key out gives what is told, or, where none is told, what is written."""
+    design = with_preset(Design.named("digits"), preset)
+    section, about, told = "", "", {}
+    for line in template(design).splitlines():
+        if line.startswith("["):
+            section = line[1 : line.index("]")] + "."
+        elif line.startswith("# "):
+            about += line[1:]
+        elif line:
+            key, _, written = line.partition(" = ")
+            told[section + key], about = about[:-1].partition("; default ")[2] or written, ""
+    named = Design.from_text(f'[device]\npreset = "{preset}"').to_dict()
+    for key, kind in KEYS.items():
+        head, _, leaf = key.rpartition(".")
+        default = (named[head] if head else named)[leaf]
+        if key != "device.preset":
+            assert told[key] == kind.literal(default)
+    assert told["neuron.gain"] == "1.0" != KEYS["neuron.gain"].literal(design.neuron.gain)
 
 
 @pytest.mark.parametrize("name", named_designs())

@@ -12,8 +12,8 @@ import pytest
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.fit import Fit, fit
 from ohmostat.circuits.fit_device import Estimate
-from ohmostat.circuits.fit_report import plain, table, to_toml
-from ohmostat.circuits.measurements import read_curves, without_wrong
+from ohmostat.circuits.fit_report import plain, pulses, table, to_toml
+from ohmostat.circuits.measurements import Curves, read_curves, without_wrong
 from ohmostat.circuits.tables import MeasurementError
 from ohmostat.cli import main
 
@@ -312,13 +312,21 @@ def test_bad_rows_are_named(tmp_path: Path, rows: Rows, words: str) -> None:
     assert words in str(error.value)
 
 
+def test_pulses_are_counted_through_cycles_and_missing_readings() -> None:
+    cycle, pulse = np.array([0, 0, 0, 1, 1]), np.array([3, 4, 7, 0, 1])
+    found = pulses(Curves("a", cycle, pulse, np.ones(5, np.int64), np.zeros(5)))
+    assert found.tolist() == [3, 4, 7, 8, 9]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "no column 'device'"),
         ("device,pulse,conductance_S\n0,1,1e-6\n", "no column 'direction'"),
+        ("device,pulse,direction\n", "no column where one conductance with its unit"),
+        ("conductance_nS\n", "and conductance_S (or _mS, _uS, _nS, _pS)"),
         ("device,device,pulse,direction,conductance_S\n", "two columns 'device'"),
-        ("device,pulse,direction,conductance\n", "one of S, mS, uS, nS, pS"),
+        ("device,pulse,direction,conductance\n", "name it conductance_S (or _mS, _uS, _nS, _pS)"),
         ("device,pulse,direction,conductance_A\n", "conductance_A where one conductance with its unit"),
         ("device,pulse,direction,conductance_S\n0,1,up,12\n", "mind the unit"),
         ("device,pulse,direction,conductance_S\n0,1,up,-1e-6\n", ":2: conductance = '-1e-6' is negative"),

@@ -111,7 +111,7 @@ def test_init_sets_the_leak_to_go_with_the_conductances(
     path = tmp_path / "chip.toml"
     assert main(["init", str(path), "--from", "digits", "--preset", "ferroelectric"]) == 0
     before, design = Design.named("digits"), Design.from_toml(path)
-    assert design == with_preset(before, "ferroelectric")
+    assert design == with_preset(before.replace("name", "chip"), "ferroelectric")
 
     def largest(d: Design) -> float:
         return (d.device.g_max - d.device.g_min) / d.neuron.leak

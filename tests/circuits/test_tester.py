@@ -228,7 +228,7 @@ def test_files_without_rows_columns_or_units_are_refused(chip_of: Callable, tmp_
     for text, problem in (
         ("", "has no column 'array'"),
         (",".join(GOOD) + "\n", "has no rows of data"),
-        ("array,tile,row,column,plane,conductance\n", "conductance_ and one of S"),
+        ("array,tile,row,column,plane,conductance\n", r"name it conductance_S \(or _mS, "),
         ("array,tile,row,column,conductance_S\n", "has no column 'plane'"),
     ):
         path.write_text(text)

@@ -255,6 +255,33 @@ def test_parts_and_interaction_add_up_and_the_interaction_is_small(
         np.testing.assert_allclose(total, error, rtol=0, atol=1e-13 * np.abs(found.true[name]).max())
         assert sum(found.share(part, name) for part in found.contributions) == pytest.approx(1)
     assert 0 < found.size(INTERACTION, EVERYTHING) < 0.2 * found.error(EVERYTHING)
+    assert np.isnan(found.share_error(INTERACTION, EVERYTHING))  # with wires none is told
+
+
+def test_a_shares_error_is_the_jackknife_of_audits_without_each_sample(
+    make_chip: Make, inputs: Inputs
+) -> None:
+    chip, x = make_chip(PARTS | FAMILIES["twin"]), inputs(SAMPLES)
+    found = audit(Subject.of(chip, x, SQUARED, centered(BETA)))
+    kept = [np.delete(np.arange(SAMPLES), k) for k in range(SAMPLES)]
+    costs = [replace(SQUARED, targets=SQUARED.targets[rows]) for rows in kept]
+    fewer = [
+        audit(Subject.of(chip, x[rows], cost, centered(BETA))) for rows, cost in zip(kept, costs, strict=True)
+    ]
+    for part in found.contributions:
+        for array in found.arrays:
+            spread = np.std([one.share(part, array) for one in fewer])
+            expected = pytest.approx(np.sqrt(SAMPLES - 1) * spread, rel=1e-5, abs=1e-9)
+            assert found.share_error(part, array) == expected
+    assert found.share_error("asymmetry", EVERYTHING) > 1e-5
+
+
+def test_a_shares_error_is_about_what_other_samples_change(make_chip: Make, inputs: Inputs) -> None:
+    chip, cost = make_chip(PARTS | FAMILIES["twin"]), SquaredError(np.full((30, 4), 0.8), 1.0)
+    several = [audit(Subject.of(chip, inputs(30, seed), cost, centered(4 * BETA))) for seed in range(12)]
+    spread = np.std([one.share("asymmetry", EVERYTHING) for one in several], ddof=1)
+    told = np.mean([one.share_error("asymmetry", EVERYTHING) for one in several])
+    assert 0.5 < told / spread < 2
 
 
 def test_combinations_are_none_all_each_alone_and_all_but_each() -> None:
@@ -312,6 +339,7 @@ def test_the_command_prints_a_table_and_writes_figure_and_vectors(
     text = capsys.readouterr().out
     for word in ("share of the error", "forward0", "feedback1", "asymmetry", "sense", "finite differences"):
         assert word in text
+    assert "-0.0 " not in text and "standard error of the share [%]" in text
     assert plot.read_bytes().startswith(b"\x89PNG")
     with h5py.File(out) as file:
         for vectors in file["vectors"].values():

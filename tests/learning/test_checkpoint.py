@@ -80,7 +80,10 @@ def test_a_trainings_figure_counts_whole_epochs(
     for epochs in (1, 2, 3):
         trained.fit(epochs)
         training_figure(trained.history, tmp_path / "run.png")
-        ticks = drawn.pop().axes[-1].get_xticks()
+        axes = drawn.pop().axes
+        losses = next(one for one in axes if one.get_ylabel() == "training loss").get_lines()[0].get_ydata()
+        np.testing.assert_array_equal(losses, [epoch.loss for epoch in trained.history])
+        ticks = axes[-1].get_xticks()
         assert len(ticks) > epochs and np.array_equal(ticks, np.round(ticks))
 
 

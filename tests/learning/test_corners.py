@@ -116,14 +116,16 @@ def test_a_chip_can_be_trained_at_a_corner() -> None:
 
 def test_the_worst_is_the_least_accurate() -> None:
     one, two = (
-        CornerResult(CornerSpec(), 0.7, 0.9, 0.0),
-        CornerResult(CornerSpec(process="slow"), 0.7, 0.8, 0.0),
+        CornerResult(CornerSpec(), 0.7, 0.9, 0.0, 84),
+        CornerResult(CornerSpec(process="slow"), 0.7, 0.8, 0.0, 84),
     )
-    assert corners.worst([one, two, CornerResult(CornerSpec(voltage=0.9), 0.8, 0.1, 0.0)]) is two
+    assert corners.worst([one, two, CornerResult(CornerSpec(voltage=0.9), 0.8, 0.1, 0.0, 84)]) is two
     assert [line.endswith("  nominal") for line in corners.table([one, two]).splitlines()] == [
-        False, True, False, False,
+        False, True, False, False, False,
     ]  # fmt: skip
-    assert corners.table([one, two]).endswith("worst: slow, 1 of the supply, 300 K (27 C): accuracy 0.7000")
+    worst, foot = corners.table([one, two]).splitlines()[-2:]
+    assert worst == "worst: slow, 1 of the supply, 300 K (27 C): accuracy 0.7000 ± 0.0500"
+    assert foot.startswith("accuracy: of 84 test samples, the same at every corner; ±")
 
 
 def test_the_command(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,6 +155,8 @@ def test_what_changes_nothing_is_said_and_shown_once(
     assert text.count("typical     ") == 1
     assert main([*ask, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    accuracy, error = (found["corners"][0][key] for key in ("accuracy", "accuracy_error"))
+    assert found["samples"] == 100 and error == pytest.approx((accuracy * (1 - accuracy) / 100) ** 0.5)
     assert found["unchanged"] == {"temperature": [233, 398]} and len(found["corners"]) == 1
 
 

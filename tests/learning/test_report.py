@@ -120,6 +120,8 @@ def test_heat_maps_are_the_chips(run_file: Path, run_page: Page) -> None:
     assert {array["name"] for array in data["arrays"]} == set(chip.devices)
     for array in data["arrays"]:
         devices = chip.devices[array["name"]]
+        assert array["rowsAre"] in data["layers"]  # they are called alike
+        assert array["columnsAre"] in [*data["layers"], "the bias port, at the upper rail"]
         planes = (devices.weight, *devices.actual, *devices.deviation)
         assert len(planes) == len(data["quantities"])
         for plane, found in zip(planes, array["maps"], strict=True):

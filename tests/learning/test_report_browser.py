@@ -13,6 +13,7 @@ import pytest
 from ohmostat.circuits.archive import read_run
 from ohmostat.circuits.design import Design
 from ohmostat.cli import main
+from ohmostat.learning.figures import STYLES
 from ohmostat.learning.points import grid
 
 from .browser import Browser, browser
@@ -152,6 +153,23 @@ def test_a_heat_map_has_the_colours_of_its_codes(chromium: Browser, pages: dict[
     )
     image = np.reshape(pixels, (*weight.shape, 4))[..., :3] @ [0.2126, 0.7152, 0.0722]
     assert np.corrcoef(image.ravel(), weight.ravel())[0, 1] > 0.99  # lightness alone tells the order
+
+
+def test_what_two_arms_share_a_level_with_is_drawn_beside_it(
+    chromium: Browser, pages: dict[str, Path]
+) -> None:
+    """The exact intervals of a yield: else one would hide the other where they agree."""
+    chromium.open(pages["sweep"], 1280)
+    marks = chromium.evaluate(
+        "[...[...document.querySelectorAll('figure.chart')].pop()"
+        ".querySelectorAll(':scope > svg path[transform]')]"
+        ".map((path) => [path.getAttribute('fill'), parseFloat(path.getAttribute('transform').slice(10))])"
+    )
+    none, adjoint = (
+        np.array([x for fill, x in marks if fill == STYLES[arm]["color"]]) for arm in ("none", "adjoint")
+    )
+    assert len(none) == 25
+    np.testing.assert_allclose(adjoint - none, 7)
 
 
 def test_the_design_unfolds(chromium: Browser, pages: dict[str, Path]) -> None:

@@ -481,11 +481,12 @@ def test_a_gradient_is_called_wrong_only_where_it_is() -> None:
     nothing, much = [0.011, -0.009, 0.001], [0.04, 0.05, 0.06]
     counted = "; 3 chips, each under both arms)."
     assert gap(much, 0.5) == (
-        f"EP is 0.050 less accurate than the adjoint (95 % interval of the loss 0.025 to 0.075{counted}"
+        "EP is 0.050 less accurate than the adjoint (95 % interval of the accuracy lost 0.025 to 0.075"
+        + counted
     )
     shows_not = (
         "EP is 0.001 less accurate than the adjoint, which 3 chips cannot tell from nothing (95 % interval "
-        f"of the loss -0.024 to 0.026{counted}"
+        f"of the accuracy lost -0.024 to 0.026{counted}"
     )
     assert gap(nothing, 0.99) == shows_not
     wrong = " Its gradient is wrong all the same: the first layer's cosine is 0.56."

@@ -470,6 +470,8 @@ def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
     passes = LEVELS[:, None] < thresholds(6, (20,))
     curve = YieldCurve.fit(LEVELS, passes, replicates=20)
     assert yield_panel(left, LEVELS, passes, curve, 0.9) is left
+    _, labels = left.get_legend_handles_labels()
+    assert {"95 % interval of the curve", "95 % interval of the limit", "fitted curve"} <= set(labels)
     drawn, diamond = left.containers[0].lines[0], left.get_lines()[-1]
     np.testing.assert_array_equal(drawn.get_ydata(), passes.mean(axis=1))
     assert (*diamond.get_xdata(), *diamond.get_ydata()) == (curve.largest(0.9).x, 0.9)
