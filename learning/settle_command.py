@@ -57,7 +57,8 @@ def run(arguments: Any, console: Console) -> Values:
     one = sample_voltages(arguments, chip)
     if one is not None:
         console.warn(beyond_rails(one, chip))
-        return _one(arguments, chip, one, stored and stored.readout, console)
+        readout = None if stored is None else stored.readout
+        return _one(arguments, chip, one, readout, console)
     if arguments.against is not None:
         raise ValueError("--against ngspice compares one sample; say which, with --sample K or --input VOLTS")
     images = load(chip.circuit.design.task.data, arguments.data_dir).test_x
