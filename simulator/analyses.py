@@ -26,7 +26,7 @@ from .noise import NoiseSpectrum, noise
 from .operating_point import ConvergenceError, OperatingPoint, operating_point
 from .small_signal import LinearCircuit, SmallSignal, TransferFunction, ac, transfer
 from .spice_lines import SpiceSyntaxError
-from .sweeps import DcCurves, MonteCarloPoints, dc_sweep, monte_carlo, temperature_sweep
+from .sweeps import DcCurves, MonteCarloPoints, Swept, dc_sweep, monte_carlo, temperature_sweep
 from .temperature import TEMPERATURE
 from .transient import Transient, TransientError, transient
 
@@ -172,11 +172,11 @@ class _Runs:
         return Result(card, point, vectors, units, attributes=attributes, devices=devices)
 
     def _dc(self, card: cards.DcSweep) -> Result:
-        sweeps = {sweep.source: sweep.values() for sweep in card.sweeps}
+        sweeps: dict[Swept, Array] = {sweep.source: sweep.values() for sweep in card.sweeps}
         if TEMPERATURE in sweeps:
             curves = temperature_sweep(self._net_at, sweeps, initial=self.deck.nodeset)
         else:
-            curves = dc_sweep(self.net, {**sweeps}, initial=self.deck.nodeset)
+            curves = dc_sweep(self.net, sweeps, initial=self.deck.nodeset)
         vectors, units = self._named(curves.voltages, curves.currents)
         axes = {}
         for name, (source, values) in zip(("sweep", "outer"), curves.axes.items(), strict=False):

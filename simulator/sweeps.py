@@ -90,7 +90,7 @@ def dc_sweep(
 
 def temperature_sweep(
     at: Callable[[float], Netlist],
-    sweeps: Mapping[str, ArrayLike],
+    sweeps: Mapping[Swept, ArrayLike],
     *,
     initial: Mapping[str, float] | None = None,
 ) -> DcCurves:
