@@ -46,4 +46,4 @@ def test_mutated_netlists(block: int, folder: Path) -> None:
         else:
             decks += 1
             assert all("secret" not in element.name for element in deck.elements), seed
-    assert 4 < decks < 46  # both ends are reached
+    assert 0 < decks < SEEDS // 8  # both ends are reached
