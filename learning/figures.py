@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,7 @@ PANELS = (
 
 
 MOST_COLUMNS = 6
+CAPTION = 84  # characters of a line above the narrowest figure
 LEAST_SPAN = 0.01  # of an upright axis, over its largest value: a hundredth
 WIDE = 5.0  # last over first of levels that may be logarithmic
 PREFIXED = UNITS.keys() - {"deg"}  # units that take SI prefixes
@@ -214,7 +216,8 @@ def _caption(result: SweepResult) -> str:
         f"the first {MOST_COLUMNS} of {count} columns" if count > MOST_COLUMNS else "",
         accuracy_gap(result).replace(" (", "\n(").replace(". Its", ".\nIts"),
     )
-    return "\n".join(line for line in lines if line)
+    texts = "\n".join(line for line in lines if line).split("\n")
+    return "\n".join(textwrap.fill(text, CAPTION) for text in texts)
 
 
 def training_figure(history: list[Epoch], path: Path, title: str = "") -> None:

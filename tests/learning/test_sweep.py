@@ -15,7 +15,16 @@ import pytest
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.files import ArchiveError
 from ohmostat.circuits.sections import DesignError
-from ohmostat.learning.figures import counted, logarithmic, scale_x, sweep_figure, sweep_panel, widen
+from ohmostat.learning.figures import (
+    CAPTION,
+    _caption,
+    counted,
+    logarithmic,
+    scale_x,
+    sweep_figure,
+    sweep_panel,
+    widen,
+)
 from ohmostat.learning.points import (
     Span,
     grid,
@@ -372,6 +381,17 @@ def gap(lost: list[float], cosine: float) -> str:
     }
     design = Design.named("digits")
     return accuracy_gap(SweepResult(design, ((),), ("none", "adjoint"), values))
+
+
+def test_what_stands_above_a_figure_fits_it() -> None:
+    """Every line, of the longest that is said of chips."""
+    values = {"accuracy": {"none": np.array([[0.7, 0.8]] * 3), "adjoint": np.array([[0.72, 0.9]] * 3)}}
+    for quantity in ("alignment/forward0", "unsettled_test"):
+        values[quantity] = {arm: np.full((3, 2), 0.4) for arm in ("none", "adjoint")}
+    points = tuple(((SIGMA, level),) for level in (0.0, 0.5, 1.0))
+    caption = _caption(SweepResult(Design.named("fashion-6k"), points, ("none", "adjoint"), values))
+    assert "cannot tell from nothing" in caption and "mean over 3" in caption
+    assert max(map(len, caption.split("\n"))) <= CAPTION
 
 
 def test_a_gradient_is_called_wrong_only_where_it_is() -> None:
