@@ -154,6 +154,12 @@ def nominal(corner: CornerSpec) -> bool:
     return (corner.process, corner.voltage, corner.temperature) == ("typical", 1.0, ROOM)
 
 
+def lacks_nominal(places: Iterable[CornerSpec], unchanged: Iterable[str]) -> bool:
+    """Whether none of them is nominal, along the axes that are not ``unchanged``."""
+    same = {axis: getattr(CornerSpec(), axis) for axis in unchanged}
+    return not any(nominal(replace(place, **same)) for place in places)
+
+
 def table(found: Sequence[CornerResult]) -> str:
     """One line a corner, the worst, and how far its accuracy is known."""
     lines = ["process  supply    temperature  accuracy  cosine  unsettled"]

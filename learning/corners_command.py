@@ -68,6 +68,8 @@ def run(arguments: Any, console: Console) -> Values:
     )
     unchanged = corners.idle(trainer.design, places)
     places = corners.without(places, unchanged, base)
+    if corners.lacks_nominal(places, unchanged):
+        console.note("none of these corners is nominal: list tt, 1 and 300K to have it beside them")
     console.replaces(there)
     with threadpool_limits(1, user_api="blas"), console.bar(len(places), "corner") as shown:
         found = corners.examine(trainer, places, shown.update)

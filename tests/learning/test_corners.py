@@ -145,6 +145,12 @@ def test_the_command(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert load_chip(run_file).circuit.design.corner == CornerSpec()
 
 
+def test_that_no_corner_is_nominal_is_told() -> None:
+    cold, slow = CornerSpec(temperature=233.0), CornerSpec(process="slow")
+    assert corners.lacks_nominal([cold, slow], ()) and not corners.lacks_nominal([cold, CornerSpec()], ())
+    assert not corners.lacks_nominal([cold, slow], ["temperature"])  # the same circuit as the nominal one
+
+
 def test_what_changes_nothing_is_said_and_shown_once(
     run_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
