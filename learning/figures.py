@@ -216,8 +216,7 @@ def _caption(result: SweepResult) -> str:
         f"the first {MOST_COLUMNS} of {count} columns" if count > MOST_COLUMNS else "",
         accuracy_gap(result).replace(" (", "\n(").replace(". Its", ".\nIts"),
     )
-    texts = "\n".join(line for line in lines if line).split("\n")
-    return "\n".join(textwrap.fill(text, CAPTION) for text in texts)
+    return "\n".join(textwrap.fill(text, CAPTION) for line in lines for text in line.splitlines())
 
 
 def training_figure(history: list[Epoch], path: Path, title: str = "") -> None:

@@ -120,8 +120,7 @@ def _told(
     from .data import load
     from .training import Readout, predicted
 
-    weight, bias = (part.astype(chip.dtype) for part in readout)
-    found, label = int(predicted(chip, Readout(weight, bias), state)[0]), None
+    found, label = int(predicted(chip, Readout.of(chip, readout), state)[0]), None
     if arguments.sample is not None:
         labels = load(chip.circuit.design.task.data, arguments.data_dir).test_y
         label = int(labels[arguments.sample])

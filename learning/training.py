@@ -47,6 +47,12 @@ class Readout:
     weight: Array
     bias: Array
 
+    @classmethod
+    def of(cls, chip: Chip, parts: tuple[Array, Array]) -> Readout:
+        """Of weights (classes, n_out) and biases (classes,), in the precision of a chip."""
+        weight, bias = (part.astype(chip.dtype) for part in parts)
+        return cls(weight, bias)
+
 
 def input_voltages(chip: Chip, images: Array) -> Array:
     """What a chip's inputs are driven with [V] for images in [0, 1], by its converter if it has one; see
@@ -270,8 +276,7 @@ class Trainer:
             shape = data.classes, design.sizes[-1]
             spread = design.learning.readout_scale / np.sqrt(shape[1])
             readout = spread * generator(seed, "readout").standard_normal(shape), np.zeros(shape[0])
-        weight, bias = (part.astype(chip.dtype) for part in readout)
-        return cls(chip, data, make_rule(design), make_homeostat(design, seed), Readout(weight, bias))
+        return cls(chip, data, make_rule(design), make_homeostat(design, seed), Readout.of(chip, readout))
 
     def __post_init__(self) -> None:
         self.design = self.chip.circuit.design
@@ -314,8 +319,8 @@ class Trainer:
             tally.add(free, update, cost.value(read_outputs(free), np.arange(len(x))))
         changes = self._correction(x, free)
         leak = self.design.neuron.leak
+        single = chip.circuit.resistive  # devices are programmed one by one, or as pairs
         for name, gradient in update.gradients.items():
-            single = chip.circuit.resistive  # devices are programmed one by one, or as pairs
             slope = gradient.devices() if single else gradient.along_pair(chip.devices[name].target)
             slope = chip.circuit.layouts[name].tied(slope)
             change = self.optimizer.step(name, slope, leak)
