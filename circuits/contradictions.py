@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .convolution import convolutions, sizes
 from .data_shapes import DATA
-from .sections import Faults, refuse
+from .sections import DesignFaults, refuse
 from .units import Layers, show
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class _Parts:
             raise _Unknown from None
 
 
-def contradictions(sections: Mapping[str, Any]) -> Faults:
+def contradictions(sections: Mapping[str, Any]) -> DesignFaults:
     """What contradicts something else in the sections of a design, by their names. What depends on a section
     that is left out, being faulty itself, is not looked at.
     """
-    faults, design = Faults(), _Parts(sections)
+    faults, design = DesignFaults(), _Parts(sections)
     for check in CHECKS:
         with faults, suppress(_Unknown):
             check(design)  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def _resistive(design: Design) -> None:
          'what two networks differ by is no response; compare their powers: write learning.rule = '
          '"contrastive"'),
     )  # fmt: skip
-    faults = Faults()
+    faults = DesignFaults()
     for wrong, name, beside, fault in misfits:
         with faults:
             if wrong:

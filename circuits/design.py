@@ -18,7 +18,7 @@ from typing import Any, overload
 from .contradictions import contradictions
 from .convolution import sizes
 from .data_shapes import DATA
-from .sections import DesignError, Faults, check_fields, key, kinds, refuse, together
+from .sections import DesignError, DesignFaults, check_fields, key, kinds, refuse, together
 from .specs import (
     HEAD,
     KEYS,
@@ -155,7 +155,7 @@ class Design:
         """New sections, and keys that stand before them, of changes by dotted key."""
         changes: dict[str, Any] = {}
         parts: dict[str, dict[str, Any]] = {}
-        faults, strange = Faults(), set[str]()
+        faults, strange = DesignFaults(), set[str]()
         for name, new in (_preset_values(wanted.get("device.preset")) | dict(wanted)).items():
             section, _, leaf = name.rpartition(".")
             if name in KEYS or name in SECTIONS:
@@ -239,7 +239,7 @@ def _arguments(data: Mapping[str, Any], in_file: bool) -> dict[str, Any]:
         fault = f"written for a later ohmostat, this one reads schema {SCHEMA}"
         raise DesignError(f"schema = {show(schema)}: {fault}; upgrade it", "schema")
     found: dict[str, Any] = {}
-    faults = Faults()
+    faults = DesignFaults()
     for name, value in data.items():
         with faults:
             if name not in SECTIONS:
@@ -260,7 +260,7 @@ def _arguments(data: Mapping[str, Any], in_file: bool) -> dict[str, Any]:
 
 
 def _tell(
-    faults: Faults, sections: Mapping[str, Any], changes: Mapping[str, Any], strange: Collection[str]
+    faults: DesignFaults, sections: Mapping[str, Any], changes: Mapping[str, Any], strange: Collection[str]
 ) -> None:
     """Raise the faults of keys, if any, and with them what the sections, once changed, contradict among
     themselves, all but the ``strange`` ones, which have the faults. Where a strange one is no section at all,
@@ -278,7 +278,7 @@ def _checked_section(name: str, value: Any, in_file: bool) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         remedy = f"write [{name}] and its keys on the lines beneath"
         raise DesignError(f"{name} = {show(value)}: is a section; {remedy}", name)
-    faults = Faults()
+    faults = DesignFaults()
     for leaf, entry in value.items():
         with faults:
             _check_entry(f"{name}.{leaf}", entry, in_file)

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .sections import DesignError, Faults, refuse
+from .sections import DesignError, DesignFaults, refuse
 from .specs import KEYS, PRESETS
 from .units import Number, Range, closest, did_you_mean, parse_quantity, show
 
@@ -95,7 +95,7 @@ def preset_values(name: object) -> dict[str, Any]:
 
 def check_measured(name: str, value_of: Callable[[str], Any]) -> None:
     """Refuse values, of a design's dotted keys, outside what was measured of the preset that it names."""
-    device, faults = preset(name), Faults()
+    device, faults = preset(name), DesignFaults()
     for key, entry in device.values.items():
         value, kind = value_of(key), KEYS[key]
         if entry.range is None or value in entry.range or not isinstance(kind, Number):

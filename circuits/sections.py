@@ -14,7 +14,7 @@ class DesignError(ValueError):
     """A design that cannot be; ``key`` (dotted), ``source`` and ``line`` locate it.
 
     ``beside`` names the other key of a contradiction, which may be the only one that a file writes.
-    ``others`` are further faults of the same design (:class:`Faults`).
+    ``others`` are further faults of the same design (:class:`DesignFaults`).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class DesignError(ValueError):
 MOST_TOLD = 20  # faults of one design, beside the first
 
 
-class Faults:
+class DesignFaults:
     """Gathers faults of one design, so that all are told at once: ``with faults:`` holds back a DesignError,
     and :meth:`tell` raises what was held back, if anything.
     """
