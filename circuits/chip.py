@@ -359,7 +359,7 @@ class Chip:
         current = np.empty((len(x), self.blocks.size), self.dtype)
         bias = self.bias * self.dtype.type(self.bias_voltage)
         driven = self.blocks.slices[0]
-        products.multiply(x, self.input_block, current[:, driven])
+        products.shared(self.blocks.threads, x, self.input_block, current[:, driven])
         current[:, driven] += bias[driven]
         current[:, : driven.start] = bias[: driven.start]
         current[:, driven.stop :] = bias[driven.stop :]

@@ -175,7 +175,8 @@ def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, des
     load: Array | float = chip.circuit.kappa
     if bank.returned:
         pull, load = pull * chip.drivers[bank.name], load * chip.reflected(bank)
-    differential = products.product(pull.T, drive_voltages(chip, bank, inputs, free))
+    drive = drive_voltages(chip, bank, inputs, free)
+    differential = products.product(pull.T, drive, chip.blocks.threads)
     common: Array | float = 0.0
     if chip.circuit.kappa:
         loaded = descent[:, nodes] * free.voltages[:, nodes]

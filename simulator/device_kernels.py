@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from .exponentials import compiled
-from .kernels import FAST, Array, parallel
+from .exponentials import compiled, parallel
+from .kernels import FAST, Array
 
 PAGE = 4096  # bytes
 WORTH_SHARING = 10_000  # pairs: fewer are programmed before another thread has begun

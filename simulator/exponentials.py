@@ -17,6 +17,9 @@ from numba.extending import overload
 # from a kernel to those that are compiled on its behalf, and their rounding would hang on who came first.
 compiled = functools.partial(njit, cache=True, error_model="numpy", fastmath=False)
 
+# For a caller who asks for several threads. GNU OpenMP ends a forked child of a process that had them.
+parallel = compiled(parallel=True)
+
 
 def power(x):  # pragma: no cover - replaced by the overload below
     """2^x, real; for float32 a polynomial that LLVM vectorises, 3 ulp (libm's scalar call is 8x slower)."""

@@ -16,7 +16,7 @@ from numba import prange, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from .exponentials import compiled, share, softplus
+from .exponentials import compiled, parallel, share, softplus
 from .products import multiply
 
 Array = NDArray[Any]
@@ -24,8 +24,6 @@ Array = NDArray[Any]
 LOGISTIC, SOFTPLUS, LINEAR, CLAMP, SHOCKLEY, MEASURED = 0, 1, 2, 3, 4, 5  # laws of nodes
 NONE, GIVEN, SQUARED, SOFTMAX = 0, 1, 2, 3  # laws of nudges
 
-# For a caller who asks for several threads. GNU OpenMP ends a forked child of a process that had them.
-parallel = compiled(parallel=True)
 FAST = {"contract", "reassoc", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
 SOON, FEW = 16, 3  # sweeps in which most samples settle, and how many are kept till then: they fit the cache
 MOST_STEPS = 100  # of Newton's method at one node

@@ -14,12 +14,12 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from .exponentials import compiled
+from .exponentials import compiled, parallel
 
 Array = NDArray[Any]
 
@@ -37,6 +37,7 @@ def _wide() -> int:
 
 PRECISIONS = np.dtype(np.float32), np.dtype(np.float64)
 ROWS = 6
+WORTH_SHARING = 2_000_000  # multiplications: fewer are done before another thread has begun
 WIDE, NARROW, SINGLE = _wide(), 32, 0  # what is not as wide is summed in narrower tiles, or by itself
 
 
@@ -55,7 +56,22 @@ def multiply(drivers, weights, out):
         _multiply(drivers, weights, out, 1, SINGLE)
 
 
-def product(left: Array, right: Array) -> Array:
+def shared(threads: int, drivers: Array, weights: Array, out: Array) -> None:
+    """:func:`multiply`, by ``threads`` that have their share of the columns each."""
+    if threads > 1 and len(out) * weights.size > WORTH_SHARING:
+        _multiply_shared(threads, drivers, weights, out)
+    else:
+        multiply(drivers, weights, out)
+
+
+@parallel
+def _multiply_shared(threads, drivers, weights, out):
+    for k in prange(threads):
+        first, last = out.shape[1] * k // threads, out.shape[1] * (k + 1) // threads
+        multiply(drivers, weights[:, first:last], out[:, first:last])
+
+
+def product(left: Array, right: Array, threads: int = 1) -> Array:
     """``left right`` (m, n) of two matrices (m, k) and (k, n), in float32 or float64. Raises ValueError for
     others.
     """
@@ -67,7 +83,7 @@ def product(left: Array, right: Array) -> Array:
         )
     left, right = np.asarray(left, dtype), np.ascontiguousarray(right, dtype)
     found = np.empty((left.shape[0], right.shape[1]), dtype)
-    multiply(left, right, found)
+    shared(threads, left, right, found)
     return found
 
 

@@ -23,7 +23,7 @@ from ohmostat.learning.nudges import CrossEntropy, SquaredError, beta_in_watts
 from ohmostat.learning.rules import Adjoint, EquilibriumPropagation, Update, gradients
 from ohmostat.learning.training import Tally, Trainer, initialise, make_homeostat, run_seed
 from ohmostat.learning.trim import DriverTrim
-from ohmostat.simulator import device_kernels
+from ohmostat.simulator import device_kernels, products
 
 TRAIN, TEST, BATCH = 120, 60, 20
 STEPS = TRAIN // BATCH
@@ -88,7 +88,8 @@ def test_same_seed_same_bits(digits: Dataset, scheme: str) -> None:
 
 
 def test_threads_change_not_a_bit(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_kernels, "WORTH_SHARING", 0)
+    for kernels in (device_kernels, products):
+        monkeypatch.setattr(kernels, "WORTH_SHARING", 0)
     one, *more = (trainer(digits, {"learning.threads": n, "homeostat.mode": "off"}) for n in (1, 2, 3))
     for each in (one, *more):
         each.fit(1)

@@ -186,6 +186,15 @@ def test_a_row_of_a_product_is_the_same_bit_for_bit_in_any_part_of_a_batch(
     assert np.array_equal(products.product(np.asfortranarray(drivers), weights), whole)
 
 
+@pytest.mark.parametrize("width", [0, 1, 10, 150])
+def test_threads_share_a_product_and_change_not_a_bit(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "WORTH_SHARING", 0)
+    rng = np.random.default_rng(width)
+    drivers, weights = rng.standard_normal((7, 9), np.float32), rng.standard_normal((9, width), np.float32)
+    alone, *more = (products.product(drivers, weights, threads) for threads in (1, 2, 3))
+    assert all(np.array_equal(one, alone) for one in more)
+
+
 class Batch:
     """The arrays that `anderson` works on; scratch is NaN at first, so that nothing unwritten is used."""
 
