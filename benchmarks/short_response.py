@@ -34,7 +34,9 @@ from ohmostat.circuits.equilibrium import Equilibrium, continued
 from ohmostat.learning.asymmetry import response_alignment
 from ohmostat.learning.data import load
 from ohmostat.learning.estimators import (
+    SOLVED,
     Estimator,
+    Nudging,
     Response,
     Stencil,
     adjoint_response,
@@ -67,6 +69,7 @@ class CutResponse:
     name: str = "exact, cut"
     relaxations: int = 2
     seconds: float = 0.0
+    nudging: Nudging = SOLVED
 
     def response(self, free: Equilibrium, cost: Cost, certify: int | None = None) -> Response:
         epsilon = cut(free.circuit, free, cost, self.steps)
@@ -103,6 +106,10 @@ class CutNudges:
     @property
     def relaxations(self) -> int:
         return self.nudges.relaxations
+
+    @property
+    def nudging(self) -> Nudging:
+        return self.nudges.nudging
 
     def response(self, free: Equilibrium, cost: Cost, certify: int | None = None) -> Response:
         return self.nudges.response(CutPhases(**vars(free), steps=self.steps), cost, 0)

@@ -11,7 +11,7 @@ from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium
 from ..simulator.blocks import Array
 from .contrast import nudged_states
-from .estimators import Response, Stencil
+from .estimators import Nudging, Response, Stencil
 from .nudges import Cost
 from .rules import LearningRule, Update, contracted, drive_voltages, require_amplifiers
 
@@ -32,6 +32,10 @@ class BalanceErrors(LearningRule):
 
     estimator: Stencil
     name: str = "balance"
+
+    @property
+    def nudging(self) -> Nudging:
+        return self.estimator.nudging
 
     def check(self, circuit: Circuit) -> None:
         require_amplifiers(circuit, self.name)

@@ -1,8 +1,7 @@
 """A training run, put down after an epoch and taken up again: long runs survive being killed.
 
 What is kept is all that a run has learned or drawn; the rest comes from its design. A run that was taken up
-equals one that never stopped, bit for bit; but the rule ``aep-measured`` then draws its probes and their
-noise from the beginning again.
+equals one that never stopped, bit for bit.
 """
 
 from __future__ import annotations
@@ -45,6 +44,9 @@ def save(trainer: Trainer, path: str | Path, start: str = "") -> None:
         if trainer.homeostat is not None:
             for name, array in trainer.homeostat.state().items():
                 file[f"homeostat/{name}"] = array
+        if trainer.rule.prober is not None:
+            for name, array in trainer.rule.prober.state().items():
+                file[f"rule/{name}"] = array
 
 
 def resume(trainer: Trainer, path: str | Path) -> bool:
@@ -92,6 +94,8 @@ def _restore(trainer: Trainer, file: Any) -> None:
     trainer.optimizer.state = _tree(file, "optimizer")
     if trainer.homeostat is not None:
         trainer.homeostat.restore(_tree(file, "homeostat"))
+    if trainer.rule.prober is not None:
+        trainer.rule.prober.restore(_tree(file, "rule"))
 
 
 def _arrays(trainer: Trainer) -> Iterator[tuple[str, Array]]:

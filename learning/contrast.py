@@ -11,7 +11,7 @@ from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium, certified, on_another_branch, settle
 from ..circuits.periphery import Nudge
 from ..simulator.blocks import Array, BlockCircuit
-from .estimators import Response, Stencil
+from .estimators import Nudging, Response, Stencil
 from .nudges import Cost
 from .rules import (
     LearningRule,
@@ -47,6 +47,10 @@ class ContrastiveEP(LearningRule):
     estimator: Stencil
     name: str = "contrastive"
 
+    @property
+    def nudging(self) -> Nudging:
+        return self.estimator.nudging
+
     def check(self, circuit: Circuit) -> None:
         require_feedback(circuit, self.name)
 
@@ -56,9 +60,10 @@ class ContrastiveEP(LearningRule):
         nudged = chip.twin() if chip.circuit.copies > 1 else chip
         rest = free if nudged is chip else nudged.relax(inputs, certify=certify)
         response = self.estimator.response(rest, cost, certify)
+        response = replace(response, valid=response.valid & free.sound)
         if chip.circuit.resistive:
             powers = self._powers(chip, nudged, inputs, free, response)
-            return Update(powers, response.valid & free.sound, response.nudged)
+            return Update(powers, response.valid, response.nudged)
         found = dict(contracted(chip, inputs, free, response).gradients)
         for forward, backward in chip.circuit.feedback_pairs:
             contrast = self._contrast(free, response, forward.post, forward.pre)
@@ -133,6 +138,10 @@ class CoupledLearning(LearningRule):
 
     estimator: Stencil
     name: str = "coupled"
+
+    @property
+    def nudging(self) -> Nudging:
+        return self.estimator.nudging
 
     def update(
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None

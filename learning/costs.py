@@ -1,13 +1,15 @@
 """What a chip costs: time and energy of an inference and of a training step, from the circuit itself.
 
 The free phase and one nudged phase of a few samples are walked as transients (the ODE): their settling times
-[s], and the heat [J] of devices and leaks until then. Converters and programming pulses are added from the
-design's ``[converters]`` and ``[programming]``. Amplifiers' own consumption, clocks and the digital side are
-in none of it.
+[s], and the heat [J] of devices and leaks until then. That is the chip's own circuit under EP's nudge,
+whatever the rule: those that hold outputs, correct the skew, or drive one way only settle otherwise.
+Converters and programming pulses are added from the design's ``[converters]`` and ``[programming]``. Probes,
+amplifiers' own consumption, clocks and the digital side are in none of it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from ..circuits.chip import Chip
 from ..circuits.design import Design
 from ..simulator.blocks import Array
+from .estimators import Nudging
 from .nudges import Cost, Nudge, beta_in_watts
 
 SAMPLES = 4  # that are walked
@@ -45,30 +48,29 @@ class Costs:
     writing: Phase
 
     def step(self, batch: int) -> Phase:
-        """A step of training on a batch, one sample after the other. The homeostat keeps its own account."""
+        """A step of training on a batch, one sample after the other. What probes keeps its own account."""
         return self.training * batch + self.writing
 
 
-def costs(
-    chip: Chip, inputs: Array, cost: Cost, nudges: int, seconds: float, pulses: float, reads: float
-) -> Costs:
+def costs(chip: Chip, inputs: Array, cost: Cost, nudging: Nudging, pulses: float, reads: float) -> Costs:
     """Of a chip that settles on ``inputs`` (m, n_in) [V], of which the first few are walked.
 
-    Training nudges each sample so many times, and lets it settle each time, or (``seconds`` > 0) goes on
-    changing its nudge for so long [s]; a step sends so many ``pulses`` and ``reads``. Samples that do not
-    settle count with the time after which they are given up.
+    A step nudges each sample as ``nudging`` says (NaN where no chip can), and sends so many ``pulses`` and
+    ``reads``. Samples that do not settle count with the time after which they are given up.
     """
     design, x = chip.circuit.design, inputs[:SAMPLES]
     free = chip.relax(x, method="transient", certify=0)
     settled = _phase(free.time, free.energy)
     nudged, converted = Phase(), _readings(design) + _conversions(design, "nudge", design.sizes[-1])
-    if seconds:  # conversions fall within it
+    if not nudging.possible:
+        nudged = Phase(math.nan, math.nan)
+    elif nudging.seconds:  # conversions fall within it
         power = float(np.mean(chip.dissipation(x)(free.voltages, free.ports, np.arange(len(x)))))
-        nudged = Phase(seconds, power * seconds + converted.energy * nudges)
-    elif nudges:
+        nudged = Phase(nudging.seconds, power * nudging.seconds + converted.energy * nudging.times)
+    elif nudging.times:
         beta = np.full(len(x), beta_in_watts(design, design.learning.beta), x.dtype)
         pushed = chip.relax(x, Nudge(cost, beta, len(x)), start=free, method="transient", certify=0)
-        nudged = (_phase(pushed.time, pushed.energy) + converted) * nudges
+        nudged = (_phase(pushed.time, pushed.energy) + converted) * nudging.times
     driven = settled + _conversions(design, "input", design.sizes[0])
     inference = driven + _conversions(design, "reading", design.sizes[-1])
     training = driven + _readings(design) + nudged

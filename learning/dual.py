@@ -10,7 +10,7 @@ from ..circuits.chip import Chip
 from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium, certified, settle
 from ..simulator.blocks import Array, BlockCircuit
-from .estimators import Response, read_outputs
+from .estimators import Nudging, Response, read_outputs
 from .nudges import Cost, Nudge
 from .rules import LearningRule, Update, contracted, mirrored, require_amplifiers, require_feedback
 from .subcircuits import part
@@ -42,7 +42,11 @@ class DualPropagation(LearningRule):
     beta: float
     alpha: float = 0.5
     name: str = "dual-propagation"
-    nudged_phases: int = 2  # the dyad's two
+
+    @property
+    def nudging(self) -> Nudging:
+        """Two currents, and two readings: a dyad's."""
+        return Nudging(2)
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:

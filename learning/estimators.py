@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -50,11 +50,25 @@ class Response:
     measured: bool = False
 
 
+class Nudging(NamedTuple):
+    """What a step asks of a chip for a sample, beside its free phase: to be nudged, and converted, so many
+    ``times``, settling each time, or changing all along for ``seconds`` [s]; and whether a chip can do it: it
+    solves no equations, and has no imaginary currents.
+    """
+
+    times: int = 0
+    seconds: float = 0.0
+    possible: bool = True
+
+
+SOLVED = Nudging(possible=False)
+
+
 class Estimator(Protocol):
     """Measures the response of free equilibria to a nudge by a cost's gradient.
 
     Its price is known beforehand: ``relaxations``, the free phase included, and ``seconds`` of chip time
-    under an oscillating nudge.
+    under an oscillating nudge. (What judges a response relaxes once more, for the simulation alone.)
     """
 
     @property
@@ -68,6 +82,10 @@ class Estimator(Protocol):
     @property
     def seconds(self) -> float:
         """Chip time [s] under an oscillating nudge; 0 where there is none."""
+
+    @property
+    def nudging(self) -> Nudging:
+        """Of a chip."""
 
     def response(self, free: Equilibrium, cost: Cost, certify: int | None = None) -> Response:
         """Of the ``free`` equilibria on a ``cost``; ``certify`` samples are certified under each nudge
@@ -95,9 +113,14 @@ class Stencil:
         return 1 + len(self.nodes)
 
     @property
-    def nudged_phases(self) -> int:
-        """Times that a sample is nudged."""
-        return len(self.nodes)
+    def nudging(self) -> Nudging:
+        """Once for each node."""
+        return Nudging(len(self.nodes), possible=self.real)
+
+    @property
+    def real(self) -> bool:
+        """Whether no nudge is complex."""
+        return not np.imag(self.nodes).any()
 
     @property
     def noise(self) -> float:
@@ -132,7 +155,7 @@ class Stencil:
             scaled = (weights / self.beta).astype(shifts.dtype)
             epsilon += np.tensordot(scaled, read, axes=1).real
             valid = valid & state.sound.reshape(len(nodes), samples).all(axis=0)
-            if self.judged and not np.iscomplexobj(self.nodes):
+            if self.judged and self.real:
                 valid &= is_smooth(nodes, shifts - offsets, len(nodes))
             states.append(state)
         epsilon[~valid] = 0
@@ -266,6 +289,7 @@ class Exact:
     name: str = "exact"
     relaxations: int = 2
     seconds: float = 0.0
+    nudging: Nudging = SOLVED
 
     def response(self, free: Settled, cost: Cost, certify: int | None = None) -> Response:
         return exact_response(free, cost)

@@ -15,7 +15,8 @@ from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.sections import refuse
 from ..simulator.blocks import Array
-from .estimators import Estimator
+from .estimators import SOLVED, Estimator, Nudging
+from .homeostat import Running
 from .nudges import Cost
 from .probes import Prober
 from .rules import (
@@ -52,6 +53,10 @@ class AntisymmetricFeedback(LearningRule):
     probes: int = 256
     name: str = "aep"
 
+    @property
+    def nudging(self) -> Nudging:
+        return self.estimator.nudging
+
     def check(self, circuit: Circuit) -> None:
         require_feedback(circuit, self.name)
 
@@ -61,15 +66,16 @@ class AntisymmetricFeedback(LearningRule):
         if self.prober is None:
             skew, measurements = exact_skew(chip), 0
         else:
-            skew, measurements = self._measured_skew(chip, self.prober)
+            held = Running.beside(chip, inputs, free).held
+            skew, measurements = self._measured_skew(chip, self.prober, held)
         response = self.estimator.response(with_correction(free, skew), cost, certify)
         return replace(contracted(chip, inputs, free, response), measurements=measurements)
 
-    def _measured_skew(self, chip: Chip, prober: Prober) -> tuple[dict[Ends, Array], int]:
+    def _measured_skew(self, chip: Chip, prober: Prober, held: float | None) -> tuple[dict[Ends, Array], int]:
         """``2A`` [S] of every pair of banks, and how many measurements that took."""
         cycle = prober.steps(chip, 1)  # of one measurement each; 1 for random patterns, which have no cycle
         count = -(-self.probes // cycle) * cycle
-        found = prober.couplings(chip, count)
+        found = prober.couplings(chip, count, held=held)
         pairs = chip.circuit.feedback_pairs
         return {(f.post, f.pre): found[f.name] - found[b.name].T for f, b in pairs}, count
 
@@ -111,6 +117,10 @@ class KolenPollack(LearningRule):
     estimator: Estimator
     name: str = "kolen-pollack"
 
+    @property
+    def nudging(self) -> Nudging:
+        return self.estimator.nudging
+
     def check(self, circuit: Circuit) -> None:
         require_feedback(circuit, self.name)
         if any(forward.array == backward.array for forward, backward in circuit.feedback_pairs):
@@ -135,6 +145,7 @@ class ProductFeedback(LearningRule):
     """
 
     name: str = "product-feedback"
+    nudging: Nudging = SOLVED
 
     def check(self, circuit: Circuit) -> None:
         self._refuse(circuit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -82,7 +82,7 @@ class Affine:
 @dataclass(frozen=True)
 class ChainUpdate:
     """Gradients of a chain: ``blocks`` [1/S] and ``layers``, in order; ``inputs`` ``dL/dx`` (batch, n_in)
-    [1/V] of the first block; the samples (batch,) that are ``valid`` in every block.
+    [1/V] of the first block; the samples (batch,) that are ``valid`` in every block, and alone take part.
     """
 
     blocks: list[Gradients]
@@ -122,18 +122,26 @@ class Chain:
 
     def update(self, states: Sequence[tuple[Array, Equilibrium]], cost: Cost) -> ChainUpdate:
         """Gradients of the batch's mean ``cost``, from the free ``states`` of :meth:`relax`."""
+        responses = self._responses(states, cost)
+        valid = np.all([response.valid for response in responses], axis=0)
         blocks: list[Gradients] = []
         layers: list[dict[str, Array]] = []
-        valid = np.ones(len(states[0][0]), bool)
-        for k in reversed(range(len(self.blocks))):
-            chip, (volts, free) = self.blocks[k], states[k]
-            response = self.response(free, cost)
-            update = contracted(chip, volts, free, response)
-            valid &= update.valid
-            blocks.insert(0, update.gradients)
+        for k, (chip, (volts, free), response) in enumerate(zip(self.blocks, states, responses, strict=True)):
+            response = replace(response, epsilon=np.where(valid[:, None], response.epsilon, 0))
+            blocks.append(contracted(chip, volts, free, response).gradients)
             slopes = input_gradient(chip, response.epsilon)
             if k:
-                slopes, parameters = self.layers[k - 1].backward(states[k - 1][1].outputs, slopes)
-                layers.insert(0, parameters)
-                cost = LinearCost(slopes)
-        return ChainUpdate(blocks, layers, slopes, valid)
+                layers.append(self.layers[k - 1].backward(states[k - 1][1].outputs, slopes)[1])
+            else:
+                inputs = slopes
+        return ChainUpdate(blocks, layers, inputs, valid)
+
+    def _responses(self, states: Sequence[tuple[Array, Equilibrium]], cost: Cost) -> list[Response]:
+        """Of every block, in order, to the gradient that has come back to it."""
+        found: list[Response] = []
+        for k in reversed(range(len(self.blocks))):
+            found.insert(0, self.response(states[k][1], cost))
+            if k:
+                slopes = input_gradient(self.blocks[k], found[0].epsilon)
+                cost = LinearCost(self.layers[k - 1].backward(states[k - 1][1].outputs, slopes)[0])
+        return found

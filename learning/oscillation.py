@@ -20,6 +20,7 @@ from ..circuits.periphery import push_of
 from ..simulator import relaxation
 from ..simulator.blocks import Array
 from .estimators import (
+    Nudging,
     Phase,
     Response,
     is_smooth,
@@ -54,14 +55,14 @@ class Oscillation:
     judged: bool = True  # whether responses that are not smooth are left out
 
     @property
-    def nudged_phases(self) -> int:
-        """Nudges that are made, one a step."""
-        return round((1 + SETTLING) * len(self.nodes))
-
-    @property
     def seconds(self) -> float:
         """Settling, and one period's average."""
         return (1 + SETTLING) * self.period
+
+    @property
+    def nudging(self) -> Nudging:
+        """A nudge is made for every step."""
+        return Nudging(round((1 + SETTLING) * len(self.nodes)), self.seconds, not np.iscomplexobj(self.nodes))
 
     def response(self, free: Phase, cost: Cost, certify: int | None = None) -> Response:
         """Measure ``ds*/dβ`` of the free equilibria, from where the oscillation starts.
@@ -88,8 +89,10 @@ def lock_in(beta: float, nudges: int, period: float, steps: int = STEPS) -> Osci
 
     With ``θ = ωt - π/2``, ``s(β cos θ) = a_0/2 + Σ_k a_k cos kθ``: the Chebyshev coefficients are in-phase
     harmonics, and ``ds/dβ = (1/β) Σ_{k odd} (-1)^{(k-1)/2} k a_k`` as in :func:`.estimators.chebyshev`, up
-    to k = ``nudges`` - 1. The weights are that sum of reference waves, ready made.
+    to k = ``nudges`` - 1. The weights are that sum of reference waves, ready made. At least two ``steps`` for
+    each of the ``nudges`` are made: with fewer, one harmonic shows as another.
     """
+    steps = max(steps, 2 * nudges)
     phase = 2 * np.pi * np.arange(steps) / steps
     waves = np.cos(np.outer(np.arange(nudges), phase - np.pi / 2))
     weights = 2 / steps * series_slope(nudges) @ waves

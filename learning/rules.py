@@ -21,8 +21,9 @@ from ..circuits.layout import Layout
 from ..circuits.sections import refuse
 from ..simulator import products
 from ..simulator.blocks import Array
-from .estimators import Estimator, Response, Settled, adjoint_response
+from .estimators import SOLVED, Estimator, Nudging, Response, Settled, adjoint_response
 from .nudges import Cost
+from .probes import Prober
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,15 @@ class LearningRule(Protocol):
     def name(self) -> str:
         """As recorded with a run."""
 
+    @property
+    def nudging(self) -> Nudging:
+        """What it asks of a chip beside the free phase, probes aside."""
+
+    @property
+    def prober(self) -> Prober | None:
+        """What probes the chip for it, and keeps the account."""
+        return None
+
     def check(self, circuit: Circuit) -> None:
         """Refuse a circuit that lacks the hardware which the rule needs, with a DesignError."""
         return
@@ -117,6 +127,10 @@ class EquilibriumPropagation(LearningRule):
     estimator: Estimator
     name: str = "ep"
 
+    @property
+    def nudging(self) -> Nudging:
+        return self.estimator.nudging
+
     def update(
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
     ) -> Update:
@@ -128,6 +142,7 @@ class Adjoint(LearningRule):
     """The true gradient by implicit differentiation (recurrent backpropagation): the reference."""
 
     name: str = "adjoint"
+    nudging: Nudging = SOLVED
 
     def update(
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None

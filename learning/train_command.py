@@ -5,6 +5,7 @@ Modules that take time to import are imported by :func:`run`, so that asking for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,5 +132,6 @@ def cost_line(epoch: Epoch) -> str:
     texts = []
     for what, amounts in costs.items():
         time, energy = (float(f"{amount:.3g}") for amount in amounts)
-        texts.append(f"{what} {format_quantity(time, 's')} and {format_quantity(energy, 'J')}")
+        spent = f"{format_quantity(time, 's')} and {format_quantity(energy, 'J')}"
+        texts.append(f"no chip can take the {what}" if math.isnan(time) else f"{what} {spent}")
     return "; ".join([*texts, f"{epoch.pulses} pulses so far"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -94,10 +95,11 @@ class Epoch:
     array. ``symmetry``: ``|S|/(|S|+|A|)`` of J̃ at one sample, ``symmetry_after`` the best diagonal.
     ``unsettled`` (free) and ``unsettled_nudged`` during training, ``unsettled_test``; ``left_out`` of the
     updates; ``unstable`` and ``jumped`` among certified samples. ``sweeps``: mean per free phase.
-    ``measurements``, ``probe_time`` [s] and ``probe_energy`` [J]: the homeostat's, so far
-    (:class:`.probes.Spent`); ``rule_measurements``: the rule's own, during the epoch. ``pulses`` and
+    ``measurements``: the homeostat's, so far; ``rule_measurements``: the rule's own, during the epoch;
+    ``probe_time`` [s] and ``probe_energy`` [J] of both, so far (:class:`.probes.Spent`). ``pulses`` and
     ``reads``: the programmer's, so far. ``inference_time`` [s] and ``inference_energy`` [J] of a sample,
-    ``step_time`` and ``step_energy`` of a training step, without the homeostat's (:mod:`.costs`).
+    ``step_time`` and ``step_energy`` of a training step, without the probes' and NaN where no chip can take
+    it (:mod:`.costs`).
     ``wire_drop`` and ``wire_error``: the largest drop along the wires, and what their estimate misses there
     (:meth:`.Wiring.check`).
     """
@@ -396,7 +398,7 @@ class Trainer:
     def _record(self, tally: Tally, began: float, report: Callable[[Epoch | None], None]) -> None:
         accuracy, unsettled_test = self.evaluate()
         exact, response, measured, symmetry = self.diagnose()
-        spent = self.homeostat.spent if self.homeostat else Spent()
+        spent, probed = (part.spent if part else Spent() for part in (self.homeostat, self.rule.prober))
         programmer, price = self.chip.programmer, self.costs()
         step, wiring = price.step(self.design.learning.batch), Wiring.of(self.design)
         drop, error = wiring.check(self.chip) if wiring else (0.0, 0.0)
@@ -411,8 +413,8 @@ class Trainer:
             symmetry_after=symmetry.after,
             unsettled_test=unsettled_test,
             measurements=spent.measurements,
-            probe_time=spent.time,
-            probe_energy=spent.energy,
+            probe_time=spent.time + probed.time,
+            probe_energy=spent.energy + probed.energy,
             rule_measurements=tally.rule_measurements,
             pulses=programmer.pulses,
             reads=programmer.reads,
@@ -435,9 +437,7 @@ class Trainer:
             last, steps = self.history[-1], self.steps_per_epoch
             pulses, reads = (programmer.pulses - last.pulses) / steps, (programmer.reads - last.reads) / steps
         x, cost = self.inputs(self.data.test_x[:SAMPLES]), self.cost(self.data.test_y[:SAMPLES])
-        nudger = getattr(self.rule, "estimator", self.rule)
-        nudges, seconds = getattr(nudger, "nudged_phases", 0), getattr(nudger, "seconds", 0.0)
-        return costs(self.chip, x, cost, nudges, seconds, pulses, reads)
+        return costs(self.chip, x, cost, self.rule.nudging, pulses, reads)
 
     def evaluate(self) -> tuple[float, float]:
         """Test accuracy, and the share of test samples that did not settle (they are judged as they are).
@@ -472,7 +472,8 @@ class Trainer:
         true = contracted(self.chip, x, free, adjoint).gradients
         exact = asymmetry.alignment(contracted(self.chip, x, free, ep).gradients, true)
         response = asymmetry.response_alignment(free.circuit, ep.epsilon, adjoint.epsilon)
-        measured = asymmetry.alignment(self.rule.update(self.chip, x, free, cost, 0).gradients, true)
+        aside = copy.deepcopy(self.rule)  # its probes are no part of training, nor of what that has spent
+        measured = asymmetry.alignment(aside.update(self.chip, x, free, cost, 0).gradients, true)
         return exact, response, measured, asymmetry.symmetry(free)
 
 

@@ -41,11 +41,12 @@ def assert_equal(ours: Trainer, theirs: Trainer) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("mode", ["off", "probe", "decay", "trim"])
+@pytest.mark.parametrize("mode", ["off", "probe", "decay", "trim", "aep-measured"])
 def test_resumed_equals_uninterrupted(digits: Dataset, tmp_path: Path, mode: str, optimizer: str) -> None:
     # Measurements of a cycle lie open at the epoch's end: 6 batches of 5 probes, in cycles of 16.
-    changes = {"homeostat.mode": mode, "homeostat.probes": 5, "learning.optimizer": optimizer,
-               "homeostat.noise": "1nA", "learning.rate": 0.01}  # fmt: skip
+    changes = {"homeostat.probes": 5, "learning.optimizer": optimizer, "homeostat.noise": "1nA",
+               "learning.rate": 0.01}  # fmt: skip
+    changes |= {"learning.rule": mode} if mode == "aep-measured" else {"homeostat.mode": mode}
     if mode == "trim":
         changes |= {"chip.family": "shared", "mismatch.driver_gain": 0.2}
     whole, first, second = (trainer(digits, changes) for _ in range(3))

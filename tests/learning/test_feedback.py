@@ -25,7 +25,7 @@ from ohmostat.learning.feedback import (
 from ohmostat.learning.homeostat import WeightDecay
 from ohmostat.learning.nudges import beta_in_watts
 from ohmostat.learning.optimizers import make_optimizer
-from ohmostat.learning.probes import Prober
+from ohmostat.learning.probes import READING, Prober
 from ohmostat.learning.rules import Adjoint, EquilibriumPropagation, LearningRule
 from ohmostat.learning.training import Trainer
 
@@ -170,6 +170,19 @@ def test_the_twin_gets_the_forward_update(twin: Chip, free: Equilibrium, inputs:
     assert distance(found.gradients, plain.gradients, others) == 0
 
 
+@pytest.mark.parametrize(("angle", "least", "most"), [(0.0, 0.0, 1e-8), (60.0, 0.1, np.inf)])
+def test_forward_arrays_take_the_true_gradient_once_the_twins_have_met(
+    make_chip: Make, inputs: Inputs, angle: float, least: float, most: float
+) -> None:
+    chip, x = make_chip({"learning.angle": angle, "mismatch.amplifier_gain": 0.15}), inputs(SAMPLES)
+    free = chip.relax(x)
+    for cost in (SQUARED, ENTROPY):
+        true = Adjoint().update(chip, x, free, cost).gradients
+        found = KolenPollack(Exact()).update(chip, x, free, cost).gradients
+        forward = [name for name in true if not name.startswith("feedback")]
+        assert least <= distance(found, true, forward) < most
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_weights_meet_at_the_rate_of_the_decay(make_chip: Make, inputs: Inputs, optimizer: str) -> None:
     """Whatever the updates and the optimiser, ``W_f - W_bᵀ`` shrinks by ``1 - share`` at every step."""
@@ -275,3 +288,22 @@ def test_the_trainer_records_what_a_rule_measures() -> None:
     assert [epoch.measurements for epoch in trainer.history] == [0, 0]  # the homeostat's
     for epoch in trainer.history:
         assert epoch.measured["forward0"] > 0.999 > 0.95 > epoch.alignment["forward0"]
+    prober = trainer.rule.prober
+    assert prober is not None and prober.spent.measurements == 3 * cycle  # diagnosis is on no account
+    assert [epoch.probe_time for epoch in trainer.history] == [0, prober.spent.time]
+    assert prober.spent.time == pytest.approx(3 * cycle * READING * trainer.chip.neuron.tau)
+    assert 0 < prober.spent.energy == trainer.history[-1].probe_energy
+
+
+def test_probes_of_a_rule_are_superposed_on_its_samples_or_have_slots(
+    make_chip: Make, inputs: Inputs
+) -> None:
+    spent = {}
+    for slots in ("superposed", "dedicated"):
+        chip = make_chip(PARTS | FAMILIES["twin"] | {"homeostat.slots": slots})
+        rule, x = AntisymmetricFeedback(Exact(), Prober(inputs=True), 16), inputs(SAMPLES)
+        rule.update(chip, x, chip.relax(x), SQUARED)
+        assert rule.prober is not None
+        spent[slots] = rule.prober.spent
+    assert spent["superposed"].time < spent["dedicated"].time
+    assert spent["superposed"].energy > 100 * spent["dedicated"].energy  # the sample's own power

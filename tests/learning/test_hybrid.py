@@ -164,6 +164,23 @@ def test_a_sample_is_valid_where_every_block_is(make_chip: Make, inputs: Inputs)
         np.testing.assert_array_equal(links.update(shaky, ENTROPY).valid, np.arange(SAMPLES) != k)
 
 
+def test_a_sample_that_is_not_valid_takes_part_nowhere(make_chip: Make, inputs: Inputs) -> None:
+    """In whichever block it fails: the update is the same."""
+    links = chain(make_chip, SYMMETRIC, exact_response)
+    states, updates = links.relax(inputs(SAMPLES)), []
+    for k in range(3):
+        shaky = [*states]
+        shaky[k] = (states[k][0], replace(states[k][1], settled=np.arange(SAMPLES) != 1))
+        updates.append(links.update(shaky, ENTROPY))
+    whole = links.update(states, ENTROPY)
+    for update in updates:
+        for found, first, full in zip(update.blocks, updates[0].blocks, whole.blocks, strict=True):
+            assert distance(found, first) < 1e-12 and distance(found, full) > 1e-3
+        for found, first in zip(update.layers, updates[0].layers, strict=True):
+            np.testing.assert_allclose(found["weight"], first["weight"], rtol=1e-9)
+        assert not update.inputs[1].any() and update.inputs[0].any()
+
+
 def test_a_chain_with_a_layer_missing(make_chip: Make) -> None:
     chip = make_chip()
     with pytest.raises(ValueError, match="2 blocks has 0 digital layers"):

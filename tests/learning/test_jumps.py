@@ -12,7 +12,7 @@ from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
-from ohmostat.learning.estimators import centered, chebyshev, exact_response, is_smooth
+from ohmostat.learning.estimators import Stencil, cauchy, centered, chebyshev, exact_response, is_smooth
 from ohmostat.learning.nudges import SquaredError
 
 LEAK = 1e-5
@@ -74,16 +74,17 @@ def test_a_jump_of_every_phase_is_left_out(latch: Chip) -> None:
     assert not response.valid.any() and not response.epsilon.any()
 
 
-def test_a_jump_of_one_phase_is_left_out(latch: Chip) -> None:
+@pytest.mark.parametrize("two", [centered, lambda beta: cauchy(beta, 2)], ids=["centered", "cauchy-2"])
+def test_a_jump_of_one_phase_is_left_out(latch: Chip, two: Callable[[float], Stencil]) -> None:
     """Its shift is as much in common with the other phase's as apart from it: no certificate is needed."""
     free, cost = held_up(latch, -0.2), SquaredError(np.array([[-1.0]]), 2.0)
-    response = centered(0.8 * LEAK).response(free, cost, certify=0)
+    response = two(0.8 * LEAK).response(free, cost, certify=0)
     assert response.nudged is not None
     np.testing.assert_array_equal(response.nudged.outputs[:, 0] < 0, [True, False])
     assert free.sound.all() and response.nudged.sound.all()
     assert not response.valid.any() and not response.epsilon.any()
-    assert centered(0.02 * LEAK).response(free, cost, certify=0).valid.all()
-    taken = replace(centered(0.8 * LEAK), judged=False).response(free, cost, certify=0)
+    assert two(0.02 * LEAK).response(free, cost, certify=0).valid.all()
+    taken = replace(two(0.8 * LEAK), judged=False).response(free, cost, certify=0)
     assert taken.valid.all() and np.abs(taken.epsilon).max() > 0.5 / LEAK
 
 

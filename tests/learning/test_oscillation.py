@@ -144,6 +144,17 @@ def test_trajectory_is_the_chips_own_to_second_order_in_the_step(free: Equilibri
     assert errors[-1] < 0.01 * np.abs(true - free.ports).max()
 
 
+@pytest.mark.parametrize("nudges", [2, 12, 16, 18, 32, 64])
+def test_a_lock_in_differentiates_polynomials_below_its_degree(nudges: int) -> None:
+    """Of ``x^k``: one harmonic would show as another, did it read too seldom."""
+    wave = lock_in(1.0, nudges, 1.0)
+    nodes, weights = np.array(wave.nodes), np.array(wave.weights)
+    slopes = [weights @ nodes**k for k in range(nudges)]
+    np.testing.assert_allclose(slopes, np.eye(1, nudges, 1)[0], atol=1e-11)
+    noise = np.sqrt(nudges * (nudges**2 - 1) / 3 / len(nodes))  # docs/estimators.md
+    assert np.linalg.norm(weights) == pytest.approx(noise, rel=0.03)
+
+
 def test_price_is_chip_time() -> None:
     for wave in (lock_in(1e-7, 4, 50 * TAU), continuous(1e-7, 50 * TAU)):
         assert wave.relaxations == 1
@@ -163,6 +174,14 @@ def test_a_step_that_does_not_settle_is_counted(free: Equilibrium) -> None:
     shaky = replace(free, settled=np.array([True, True, False]))
     response = continuous(0.01 * LEAK, 50 * TAU).response(shaky, SQUARED, certify=0)
     np.testing.assert_array_equal(response.valid, [True, True, False])
+
+
+def test_what_the_sources_offsets_shift_is_no_jump(free: Equilibrium) -> None:
+    """They move the ports in common, several times as far as the nudge moves them apart."""
+    wave, offset = lock_in(0.01 * LEAK, 2, 1e4 * TAU), np.full(4, 0.05 * LEAK)
+    shifted = wave.response(replace(free, periphery=Periphery(nudge_offset=offset)), SQUARED)
+    assert shifted.valid.all()
+    assert relative(shifted.epsilon, wave.response(free, SQUARED).epsilon) < 0.2
 
 
 @pytest.mark.parametrize("wave", [lock_in(0.01 * LEAK, 2, 1e5 * TAU), continuous(0.01 * LEAK, 1e5 * TAU)])

@@ -28,6 +28,7 @@ from ohmostat.learning.estimators import (
 )
 from ohmostat.learning.feedback import AntisymmetricFeedback
 from ohmostat.learning.nudges import SquaredError, beta_in_watts, differences
+from ohmostat.learning.probes import Prober
 from ohmostat.learning.rules import Adjoint, EquilibriumPropagation, Gradients, contracted, gradients
 from ohmostat.learning.training import Trainer, initialise
 from ohmostat.learning.trim import DriverTrim, gain_ratio
@@ -414,6 +415,33 @@ def test_what_twins_differ_by_at_rest_goes_into_their_contrast_unless_the_second
             assert found[bank.array].devices()[0] == pytest.approx(
                 want, rel=1e-7, abs=1e-7 * np.abs(want).max()
             )
+
+
+def test_a_sample_that_either_twin_does_not_settle_on_takes_no_part() -> None:
+    chip, x, free, cost = make(**TWIN)
+    rule, shaky = ContrastiveEP(centered(small(chip))), replace(free, settled=np.arange(4) != 2)
+    found = rule.update(chip, x, shaky, cost)
+    np.testing.assert_array_equal(found.valid, np.arange(4) != 2)
+    kept = [0, 1, 3]
+    fewer = replace(free, voltages=free.voltages[kept], ports=free.ports[kept], settled=free.settled[kept],
+                    checked=None)  # fmt: skip
+    want = rule.update(chip, x[kept], fewer, SquaredError(cost.targets[kept], 1.0)).gradients
+    for name, gradient in found.gradients.items():
+        expected = 0.75 * want[name].devices()
+        assert gradient.devices() == pytest.approx(expected, rel=1e-6, abs=1e-9 * np.abs(expected).max())
+
+
+def test_trims_of_bidirectional_amplifiers_average_the_noise_of_all_cycles() -> None:
+    gained = []
+    for seed in range(8):
+        chip = make(mismatch__amplifier_gain=0.3, homeostat__mode="trim")[0]
+        trim, off = DriverTrim(64, Prober(noise=2e-10, seed=seed, inputs=True)), []
+        for _ in range(16):
+            trim.correct(chip)
+            ratios = [chip.drivers[b.name] / chip.drivers[f.name] for f, b in chip.circuit.feedback_pairs]
+            off.append(np.log(np.abs(np.log(np.concatenate(ratios)))))
+        gained.append(off[0] - off[-1])
+    assert np.exp(np.mean(gained)) == pytest.approx(4, rel=0.4)
 
 
 def _powers(chip: Chip, bank: Any, state: Equilibrium) -> Array:
