@@ -43,6 +43,7 @@ from .specs import (
 from .units import closest, did_you_mean, show
 
 MAX_BYTES = 65_536
+NETLISTS = (".cir", ".ckt", ".net", ".sp", ".spice")
 OF_DEVICES = ("device", "programming", "mismatch", "drift", "noise")
 """Sections that say what devices are and do, whatever chip they are on."""
 _SHIPPED = Path(__file__).parent / "designs"
@@ -324,6 +325,9 @@ def _unknown(key: str) -> DesignError:
 
 def _read(path: str | os.PathLike[str]) -> str:
     source = os.fspath(path)
+    if source.lower().endswith(NETLISTS):
+        fault = "is a SPICE netlist by its name, not a chip's design"
+        raise DesignError(f"{fault}: 'ohmostat simulate' runs it; give a TOML file", source=source)
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)

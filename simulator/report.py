@@ -55,6 +55,8 @@ def _difference(row: Difference | NotCompared) -> tuple[str, str, str, str]:
     if isinstance(row, NotCompared):
         return row.analysis, row.vector, "not compared:", row.why
     relative = "rounding" if row.unit and 0 < row.largest < ROUNDING else f"{row.relative:.2g}"
+    if row.relative == float("inf"):
+        relative = "of 0"
     return row.analysis, row.vector, f"{row.largest:.3g} {row.unit}".rstrip(), relative
 
 

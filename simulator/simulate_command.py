@@ -37,10 +37,15 @@ def run(arguments: Any, console: Console) -> Values:
     from .comparison import compare_with_ngspice
     from .ngspice import SpiceError
     from .report import compared, plain, report
+    from .spice_lines import SpiceSyntaxError
     from .spice_reader import read_spice
     from .waves import SCHEMA, WavesError, plot_waves, write_waves
 
     there = check_outputs(arguments.out, arguments.plot, keep=[arguments.file], schema=SCHEMA)
+    if arguments.file.suffix.lower() == ".toml":
+        fault = "is a chip's design by its name, not a netlist"
+        remedy = "'ohmostat settle' and 'ohmostat train' read it, 'ohmostat export' writes a netlist of it"
+        raise SpiceSyntaxError(str(arguments.file), 1, f"{fault}: {remedy}")
     deck = read_spice(arguments.file)
     check_kept(there, deck.files)
     console.replaces(there)

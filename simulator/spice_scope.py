@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
+from .banks import some
 from .devices import Control, Current, Time
 from .expression_functions import FUNCTIONS, PARAMETER_FUNCTIONS
 from .expressions import Expression, Formula, parse_formula
@@ -19,6 +20,7 @@ from .spice_lines import Fields, Origin, unquoted
 from .spice_numbers import ZERO_CELSIUS, ExpressionError, parse_number, refuse_per_cent
 
 SHARES = frozenset(("mismatch",))  # settings that are relative, and of which SPICE knows nothing
+GROUPED = str.maketrans("{}", "()")  # a parameter within a formula, as {gain}
 LARGEST_FORMULAS = 2_000_000  # characters of all formulas, counted whenever one is read or evaluated
 
 _NUMERIC = re.compile(r"[-+]?[\d.]|[{'\"]")
@@ -157,13 +159,14 @@ class Scope:
                 share = name in SHARES and text.endswith("%")
                 value = self.number(text[:-1] if share else text, f"{f.name}: {name}", f.origin)
                 values[name] = value / 100.0 if share else value
-            elif name not in harmless:
-                raise f.error(f"unknown parameter {name!r}; known are {', '.join(sorted(known))}")
+        unknown = [name for name in f.settings if name not in known and name not in harmless]
+        if unknown:
+            raise f.error(f"{some(unknown, 'unknown parameter')}; known are {', '.join(sorted(known))}")
         return values
 
     def formula(self, text: str, f: Fields) -> Expression:
         """A formula of nodes and devices of this body."""
-        plain = unquoted(text.strip())
+        plain = unquoted(text.strip()).translate(GROUPED)
         self.formulas.count(plain, f.origin)
         try:
             expression = self.formulas.read(plain, f.origin, constant=False).bind(self._formula_parameter)

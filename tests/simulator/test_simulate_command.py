@@ -352,6 +352,35 @@ def test_ekv_is_compared_through_an_emitted_subcircuit(tmp_path: Path) -> None:
     assert worst(differences, "op") < 1e-6 and {d.analysis for d in differences} == {"op"}
 
 
+def test_a_capacitors_current_has_two_sides_at_a_sources_corner(tmp_path: Path) -> None:
+    path = tmp_path / "corner.cir"
+    path.write_text("t\nV1 a 0 pulse(0 1 1u 1u 1u 5u 20u)\nC1 a 0 1n\nR1 a 0 1meg\n.tran 0.1u 20u\n")
+    differences, _ = compared(path)
+    assert {d.vector for d in differences} == {"v(a)", "i(v1)"} and worst(differences, "tran") < 1e-6
+
+
+def test_time_stands_still_but_in_a_transient(tmp_path: Path) -> None:
+    """In ngspice's sweeps it does not; beside one, not even in its operating point."""
+    path = tmp_path / "timed.cir"
+    path.write_text(
+        "t\n.param k=4\nV1 a 0 1\nB1 b 0 v={k}*v(a)*{k/8}+sin(1k*time+1)\nR1 b 0 1k\n"
+        ".op\n.dc v1 0 2 0.5\n.tran 1u 1m\n"
+    )
+    differences, missing = compared(path)
+    assert [row.analysis for row in missing] == ["dc"]
+    assert worst(differences, "op") < 1e-9 and worst(differences, "tran") < 1e-6
+
+
+def test_a_chips_design_is_no_netlist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "chip.toml"
+    path.write_text('name = "mine"\n')
+    assert main(["simulate", str(path)]) != 0
+    assert "is a chip's design by its name" in capsys.readouterr().err
+    path.rename(tmp_path / "chip.CIR")
+    assert main(["train", str(tmp_path / "chip.CIR")]) != 0
+    assert "'ohmostat simulate' runs it" in capsys.readouterr().err
+
+
 def test_the_report_shows_the_differences(deck_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     require_ngspice()
     simulate(deck_file, "--against", "ngspice")

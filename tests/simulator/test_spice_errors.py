@@ -72,6 +72,7 @@ ERRORS: list[tuple[str, int, tuple[str, ...]]] = [
     ("model 'x' .*is of type 'npn'; expected d", 2, ("d1 a 0 x", ".model x npn")),
     ("unknown parameter 'foo'; known are bv", 3, ("d1 a 0 x", ".model x d foo=1")),
     ("unknown parameter 'tox'; known are", 3, ("m1 a b c d x", ".model x nmos tox=1n")),
+    ("unknown parameters 'tox', 'nsub'; known", 3, ("m1 a b c d x", ".model x nmos tox=1n vto=1 nsub=1")),
     ("level is 3; expected 1 \\(Shichman-Hodges\\) or 44", 3, ("m1 a b c d x", ".model x nmos level=3")),
     ("hysteresis vh is 1 V", 2, ("s1 a 0 b 0 x", ".model x sw vh=1")),
     ("is_ is -1", 2, ("d1 a 0 x", ".model x d is=-1")),
