@@ -93,7 +93,10 @@ class LearningRule(Protocol):
 
     @property
     def nudging(self) -> Nudging:
-        """What it asks of a chip beside the free phase, probes aside."""
+        """What it asks of a chip beside the free phase, probes aside. Of a rule that does not say, a step has
+        no price.
+        """
+        return SOLVED
 
     @property
     def prober(self) -> Prober | None:

@@ -11,6 +11,7 @@ from ohmostat.learning.costs import SAMPLES, costs
 from ohmostat.learning.data import load_task
 from ohmostat.learning.estimators import Nudging
 from ohmostat.learning.nudges import Nudge, beta_in_watts
+from ohmostat.learning.rules import LearningRule
 from ohmostat.learning.training import Trainer
 
 
@@ -61,6 +62,15 @@ def test_a_rule_says_what_it_asks_of_a_chip(rule: str) -> None:
                 "dual-propagation": Nudging(2)}  # fmt: skip
     nudging = make_rule(design.replace({"learning.rule": rule, "homeostat.mode": "decay"})).nudging
     assert nudging == expected.get(rule, Nudging(6))
+
+
+def test_a_rule_that_does_not_say_has_no_price() -> None:
+    class Silent(LearningRule):
+        """One of somebody's own."""
+
+    t = trainer()
+    t.rule = Silent()
+    assert np.isnan(t.costs().step(50).time) and t.costs().inference.time > 0
 
 
 @pytest.mark.parametrize(

@@ -299,7 +299,9 @@ def test_loss_falls_and_accuracy_rises(digits: Dataset, arm: str) -> None:
     epochs = run.fit(20)
     assert epochs[-1].loss < 0.75 * epochs[1].loss
     assert epochs[0].accuracy < 0.3 and epochs[-1].accuracy > 0.4
-    assert all(np.isfinite(list(epoch.scalars().values())).all() for epoch in epochs[1:])
+    unknown = {"step_time", "step_energy"} if arm == "adjoint" else set()
+    for epoch in epochs[1:]:
+        assert {name for name, value in epoch.scalars().items() if not np.isfinite(value)} == unknown
     if arm == "adjoint":
         assert min(epochs[-1].measured.values()) == pytest.approx(1.0)
 
