@@ -125,13 +125,15 @@ def _answers(path: Path, results: Mapping[str, Result]) -> dict[str, Waves]:
     transients = [card for card in cards if _word(card) == ".tran"]
     others = [card for card in cards if _word(card) != ".tran"]
     answers: dict[str, Waves] = {}
-    if any(result.kind != "tran" for result in results.values()):
-        # The operating point by itself: beside a .dc, ngspice's B sources stand at another time than 0.
-        rest = [card for card in others if _word(card) not in (".op", ".mc")]
-        texts = [_text(title, [card for card in rest if _word(card) not in ANALYSES], ".op")]
-        texts += [_text(title, rest)] if any(_word(card) in ANALYSES for card in rest) else []
-        for text in texts:
-            answers |= simulate_with_ngspice(with_options(text, TIGHT))
+    swept = [card for card in others if _word(card) in ANALYSES.keys() - {".op", ".mc"}]
+    if any(result.kind == "op" for result in results.values()):
+        # By itself: beside a .dc, ngspice's B sources stand at another time than 0.
+        alone = [card for card in others if card not in swept]
+        text = _text(title, alone, "" if any(_word(card) == ".op" for card in alone) else ".op")
+        answers |= simulate_with_ngspice(with_options(text, TIGHT))
+    if swept:
+        text = _text(title, [card for card in others if _word(card) != ".op"])
+        answers |= simulate_with_ngspice(with_options(text, TIGHT))
     if transients:
         kept = [card for card in others if _word(card) not in ANALYSES]
         text = with_steps(_text(title, [*kept, *transients]), STEPS)
