@@ -11,13 +11,13 @@ from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium
 from ..simulator.blocks import Array
 from .contrast import nudged_states
-from .estimators import Nudging, Response, Stencil
+from .estimators import Response, Stencil
 from .nudges import Cost
-from .rules import LearningRule, Update, contracted, drive_voltages, require_amplifiers
+from .rules import EstimatorRule, Update, contracted, drive_voltages, require_amplifiers
 
 
 @dataclass(frozen=True)
-class BalanceErrors(LearningRule):
+class BalanceErrors(EstimatorRule):
     """The error of a neuron is by how much its two currents lose their balance while a controller acts on
     the outputs (Rossbroich and Zenke 2025, "Breaking balance", doi:10.1101/2025.05.12.653626).
 
@@ -32,10 +32,6 @@ class BalanceErrors(LearningRule):
 
     estimator: Stencil
     name: str = "balance"
-
-    @property
-    def nudging(self) -> Nudging:
-        return self.estimator.nudging
 
     def check(self, circuit: Circuit) -> None:
         require_amplifiers(circuit, self.name)

@@ -11,10 +11,10 @@ from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium, certified, on_another_branch, settle
 from ..circuits.periphery import Nudge
 from ..simulator.blocks import Array, BlockCircuit
-from .estimators import Nudging, Response, Stencil
+from .estimators import Response, Stencil
 from .nudges import Cost
 from .rules import (
-    LearningRule,
+    EstimatorRule,
     PairGradient,
     Update,
     as_read,
@@ -28,7 +28,7 @@ from .subcircuits import part, places
 
 
 @dataclass(frozen=True)
-class ContrastiveEP(LearningRule):
+class ContrastiveEP(EstimatorRule):
     """EP in its contrastive, Hebbian form: ``dL/dW_ij = -[(s_i s_j)^β - (s_i s_j)^0] / β`` (Scellier and
     Bengio 2017), with any estimator's nudges and weights in place of the single β.
 
@@ -46,10 +46,6 @@ class ContrastiveEP(LearningRule):
 
     estimator: Stencil
     name: str = "contrastive"
-
-    @property
-    def nudging(self) -> Nudging:
-        return self.estimator.nudging
 
     def check(self, circuit: Circuit) -> None:
         require_feedback(circuit, self.name)
@@ -121,7 +117,7 @@ def nudged_states(estimator: Stencil, response: Response) -> tuple[Equilibrium, 
 
 
 @dataclass(frozen=True)
-class CoupledLearning(LearningRule):
+class CoupledLearning(EstimatorRule):
     """Coupled learning (Stern et al. 2021): hold the outputs a step towards the target, and compare.
 
     The output ports are held at ``o + η (y - o)``, the hidden nodes relax, and ``ε = Δs / η`` is contracted
@@ -138,10 +134,6 @@ class CoupledLearning(LearningRule):
 
     estimator: Stencil
     name: str = "coupled"
-
-    @property
-    def nudging(self) -> Nudging:
-        return self.estimator.nudging
 
     def update(
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None

@@ -21,6 +21,7 @@ from .nudges import Cost
 from .probes import Prober
 from .rules import (
     EquilibriumPropagation,
+    EstimatorRule,
     LearningRule,
     Update,
     contracted,
@@ -35,7 +36,7 @@ Ends = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class AntisymmetricFeedback(LearningRule):
+class AntisymmetricFeedback(EstimatorRule):
     """EP with the extra current ``-2A (s - s⁰)`` while nudged (Scurria et al. 2026, arXiv:2602.03670).
 
     It turns ``J̃`` into ``J̃ - 2A = J̃ᵀ`` for all that moves away from the free state, so that
@@ -52,10 +53,6 @@ class AntisymmetricFeedback(LearningRule):
     prober: Prober | None = None
     probes: int = 256
     name: str = "aep"
-
-    @property
-    def nudging(self) -> Nudging:
-        return self.estimator.nudging
 
     def check(self, circuit: Circuit) -> None:
         require_feedback(circuit, self.name)
@@ -104,7 +101,7 @@ def with_correction(free: Equilibrium, skew: Mapping[Ends, Array]) -> Equilibriu
 
 
 @dataclass(frozen=True)
-class KolenPollack(LearningRule):
+class KolenPollack(EstimatorRule):
     """The forward array's update given to its feedback twin as well, and decay of both.
 
     ``ΔW_b = ΔW_fᵀ`` and ``ΔW = -share W`` leave ``W_f - W_bᵀ`` to shrink by ``1 - share`` a step, whatever
@@ -116,10 +113,6 @@ class KolenPollack(LearningRule):
 
     estimator: Estimator
     name: str = "kolen-pollack"
-
-    @property
-    def nudging(self) -> Nudging:
-        return self.estimator.nudging
 
     def check(self, circuit: Circuit) -> None:
         require_feedback(circuit, self.name)

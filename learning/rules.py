@@ -120,8 +120,18 @@ class LearningRule(Protocol):
         """
 
 
+class EstimatorRule(LearningRule):
+    """One that nudges as its ``estimator`` does."""
+
+    estimator: Estimator
+
+    @property
+    def nudging(self) -> Nudging:
+        return self.estimator.nudging
+
+
 @dataclass(frozen=True)
-class EquilibriumPropagation(LearningRule):
+class EquilibriumPropagation(EstimatorRule):
     """Vector-field EP (Scellier et al. 2018): ``ε`` is measured by nudging the chip itself.
 
     Exact only where ``J̃`` is symmetric: ``ε = J̃⁻¹J̃ᵀδ``.
@@ -129,10 +139,6 @@ class EquilibriumPropagation(LearningRule):
 
     estimator: Estimator
     name: str = "ep"
-
-    @property
-    def nudging(self) -> Nudging:
-        return self.estimator.nudging
 
     def update(
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
