@@ -30,11 +30,11 @@ from functools import partial
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.equilibrium import Equilibrium
 from ohmostat.learning.data import load
 from ohmostat.learning.nudges import Cost, beta_in_watts
+from ohmostat.learning.optimizers import SGD
 from ohmostat.learning.training import Trainer
 from ohmostat.simulator.blocks import Array
 
@@ -142,7 +142,8 @@ def phases(trainer: Trainer, x: Array, labels: Array) -> tuple[Equilibrium, Arra
 
 def measured(trainer: Trainer, plain: PlainNumpy, batches: list[tuple[Array, Array]]) -> dict[str, Array]:
     """Times [ms] of every arm on the same batches, one arm after the other from the same chip."""
-    chip: Chip = trainer.chip
+    chip, optimizer = trainer.chip, trainer.optimizer
+    assert isinstance(optimizer, SGD)
     alone, sweeps = [], []
     for images, labels in batches:
         x = trainer.inputs(images)
@@ -158,9 +159,9 @@ def measured(trainer: Trainer, plain: PlainNumpy, batches: list[tuple[Array, Arr
         saved = {key: (a.target.copy(), a.actual.copy()) for key, a in chip.devices.items()}
         readout, momentum = (
             replace(trainer.readout),
-            {k: m.copy() for k, m in trainer.optimizer.state.items()},
+            {k: m.copy() for k, m in optimizer.state.items()},
         )
-        chip.blocks.threads = threads
+        chip.blocks.threads = optimizer.threads = threads
         time.sleep(0.1)  # by then, threads that wait for more have let go of their cores
         with threadpool_limits(threads if name == "plain NumPy" else 1, user_api="blas"):
             found[name] = 1e3 * np.array([timed(run) for run in runs])[WARM:]
@@ -168,8 +169,9 @@ def measured(trainer: Trainer, plain: PlainNumpy, batches: list[tuple[Array, Arr
             chip.devices[key].target[...], chip.devices[key].actual[...] = target, actual
         chip.refresh()
         for key, kept in momentum.items():
-            trainer.optimizer.state[key][...] = kept
-        chip.blocks.threads, trainer.readout = 1, readout
+            optimizer.state[key][...] = kept
+        chip.blocks.threads = optimizer.threads = 1
+        trainer.readout = readout
     return {**found, "free sweeps": np.array(sweeps)}
 
 

@@ -300,7 +300,7 @@ class Chip:
         weight = self.block(array)
         for bank in self._banks[array]:
             if bank.pre == INPUT:
-                device_kernels.transpose(weight, self.input_block)
+                device_kernels.transpose(self.blocks.threads, weight, self.input_block)
             elif bank.pre == BIAS:
                 self.bias[self.blocks.slices[bank.post]] = weight[:, 0]
             else:
@@ -308,7 +308,7 @@ class Chip:
                 if bank.transposed:
                     block[...] = weight.T
                 else:  # the block's columns lie in one piece each: NumPy's copy is three times slower
-                    device_kernels.transpose(weight, block.T)
+                    device_kernels.transpose(self.blocks.threads, weight, block.T)
                 if bank.driven:
                     gains = self.drivers[bank.name]
                     block *= gains[:, None] if bank.returned else gains

@@ -28,10 +28,11 @@ class Optimizer(Protocol):
 
 @dataclass
 class SGD:
-    """Stochastic gradient descent with momentum: ``m ← μ m + g``, ``Δ = -rate m``."""
+    """Stochastic gradient descent with momentum: ``m ← μ m + g``, ``Δ = -rate m``; ``threads`` share it."""
 
     rate: float
     momentum: float = 0.9
+    threads: int = 1
     state: dict[str, Array] = field(default_factory=dict)
 
     def step(self, name: str, gradient: Array, unit: float = 1.0) -> Array:
@@ -41,7 +42,8 @@ class SGD:
             m = self.state[f"{name}/m"] = np.zeros(gradient.shape, gradient.dtype)
         change = np.empty_like(m)
         flat = m.reshape(-1), np.ascontiguousarray(gradient).reshape(-1)
-        device_kernels.descend(*flat, one(self.momentum), one(unit), one(self.rate), change.reshape(-1))
+        numbers = one(self.momentum), one(unit), one(self.rate)
+        device_kernels.descend(self.threads, *flat, *numbers, change.reshape(-1))
         return change
 
 
@@ -66,6 +68,6 @@ class Adam:
         return change
 
 
-def make_optimizer(kind: str, rate: float, momentum: float) -> Optimizer:
+def make_optimizer(kind: str, rate: float, momentum: float, threads: int = 1) -> Optimizer:
     """``"sgd"`` or ``"adam"``."""
-    return SGD(rate, momentum) if kind == "sgd" else Adam(rate)
+    return SGD(rate, momentum, threads) if kind == "sgd" else Adam(rate)

@@ -289,7 +289,9 @@ class Trainer:
                 f"learning.batch is {learning.batch}, but there are {len(self.data.train_y)} "
                 "training samples: make the batch smaller, or task.train larger"
             )
-        self.optimizer = make_optimizer(learning.optimizer, learning.rate, learning.momentum)
+        self.optimizer = make_optimizer(
+            learning.optimizer, learning.rate, learning.momentum, learning.threads
+        )
         self.steps = 0
 
     # -- one step -------------------------------------------------------------------------------

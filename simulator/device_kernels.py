@@ -11,7 +11,7 @@ from .exponentials import compiled, parallel
 from .kernels import FAST, Array
 
 PAGE = 4096  # bytes
-WORTH_SHARING = 10_000  # pairs: fewer are programmed before another thread has begun
+WORTH_SHARING = 10_000  # pairs: fewer are dealt with before another thread has begun
 
 
 def placed(array: Array, place: int) -> Array:
@@ -30,9 +30,24 @@ def placed(array: Array, place: int) -> Array:
     return found
 
 
+def transpose(threads: int, source: Array, target: Array) -> None:
+    """``target = source^T``, by ``threads`` that have their share of the source's columns each."""
+    if threads > 1 and source.size > WORTH_SHARING:
+        _transpose_shared(threads, source, target)
+    else:
+        _transpose(source, target)
+
+
+@parallel
+def _transpose_shared(threads, source, target):
+    for k in prange(threads):
+        first, last = source.shape[1] * k // threads, source.shape[1] * (k + 1) // threads
+        _transpose(source[:, first:last], target[first:last])
+
+
 @compiled()
-def transpose(source, target):
-    """``target = source^T``, by 16 rows of the source at a time, which the cache holds."""
+def _transpose(source, target):
+    """By 16 rows of the source at a time, which the cache holds."""
     rows, columns = source.shape
     whole = rows - rows % 16
     for first in range(0, whole, 16):
@@ -45,9 +60,25 @@ def transpose(source, target):
             target[j, i] = source[i, j]
 
 
+def descend(
+    threads: int, momentum: Array, gradient: Array, keep: Any, unit: Any, rate: Any, change: Array
+) -> None:
+    """``m = keep m + unit gradient`` in place, and ``change = -rate unit m``; all flat, by ``threads``."""
+    if threads > 1 and change.size > WORTH_SHARING:
+        _descend_shared(threads, momentum, gradient, keep, unit, rate, change)
+    else:
+        _descend(momentum, gradient, keep, unit, rate, change)
+
+
+@parallel
+def _descend_shared(threads, momentum, gradient, keep, unit, rate, change):
+    for k in prange(threads):
+        first, last = change.shape[0] * k // threads, change.shape[0] * (k + 1) // threads
+        _descend(momentum[first:last], gradient[first:last], keep, unit, rate, change[first:last])
+
+
 @compiled(fastmath=FAST)
-def descend(momentum, gradient, keep, unit, rate, change):
-    """``m = keep m + unit gradient`` in place, and ``change = -rate unit m``; all flat."""
+def _descend(momentum, gradient, keep, unit, rate, change):
     for i in range(momentum.shape[0]):
         m = keep * momentum[i] + unit * gradient[i]
         momentum[i] = m

@@ -59,5 +59,5 @@ def test_precision_is_kept(kind: str) -> None:
 
 
 def test_make_optimizer() -> None:
-    assert make_optimizer("sgd", 0.1, 0.5) == SGD(0.1, 0.5)
+    assert make_optimizer("sgd", 0.1, 0.5, 2) == SGD(0.1, 0.5, 2)
     assert make_optimizer("adam", 0.1, 0.5) == Adam(0.1)

@@ -374,11 +374,12 @@ def test_programming_moves_device_by_device(
         assert np.array_equal(weight, actual[0] - actual[1])
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (16, 5), (10, 256), (37, 20), (64, 64)])
-def test_transpose(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(1, 1), (16, 5), (10, 256), (37, 20), (64, 64), (37, 301)])
+def test_transpose(shape: tuple[int, int], threads: int) -> None:
     source = np.random.default_rng(0).random(shape)
     room = np.full((shape[1] + 2, shape[0]), np.nan)
-    device_kernels.transpose(source, room[1:-1])
+    device_kernels.transpose(threads, source, room[1:-1])
     np.testing.assert_array_equal(room[1:-1], source.T)
     assert np.isnan(room[[0, -1]]).all()
 
