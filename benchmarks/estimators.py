@@ -25,7 +25,7 @@ import numpy as np
 
 from ohmostat.circuits.equilibrium import Equilibrium, certified, settle
 from ohmostat.learning.estimators import Stencil, cauchy, centered, chebyshev, exact_response, one_sided
-from ohmostat.learning.nudges import Nudge, SquaredError
+from ohmostat.learning.nudges import Cost, Nudge, SquaredError
 from ohmostat.simulator.blocks import Array, BlockCircuit
 
 SIZES, SAMPLES, NETWORKS, TOLERANCE = (5, 4, 3), 2, 16, 1e-13
@@ -104,11 +104,11 @@ def samples(law: str, angle: float) -> list[Sample]:
     return found
 
 
-def radius(free: Equilibrium, cost: SquaredError, points: int = 64) -> float:
-    """Of convergence of the ports' Taylor series in β, from the decay of its coefficients: by FFT over
-    complex nudges on a circle, which is moved to 0.6 of the radius found so far.
+def radius(free: Equilibrium, cost: Cost, guess: float = 0.3, points: int = 64) -> float:
+    """Of convergence [W] of the ports' Taylor series in β, from the decay of its coefficients: by FFT over
+    complex nudges on a circle, which is moved to 0.6 of the radius found so far, a ``guess`` at first.
     """
-    found, k = 0.3, np.arange(8, 28)
+    found, k = guess, np.arange(8, 28)
     for _ in range(6):
         circle = 0.6 * found * np.exp(2j * np.pi * np.arange(points) / points)
         state = free.under(Nudge(cost, circle, 1), points, certify=0)
