@@ -3,8 +3,8 @@
 `fashion-6k` (784-256-256-10, its readout included) without mismatch, homeostat or limits of conductance, in
 double precision, settled to 1e-12 of full swing; as drawn, and after an epoch of centered nudges. The first
 test images of it: the radius of convergence ρ of each, from its Taylor coefficients as in `estimators.py`,
-and the median error ``|ε - ε⁰| / |ε⁰|`` of estimators against the linear solve. β in `leak · swing²`. Then, in
-single precision as one trains, the time of a training step by four of Chebyshev's nudges over that by two.
+and the median error ``|ε - ε⁰| / |ε⁰|`` of estimators against the linear solve. β in `leak · swing²`. Then,
+in single precision as one trains, the time of a training step by four of Chebyshev's nudges over that by two.
 
     python benchmarks/estimators_at_size.py
 """
