@@ -18,7 +18,8 @@ from .specs import MismatchSpec
 class Circuit:
     """The circuit of a design: what is common to every chip that is made from it.
 
-    Layers are numbered from the first hidden layer, 0, to the output, ``layers - 1``.
+    Layers are numbered from the first hidden layer, 0, to the output, the last. (Relays, of the family that
+    has them, are numbered between: :mod:`.families`.)
     """
 
     design: Design
@@ -26,7 +27,9 @@ class Circuit:
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Neurons in each layer, without the inputs."""
-        return self.design.sizes[1:]
+        *hidden, outputs = self.design.sizes[1:]
+        relays = self.design.chip.relays if self.design.chip.family == "relay" else 0
+        return (*hidden, *([relays] * len(hidden) if relays else ()), outputs)
 
     @property
     def inputs(self) -> int:
@@ -41,9 +44,12 @@ class Circuit:
     @cached_property
     def banks(self) -> tuple[Bank, ...]:
         """Every read direction of every array."""
-        banks = [Bank("forward0", 0, INPUT)]
-        banks += [Bank(f"bias{k}", k, BIAS) for k in range(len(self.sizes))]
-        return (*banks, *FAMILIES[self.design.chip.family](len(self.sizes)))
+        couplings = FAMILIES[self.design.chip.family](len(self.design.sizes) - 1)
+        rest = {b.post: b.array.replace("listen", "rest") for b in couplings if b.listening}
+        neurons = [k for k in range(len(self.sizes)) if k not in rest]
+        biases = rest | {k: f"bias{place}" for place, k in enumerate(neurons)}
+        constant = [Bank(biases[k], k, BIAS) for k in sorted(biases)]
+        return (Bank("forward0", 0, INPUT), *constant, *couplings)
 
     @cached_property
     def arrays(self) -> tuple[CrossbarArray, ...]:
@@ -96,6 +102,29 @@ class Circuit:
             for bank in self.banks
             if 0 <= bank.pre < bank.post and (bank.pre, bank.post) in by_ends
         )
+
+    @cached_property
+    def relay_paths(self) -> tuple[tuple[Bank, Bank, Bank], ...]:
+        """Banks (forward, listening, backward) of every way back over relays: along the first, from its upper
+        layer to the relays, and from these to its lower layer.
+        """
+        by_ends, to = {(b.post, b.pre): b for b in self.banks}, {b.pre: b for b in self.banks}
+        paths = []
+        for listening in (bank for bank in self.banks if bank.listening):
+            backward = to[listening.post]
+            paths.append((by_ends[listening.pre, backward.post], listening, backward))
+        return tuple(paths)
+
+    def bias(self, layer: int) -> str:
+        """The array by which the constant port drives a layer."""
+        return next(bank.array for bank in self.banks if (bank.post, bank.pre) == (layer, BIAS))
+
+    @cached_property
+    def facing(self) -> tuple[tuple[Bank, Bank], ...]:
+        """Banks (forward, backward) whose arrays learn together where a rule has them do: feedback pairs, and
+        those of relay paths.
+        """
+        return (*self.feedback_pairs, *((ahead, back) for ahead, _, back in self.relay_paths))
 
     def fabricate(self, mismatch: MismatchSpec | None = None, seed: int = 0) -> Chip:
         """One chip with every device's deviation drawn from ``mismatch`` (default: the design's).

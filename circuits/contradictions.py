@@ -93,6 +93,7 @@ def _angle(design: Design) -> None:
         fault = {
             "shared": "one shared crossbar has no angle between its two directions",
             "loop": "no weights of a loop face each other, at any angle",
+            "relay": "no single crossbar leads back along another",
             "resistive": "a conductance is the same both ways",
         }[design.chip.family]
         remedy = 'set it to 0 or write chip.family = "twin"'

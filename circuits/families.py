@@ -39,6 +39,7 @@ class Bank:
     A ``transposed`` bank reads the array against its columns; a ``driven`` one has drivers of its own,
     whose gains may mismatch (the `shared` family). A ``returned`` one is no crossbar's: what its devices draw
     from the drivers of the nodes of ``post`` comes back to these through amplifiers of current (`resistive`).
+    A ``listening`` one drives relays, which pass on what they hear (`relay`).
     """
 
     array: str
@@ -47,6 +48,7 @@ class Bank:
     transposed: bool = False
     driven: bool = False
     returned: bool = False
+    listening: bool = False
 
     @property
     def driving(self) -> int:
@@ -89,6 +91,22 @@ def _resistive(layers: int) -> list[Bank]:
     return up + [Bank(f"forward{k}", k - 1, k, True, driven=True, returned=True) for k in range(1, layers)]
 
 
+def _relay(layers: int) -> list[Bank]:
+    """Forward crossbars, and two in series on every way back, over a layer of relays: neurons that listen to
+    the upper layer, and drive the lower one.
+
+    Numbered after the hidden layers come their relays, the first layer's first, and the outputs last.
+    """
+    hidden = layers - 1
+    place = [*range(hidden), 2 * hidden]
+    banks = [Bank(f"forward{k}", place[k], place[k - 1]) for k in range(1, layers)]
+    for k in range(1, layers):
+        relays = hidden + k - 1
+        banks.append(Bank(f"listen{k}", relays, place[k], listening=True))
+        banks.append(Bank(f"feedback{k}", place[k - 1], relays))
+    return banks
+
+
 FAMILIES: dict[str, Callable[[int], list[Bank]]] = {
-    "twin": _twin, "shared": _shared, "loop": _loop, "resistive": _resistive,
+    "twin": _twin, "shared": _shared, "loop": _loop, "relay": _relay, "resistive": _resistive,
 }  # fmt: skip

@@ -37,10 +37,11 @@ class ChipSpec(Spec):
     """The family of the chip and the sizes of its layers."""
 
     family: str = choice("twin: two crossbars; shared: one, read both ways; loop: outputs feed layer 1; "
-        "resistive: single conductances, diodes at the nodes",
-        "twin", "shared", "loop", "resistive")
+        "relay: back through two in series; resistive: single conductances, diodes at the nodes",
+        "twin", "shared", "loop", "relay", "resistive")
     layers: tuple[int | str, ...] = key((784, 256, 256, 10),
         Layers("neurons of each, inputs first; or a convolution: docs/convolution.md"))
+    relays: int = integer(512, 1, 65536, "relay only: neurons between the two crossbars of every way back")
     sharing: str = choice("of a convolution's weights: one crossbar read at every position, or one each",
         "time-multiplexed", "replicated")
     columns: str = choice("passive: every conductance also loads its column",

@@ -13,10 +13,11 @@ from .specs import KEYS, SECTIONS
 from .units import Choice
 
 LACKING: dict[str, tuple[str, ...]] = {
-    **{f"resistive.{name}": ("twin", "shared", "loop") for name, _ in kinds(SECTIONS["resistive"])},
+    **{f"resistive.{name}": ("twin", "shared", "loop", "relay") for name, _ in kinds(SECTIONS["resistive"])},
+    "chip.relays": ("twin", "shared", "loop", "resistive"),
     **{f"neuron.{name}": ("resistive",) for name in ("law", "gain", "offset", "knee")},
     "corner.inversion": ("resistive",),  # of the neurons' amplifiers
-    "learning.feedback_spread": ("shared", "loop", "resistive"),
+    "learning.feedback_spread": ("shared", "loop", "relay", "resistive"),
 }
 """Keys of which some families make nothing, and which."""
 

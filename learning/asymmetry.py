@@ -67,13 +67,17 @@ def best_rates(jacobian: Array, output: slice | Array) -> Array:
 
 
 def weight_angles(chip: Chip) -> dict[str, float]:
-    """Angle [degrees] between each forward bank's ``W_f`` and its feedback's ``W_bᵀ``, drivers included."""
-    angles = {}
-    for forward, backward in chip.circuit.feedback_pairs:
-        wf = chip.blocks.weight(forward.post, forward.pre)
-        wb = chip.blocks.weight(backward.post, backward.pre)
-        angles[forward.array] = float(np.degrees(np.arccos(np.clip(cosine(wf, wb.T), -1, 1))))
-    return angles
+    """Angle [degrees] between each forward bank's ``W_f`` and its feedback's ``W_bᵀ``, drivers included; over
+    relays, ``W_b`` is the product of the two crossbars.
+    """
+    weight = chip.blocks.weight
+    back = {(f.array, f.post, f.pre): weight(b.post, b.pre) for f, b in chip.circuit.feedback_pairs}
+    for f, listening, b in chip.circuit.relay_paths:
+        back[f.array, f.post, f.pre] = weight(b.post, b.pre) @ weight(listening.post, listening.pre)
+    return {
+        array: float(np.degrees(np.arccos(np.clip(cosine(weight(post, pre), wb.T), -1, 1))))
+        for (array, post, pre), wb in back.items()
+    }
 
 
 def objective(chip: Chip) -> tuple[float, dict[str, Array]]:

@@ -37,7 +37,7 @@ RULES: dict[str, Callable[[Design], LearningRule]] = {
     "aep": lambda design: AntisymmetricFeedback(make_estimator(design)),
     "aep-measured": lambda design: _make_measured(design),
     "kolen-pollack": lambda design: KolenPollack(make_estimator(design)),
-    "product-feedback": lambda design: ProductFeedback(),
+    "product-feedback": lambda design: ProductFeedback(make_estimator(design)),
     "dual-propagation": lambda design: DualPropagation(beta_in_watts(design, design.learning.beta)),
     "balance": lambda design: BalanceErrors(_make_stencil(design)),
 }

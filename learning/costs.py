@@ -61,7 +61,8 @@ def costs(chip: Chip, inputs: Array, cost: Cost, nudging: Nudging, pulses: float
     design, x = chip.circuit.design, inputs[:SAMPLES]
     free = chip.relax(x, method="transient", certify=0)
     settled = _phase(free.time, free.energy)
-    nudged, converted = Phase(), _readings(design) + _conversions(design, "nudge", design.sizes[-1])
+    readings = _conversions(design, "reading", sum(chip.circuit.sizes))  # every port, once
+    nudged, converted = Phase(), readings + _conversions(design, "nudge", design.sizes[-1])
     if not nudging.possible:
         nudged = Phase(math.nan, math.nan)
     elif nudging.seconds:  # conversions fall within it
@@ -73,18 +74,13 @@ def costs(chip: Chip, inputs: Array, cost: Cost, nudging: Nudging, pulses: float
         nudged = (_phase(pushed.time, pushed.energy) + converted) * nudging.times
     driven = settled + _conversions(design, "input", design.sizes[0])
     inference = driven + _conversions(design, "reading", design.sizes[-1])
-    training = driven + _readings(design) + nudged
+    training = driven + readings + nudged
     return Costs(inference, training, _writing(design, pulses, reads))
 
 
 def _phase(time: Array | None, energy: Array | None) -> Phase:
     assert time is not None and energy is not None
     return Phase(float(np.mean(time)), float(np.mean(energy)))
-
-
-def _readings(design: Design) -> Phase:
-    """Every port read once."""
-    return _conversions(design, "reading", sum(design.sizes[1:]))
 
 
 def _conversions(design: Design, kind: str, count: int) -> Phase:

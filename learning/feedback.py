@@ -1,29 +1,31 @@
 """Rules about the way back: corrected, learned, or asked for.
 
 EP's error comes from feedback that is not the forward path's transpose, ``A = (J̃ - J̃ᵀ)/2 ≠ 0``. It can be
-corrected by a current while the chip is nudged, or learned away.
+corrected by a current while the chip is nudged, or learned away, on one crossbar or on two in series.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NoReturn
+
+import numpy as np
 
 from ..circuits.chip import Chip
 from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.sections import refuse
+from ..simulator import products
 from ..simulator.blocks import Array
-from .estimators import SOLVED, Estimator, Nudging
+from .estimators import Estimator
 from .homeostat import Running
 from .nudges import Cost
 from .probes import Prober
 from .rules import (
     EquilibriumPropagation,
     EstimatorRule,
-    LearningRule,
     Update,
+    as_read,
     contracted,
     lacks,
     mirrored,
@@ -118,9 +120,7 @@ class KolenPollack(EstimatorRule):
         require_feedback(circuit, self.name)
         if any(forward.array == backward.array for forward, backward in circuit.feedback_pairs):
             lacks(circuit, self.name, "a feedback array of its own", 'write chip.family = "twin"')
-        if circuit.design.homeostat.mode != "decay":
-            fault = 'the two arrays only meet as both decay; write homeostat.mode = "decay"'
-            refuse("learning.rule", self.name, fault, "homeostat.mode")
+        _require_decay(circuit, self.name)
 
     def update(
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
@@ -130,24 +130,47 @@ class KolenPollack(EstimatorRule):
 
 
 @dataclass(frozen=True)
-class ProductFeedback(LearningRule):
-    """Product feedback alignment (Ji-An and Benna 2024, arXiv:2405.20594): refused by every family yet.
+class ProductFeedback(EstimatorRule):
+    """Product feedback alignment (Ji-An and Benna 2024, arXiv:2405.20594): the way back is ``W_b = R B``,
+    through relays, and neither factor is like ``W_f``.
 
-    Errors return through two crossbars in series, ``W_b = R C``, over neurons of their own; learning aligns
-    the product with ``W_fᵀ`` while neither factor is like it.
+    B, by which the relays z listen, and their biases stay as they were written. R has its update from what is
+    local to it, the activity s of the neuron that it drives and the response of the relay that drives it,
+    ``dL/dR = -<s ε_zᵀ>``, and decays with ``W_f``. Relays answer with ``ε_z = F B ε``, F being their slopes
+    over their load, so ``ΔR = (F B ΔW_f)ᵀ``, and with the decay R becomes ``(F B W_f)ᵀ`` of a mean F, as
+    feedback twins become alike (:class:`KolenPollack`). Then ``R F B ≈ W_fᵀ (BᵀF²B)``: the transpose, up to a
+    factor, where B has many more rows than columns, all random; where its n columns meet m relays alike, the
+    cosine between the two is ``1/√(1 + n/m)``. The other arrays' update is EP's: exact where
+    ``R F B = W_fᵀ``, layer by layer up to a factor where it is ``c W_fᵀ``.
     """
 
+    estimator: Estimator
     name: str = "product-feedback"
-    nudging: Nudging = SOLVED
 
     def check(self, circuit: Circuit) -> None:
-        self._refuse(circuit)
+        if not circuit.relay_paths:
+            lacks(circuit, self.name, "a way back over relays", 'write chip.family = "relay"')
+        _require_decay(circuit, self.name)
 
     def update(
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
     ) -> Update:
-        self._refuse(chip.circuit)
+        response = self.estimator.response(free, cost, certify)
+        update = contracted(chip, inputs, free, response)
+        found, seen = dict(update.gradients), as_read(free) if response.measured else free
+        descent = response.epsilon * response.epsilon.dtype.type(-1.0 / len(response.epsilon))
+        for _, listening, back in chip.circuit.relay_paths:
+            heard = chip.blocks.layer(descent, listening.post)
+            learned = products.product(seen.layer(back.post).T, heard, chip.blocks.threads)
+            learned = chip.circuit.layouts[back.array].fold(learned)
+            found[back.array] = replace(found[back.array], differential=learned)
+            for kept in (listening.array, chip.circuit.bias(listening.post)):
+                still = np.zeros_like(found[kept].differential)
+                found[kept] = replace(found[kept], differential=still, common=0.0)
+        return replace(update, gradients=found)
 
-    def _refuse(self, circuit: Circuit) -> NoReturn:
-        hardware = "a feedback path of two crossbars in series"
-        lacks(circuit, self.name, hardware, 'no family has one yet; "kolen-pollack" learns a single one')
+
+def _require_decay(circuit: Circuit, rule: str) -> None:
+    if circuit.design.homeostat.mode != "decay":
+        fault = 'the two arrays only meet as both decay; write homeostat.mode = "decay"'
+        refuse("learning.rule", rule, fault, "homeostat.mode")

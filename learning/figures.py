@@ -60,6 +60,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "aep": {"color": "#009E73", "marker": "^", "linestyle": "-", "label": "antisymmetric-feedback EP"},
     "coupled": {"color": "#56B4E9", "marker": "P", "linestyle": "--", "label": "coupled learning"},
     "kolen-pollack": {"color": "#CC79A7", "marker": "v", "linestyle": ":", "label": "Kolen-Pollack"},
+    "product-feedback": {"color": "#E69F00", "marker": "X", "linestyle": "-.", "label": "product feedback"},
 }
 PANELS = (
     ("accuracy", "test accuracy"),

@@ -170,7 +170,7 @@ class WeightDecay:
 
     def correct(self, chip: Chip, running: Running | None = None) -> dict[str, Array]:
         """One step of decay: the changes [S] to command, by array. It measures nothing."""
-        arrays = {bank.array for pair in chip.circuit.feedback_pairs for bank in pair}
+        arrays = {bank.array for pair in chip.circuit.facing for bank in pair}
         self.spent.writes += sum(chip.weight(name).size for name in arrays)
         result = {}
         for name in sorted(arrays):

@@ -48,13 +48,17 @@ def arrays(chip: Chip) -> dict[str, Any]:
 
 def _layers(chip: Chip) -> dict[int, str]:
     """What every layer is called, the driven ones included; hidden ones by number where there are several."""
-    *hidden, outputs = chip.circuit.sizes
+    *hidden, outputs = chip.circuit.design.sizes[1:]
     which = [f" of layer {k}" if len(hidden) > 1 else "" for k in range(len(hidden))]
-    return {
+    last = len(chip.circuit.sizes) - 1
+    names = {
         INPUT: f"{chip.circuit.inputs} inputs", BIAS: "the bias port, at the upper rail",
         **{k: f"{n} hidden neurons{which[k]}" for k, n in enumerate(hidden)},
-        len(hidden): f"{outputs} outputs",
+        last: f"{outputs} outputs",
     }  # fmt: skip
+    for _, listening, _ in chip.circuit.relay_paths:
+        names[listening.post] = f"{chip.circuit.sizes[listening.post]} relays of the {names[listening.pre]}"
+    return names
 
 
 def _array(chip: Chip, name: str, side: int, names: Mapping[int, str]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ ARMS: dict[str, dict[str, object]] = {
     "aep": {"learning.rule": "aep", "homeostat.mode": "off"},
     "coupled": {"learning.rule": "coupled", "homeostat.mode": "off"},
     "kolen-pollack": {"learning.rule": "kolen-pollack", "homeostat.mode": "decay"},
+    "product-feedback": {"learning.rule": "product-feedback", "homeostat.mode": "decay"},
 }
 COMPARED = ("none", "homeostat", "decay", "adjoint")
 SCHEMA, SCHEMA_VERSION = "ohmostat-sweep", 2

@@ -158,12 +158,18 @@ def initialise(
     degrees) with an independent ``W_b⁰``. That has the spread of ``W_f`` (``feedback_spread="forward"``), so
     that α is the angle between them, or ``scale/√fan-in`` of its own array (``"fan-in"``), as published
     (Laborieux and Zenke, ICLR 2024): five times as much from 10 outputs to 256 neurons.
+
+    What relays listen by is ``B ~ N(0, 1/n)`` for n relays, so that ``BᵀB`` is near the unit matrix; their
+    biases hold them where they are steepest.
     """
-    leak, pre = chip.circuit.design.neuron.leak, {b.array: b.pre for b in chip.circuit.banks[::-1]}
+    neuron, pre = chip.circuit.design.neuron, {b.array: b.pre for b in chip.circuit.banks[::-1]}
+    leak = neuron.leak
     weights = {}
-    layouts = chip.circuit.layouts
+    layouts, relays = chip.circuit.layouts, {listening.array for _, listening, _ in chip.circuit.relay_paths}
     for name, layout in layouts.items():
         spread = {BIAS: 0.0, INPUT: input_scale}.get(pre[name], scale) / np.sqrt(layout.fan_in)
+        if name in relays:
+            spread = 1 / np.sqrt(layout.shape[0])
         rng = generator(seed, "weights", name)
         if chip.circuit.resistive:
             planes = len(chip.own(chip.devices[name].target))
@@ -178,6 +184,9 @@ def initialise(
             if feedback_spread == "forward":
                 wb *= np.sqrt(layouts[backward.array].fan_in / layouts[forward.array].fan_in)
             weights[backward.array] = np.cos(a) * wf.T + np.sin(a) * wb
+    for _, listening, _ in chip.circuit.relay_paths:
+        if chip.bias_voltage:
+            weights[chip.circuit.bias(listening.post)][...] = leak * neuron.offset / chip.bias_voltage
     chip.write(weights)
 
 

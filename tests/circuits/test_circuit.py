@@ -26,7 +26,7 @@ def circuit_of(family: str, layers: list[int], **more: object) -> Circuit:
     )
 
 
-@every_family
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "relay"])
 @every_depth
 def test_every_layer_has_its_forward_banks_and_bias(family: str, layers: list[int]) -> None:
     circuit = circuit_of(family, layers)
@@ -117,6 +117,30 @@ def test_no_pair_of_a_loop_conducts_both_ways(chip_of: Callable[..., Chip]) -> N
     assert not (coupling * coupling.T).any()
     objective = np.sum((jacobian - jacobian.T) ** 2) / 2
     assert objective == pytest.approx(np.sum(coupling**2), rel=1e-12)
+
+
+def test_relays_pass_errors_from_every_layer_to_the_one_below() -> None:
+    circuit = circuit_of("relay", [64, 7, 6, 4], **{"chip.relays": 9})
+    assert circuit.sizes == (7, 6, 9, 9, 4) and circuit.design.sizes == (64, 7, 6, 4)
+    assert circuit.feedback_pairs == ()
+    ends = {bank.array: (bank.post, bank.pre) for bank in circuit.banks if bank.pre >= 0}
+    assert ends == {"forward1": (1, 0), "listen1": (2, 1), "feedback1": (0, 2),
+                    "forward2": (4, 1), "listen2": (3, 4), "feedback2": (1, 3)}  # fmt: skip
+    constant = {bank.array: bank.post for bank in circuit.banks if bank.pre == BIAS}
+    assert constant == {"bias0": 0, "bias1": 1, "rest1": 2, "rest2": 3, "bias2": 4}
+    paths = [tuple(bank.array for bank in path) for path in circuit.relay_paths]
+    assert paths == [("forward1", "listen1", "feedback1"), ("forward2", "listen2", "feedback2")]
+    chip = circuit.fabricate()
+    assert chip.blocks.output == slice(chip.blocks.size - 4, chip.blocks.size)
+
+
+def test_a_relayed_chip_settles_where_its_devices_balance(chip_of: Callable[..., Chip], flat: type) -> None:
+    chip = chip_of("relay", "passive")
+    x = np.random.default_rng(1).random((3, 64))
+    free, oracle = chip.relax(x), flat(chip)
+    assert free.settled.all() and free.stable is not None and free.stable.all()
+    for v, row in zip(oracle.natural(free.voltages), x, strict=True):
+        assert np.abs(oracle.balance(v, row)[0]).max() < 1e-16  # A; the currents themselves are of 1e-5
 
 
 @pytest.mark.parametrize(("columns", "kappa"), [("passive", 1.0), ("virtual-ground", 0.0)])

@@ -29,7 +29,7 @@ def test_contradictions_are_told_beside_faults_of_other_sections() -> None:
     assert "first layer" not in str(caught.value)
 
 
-@pytest.mark.parametrize("family", ["twin", "loop"])
+@pytest.mark.parametrize("family", ["twin", "loop", "relay"])
 def test_trimming_needs_drivers(family: str) -> None:
     with pytest.raises(DesignError, match=f'"trim": the {family} family has no read drivers'):
         Design.from_dict({"chip": {"family": family}, "homeostat": {"mode": "trim"}})

@@ -319,6 +319,7 @@ BAD = [  # text, line, key, what the message must hold
         "one shared crossbar has no",
     ),
     ('chip.family = "loop"\nlearning.angle = 9', 2, "learning.angle", "no weights of a loop face each other"),
+    ('chip.family = "relay"\nlearning.angle = 9', 2, "learning.angle", "no single crossbar leads back"),
     (
         'chip.family = "loop"\nmismatch.driver_gain = 0.1',
         2,

@@ -32,6 +32,7 @@ def chip_of(family: str, columns: str, law: str) -> Chip:
         {
             "chip.family": family,
             "chip.layers": [64, 7, 6, 10],
+            "chip.relays": 9,
             "chip.columns": columns,
             "neuron.law": law,
             "task.data": "digits",
@@ -56,7 +57,8 @@ def chip_of(family: str, columns: str, law: str) -> Chip:
 @pytest.mark.parametrize("nudged", [False, True], ids=["free", "nudged"])
 @pytest.mark.parametrize("columns", ["virtual-ground", "passive"])
 @pytest.mark.parametrize(
-    ("family", "law"), [("twin", "logistic"), ("shared", "logistic"), ("twin", "softplus")]
+    ("family", "law"),
+    [("twin", "logistic"), ("shared", "logistic"), ("twin", "softplus"), ("relay", "logistic")],
 )
 def test_three_engines_agree_to_a_microvolt(family: str, law: str, columns: str, nudged: bool) -> None:
     chip = chip_of(family, columns, law)

@@ -24,6 +24,7 @@ FIT: dict[str, dict[str, object]] = {
     "twin": {"learning.angle": 20.0, "neuron.law": "softplus"},
     "shared": {"homeostat.mode": "off", "neuron.law": "softplus"},
     "loop": {"homeostat.mode": "off", "neuron.law": "softplus"},
+    "relay": {"homeostat.mode": "off", "neuron.law": "softplus", "chip.relays": 8},
     "resistive": {
         "homeostat.mode": "off", "chip.columns": "passive", "resistive.diode": "shockley",
         "resistive.hidden": "pair", "resistive.barrier": "0.3V",
@@ -32,7 +33,7 @@ FIT: dict[str, dict[str, object]] = {
 OTHER: dict[str, object] = {  # a value that is not the default
     "neuron.law": "tanh", "neuron.gain": 2.0, "neuron.offset": 0.4, "neuron.knee": 0.1,
     "resistive.barrier": 0.2, "resistive.saturation": 1e-8, "resistive.ideality": 1.5, "resistive.gain": 2.0,
-    "resistive.input_gain": 3.0, "resistive.curve": ((0.0, 0.0), (0.5, 1e-5)),
+    "resistive.input_gain": 3.0, "chip.relays": 5, "resistive.curve": ((0.0, 0.0), (0.5, 1e-5)),
 }  # fmt: skip
 ELSEWHERE = {  # in use with others alone, in the family itself
     "resistive.curve", "resistive.outputs", "resistive.copies",

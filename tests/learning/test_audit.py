@@ -56,6 +56,7 @@ FAMILIES = {
     "twin": {"learning.angle": 40.0},
     "shared": {"chip.family": "shared", "mismatch.driver_gain": 0.2},
     "loop": {"chip.family": "loop"},
+    "relay": {"chip.family": "relay", "chip.relays": 7},
 }
 WIRES = Wiring(40.0, 60.0)
 

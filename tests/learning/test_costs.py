@@ -58,8 +58,7 @@ def test_a_run_records_what_it_costs() -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_says_what_it_asks_of_a_chip(rule: str) -> None:
     design = Design.named("digits").replace({"learning.estimator": "chebyshev", "learning.nudges": 6})
-    expected = {"adjoint": Nudging(possible=False), "product-feedback": Nudging(possible=False),
-                "dual-propagation": Nudging(2)}  # fmt: skip
+    expected = {"adjoint": Nudging(possible=False), "dual-propagation": Nudging(2)}
     nudging = make_rule(design.replace({"learning.rule": rule, "homeostat.mode": "decay"})).nudging
     assert nudging == expected.get(rule, Nudging(6))
 

@@ -246,8 +246,11 @@ def small(**changes: object) -> Circuit:
 REFUSED: list[tuple[LearningRule, dict[str, object], str]] = [
     (KolenPollack(centered(1e-8)), {"chip__family": "shared"}, 'chip.family = "twin"'),
     (KolenPollack(centered(1e-8)), {"homeostat__mode": "off"}, 'homeostat.mode = "decay"'),
-    (ProductFeedback(), {}, "two crossbars in series"),
-    (ProductFeedback(), {"chip__family": "shared"}, "two crossbars in series"),
+    (ProductFeedback(centered(1e-8)), {"homeostat__mode": "decay"}, 'chip.family = "relay"'),
+    (ProductFeedback(centered(1e-8)), {"chip__family": "shared"}, 'chip.family = "relay"'),
+    (ProductFeedback(centered(1e-8)), {"chip__family": "relay"}, 'homeostat.mode = "decay"'),
+    (KolenPollack(centered(1e-8)), {"chip__family": "relay"}, 'chip.family = "twin"'),
+    (AntisymmetricFeedback(centered(1e-8)), {"chip__family": "relay"}, 'chip.family = "twin"'),
 ]
 
 
@@ -263,6 +266,7 @@ def test_a_chip_without_the_hardware_is_refused(
 
 def test_chips_with_the_hardware_are_not() -> None:
     KolenPollack(centered(1e-8)).check(small(homeostat__mode="decay"))
+    ProductFeedback(centered(1e-8)).check(small(chip__family="relay", homeostat__mode="decay"))
     for family in FAMILIES:
         AntisymmetricFeedback(centered(1e-8)).check(small(chip__family=family))
 
@@ -271,11 +275,6 @@ def test_the_trainer_asks_the_rule() -> None:
     design = small().design.replace({"learning.rule": "product-feedback"})
     with pytest.raises(DesignError, match="twin"):
         Trainer.from_design(design, load("digits").subset(60, 10))
-
-
-def test_product_feedback_never_learns(twin: Chip, free: Equilibrium, inputs: Inputs) -> None:
-    with pytest.raises(DesignError, match="two crossbars"):
-        ProductFeedback().update(twin, inputs(SAMPLES), free, SQUARED)
 
 
 def test_the_trainer_records_what_a_rule_measures() -> None:
