@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from ohmostat.learning.dataset import Dataset
 from ohmostat.learning.homeostat import Homeostat, Running, WeightDecay
 from ohmostat.learning.training import Epoch, Trainer
 from ohmostat.simulator.blocks import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SHARES = (0.0, 1e-4, 1e-3, 1e-2)  # of every coupling, a step
 FACTORS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
@@ -114,49 +117,65 @@ def measured(data: Dataset, epochs: int, chips: int) -> dict[str, Any]:
         runs = [trained(data, rule, share, chip, epochs) for chip in range(chips)]
         curves[name] = [rows for _, rows in runs]
         if name == "EP, share 0":
-            idle, shrinking = is_idle(runs[0][0].chip), shrunk(runs[0][0])
+            idle, shrinking = is_idle(runs[0][0].chip), [shrunk(trainer) for trainer, _ in runs]
     return {"the controller commands nothing": idle, "shrinking alone": shrinking, "training": curves}
 
 
 def report(found: dict[str, Any]) -> str:
-    """Both studies as text: means over chips, after the last epoch."""
+    """Both studies as text: means ± standard deviations over chips, after the last epoch."""
+    shrinking = list(zip(*found["shrinking alone"], strict=True))  # by factor, the chips' rows
     lines = [f"the probe controller commands nothing: {found['the controller commands nothing']}", ""]
-    lines += [_line("couplings times", found["shrinking alone"][0])]
-    lines += [_line(f"{row['factor']:g}", row, numbers=True) for row in found["shrinking alone"]]
+    lines += [_head("couplings times", shrinking[0])]
+    lines += [_line(f"{rows[0]['factor']:g}", rows) for rows in shrinking]
     ends = {name: [rows[-1] for rows in chips] for name, chips in found["training"].items()}
-    mean = {
-        name: {key: np.mean([row[key] for row in rows]) for key in rows[0]} for name, rows in ends.items()
-    }
-    lines += ["", _line("training", next(iter(mean.values())))]
-    return "\n".join(lines + [_line(name, row, numbers=True) for name, row in mean.items()])
+    lines += ["", _head("training", next(iter(ends.values())))]
+    return "\n".join(lines + [_line(name, rows) for name, rows in ends.items()])
 
 
-def _line(name: str, row: Row, numbers: bool = False) -> str:
-    cells = [f"{value:17.4g}" if numbers else f"{key:>17s}" for key, value in row.items() if key != "factor"]
-    return f"{name:16s}" + "".join(cells)
+def _head(name: str, rows: Sequence[Row]) -> str:
+    return f"{name:16s}" + "".join(f"{key:>20s}" for key in rows[0] if key != "factor")
+
+
+def _line(name: str, rows: Sequence[Row]) -> str:
+    columns = {key: [row[key] for row in rows] for key in rows[0] if key != "factor"}
+    return f"{name:16s}" + "".join(
+        f"{f'{np.mean(column):.3g} ± {_sd(column):.2g}':>20s}" for column in columns.values()
+    )
+
+
+def _sd(values: Array | Sequence[float]) -> Array:
+    """Over chips, the first axis; NaN of one."""
+    count = len(values)
+    return np.std(values, axis=0, ddof=1) if count > 1 else np.full(np.shape(values)[1:], np.nan)
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Cosines against the couplings' size; cosine and accuracy against epochs."""
+    """Cosines against the couplings' size; cosine and accuracy against epochs. Bands: ±1 sd over chips."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.0, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for name, style in zip(ARRAYS, STYLES, strict=True):
-        rows = found["shrinking alone"]
-        left.plot(FACTORS, [row[f"cosine {name}"] for row in rows], style, markersize=4, label=name)
+        _band(left, FACTORS, found["shrinking alone"], f"cosine {name}", style, name)
     left.set(xscale="log", xlabel="all couplings times", ylabel="cosine of EP to the adjoint")
     left.set_title("shrinking a trained chip's couplings", fontsize=9)
     for (name, chips), style in zip(found["training"].items(), (*STYLES, "D-"), strict=True):
         for axes, key in ((middle, "cosine forward0"), (right, "accuracy")):
-            mean = np.mean([[row[key] for row in rows] for rows in chips], axis=0)
-            axes.plot(mean, style, markersize=4, label=name)
+            _band(axes, range(len(chips[0])), chips, key, style, name)
     middle.set(xlabel="epoch", ylabel="first layer's cosine")
     right.set(xlabel="epoch", ylabel="test accuracy")
     for axes in (left, middle, right):
         axes.grid(alpha=0.3, linewidth=0.5)
-        axes.legend(fontsize=8, frameon=False)
+    for axes in (left, middle, right):
+        axes.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
     figure.savefig(path, dpi=130)
+
+
+def _band(axes: Axes, x: Sequence[float], chips: list[list[Row]], key: str, style: str, label: str) -> None:
+    values = np.array([[row[key] for row in rows] for rows in chips])
+    mean, sd = values.mean(axis=0), _sd(values)
+    (line,) = axes.plot(x, mean, style, markersize=4, label=label)
+    axes.fill_between(x, mean - sd, mean + sd, color=line.get_color(), alpha=0.15, linewidth=0)
 
 
 def main() -> None:
