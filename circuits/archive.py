@@ -236,7 +236,8 @@ def _device_entries(chip: Chip, array: CrossbarArray) -> _Tree:
     banks = [bank for bank in chip.circuit.banks if bank.array == array.name]
     post, pre, (g_min, g_max) = banks[0].post, banks[0].pre, chip.limits
     path = f"devices/{array.name}"
-    rows, columns = chip.circuit.layouts[array.name].words(ports_in_words(post), ports_in_words(pre))
+    ends = (_ports_in_words(chip, layer) for layer in (post, pre))
+    rows, columns = chip.circuit.layouts[array.name].words(*ends)
     group: dict[str, _Value] = {
         "axes": ["plane", "row", "column"], "planes": [f"g{name}" for name in array.plane_names],
         "rows": rows, "row_layer": post, "columns": columns, "column_layer": pre,
@@ -248,10 +249,13 @@ def _device_entries(chip: Chip, array: CrossbarArray) -> _Tree:
     }
 
 
-def ports_in_words(layer: int) -> str:
+def _ports_in_words(chip: Chip, layer: int) -> str:
     """What the ports of a layer are, the ones that are driven from outside included."""
-    named = {INPUT: "input ports", BIAS: "the bias port, at the upper rail"}
-    return named.get(layer, f"neurons of layer {layer}")
+    if layer in (INPUT, BIAS):
+        return "input ports" if layer == INPUT else "the bias port, at the upper rail"
+    name = chip.circuit.layer_names[layer]
+    kind, number = ("relays", name[6:]) if name.startswith("relays") else ("neurons", name[5:])
+    return f"{kind} of layer {number}"
 
 
 def _neuron_entries(chip: Chip) -> _Tree:

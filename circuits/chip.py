@@ -109,9 +109,10 @@ class Chip:
         """Amplifiers and capacitors, addressed by layer: the order in the state is the solver's affair."""
         spec, mismatch, seed = self.neuron, self.mismatch, self.seed
         for k, n in enumerate(self.circuit.sizes):
-            gains = draws.relative(seed, f"amplifier{k}/gain", (n,), mismatch.amplifier_gain_sd)
-            offsets = draws.standard_normals(seed, f"amplifier{k}/offset", (n,))
-            capacitors = draws.relative(seed, f"node{k}/capacitance", (n,), mismatch.capacitance)
+            place = self.circuit.layer_names[k].removeprefix("layer")
+            gains = draws.relative(seed, f"amplifier{place}/gain", (n,), mismatch.amplifier_gain_sd)
+            offsets = draws.standard_normals(seed, f"amplifier{place}/offset", (n,))
+            capacitors = draws.relative(seed, f"node{place}/capacitance", (n,), mismatch.capacitance)
             where = self.blocks.slices[k]
             if self.circuit.resistive:  # no amplifier of the node's own; its diodes' barriers deviate
                 self.blocks.offset[where] = mismatch.amplifier_offset_sd * offsets

@@ -28,8 +28,7 @@ class Circuit:
     def sizes(self) -> tuple[int, ...]:
         """Neurons in each layer, without the inputs."""
         *hidden, outputs = self.design.sizes[1:]
-        relays = self.design.chip.relays if self.design.chip.family == "relay" else 0
-        return (*hidden, *([relays] * len(hidden) if relays else ()), outputs)
+        return (*hidden, *(self.design.chip.relays for _ in self._listening), outputs)
 
     @property
     def inputs(self) -> int:
@@ -42,14 +41,28 @@ class Circuit:
         return 1.0 if self.design.chip.columns == "passive" else 0.0
 
     @cached_property
+    def _couplings(self) -> list[Bank]:
+        """The family's banks."""
+        return FAMILIES[self.design.chip.family](len(self.design.sizes) - 1)
+
+    @cached_property
+    def _listening(self) -> list[Bank]:
+        """Those that drive relays, the first path's first."""
+        return [bank for bank in self._couplings if bank.listening]
+
+    @cached_property
     def banks(self) -> tuple[Bank, ...]:
         """Every read direction of every array."""
-        couplings = FAMILIES[self.design.chip.family](len(self.design.sizes) - 1)
-        rest = {b.post: b.array.replace("listen", "rest") for b in couplings if b.listening}
-        neurons = [k for k in range(len(self.sizes)) if k not in rest]
-        biases = rest | {k: f"bias{place}" for place, k in enumerate(neurons)}
-        constant = [Bank(biases[k], k, BIAS) for k in sorted(biases)]
-        return (Bank("forward0", 0, INPUT), *constant, *couplings)
+        neurons = sorted(set(range(len(self.sizes))) - {bank.post for bank in self._listening})
+        constant = [Bank(f"bias{place}", k, BIAS) for place, k in enumerate(neurons)]
+        return (Bank("forward0", 0, INPUT), *constant, *self._couplings)
+
+    @cached_property
+    def layer_names(self) -> tuple[str, ...]:
+        """``layer<k>`` of neurons, 0 being the first hidden one, and ``relays<k>`` of what listens to it."""
+        relays = {bank.post: f"relays{k}" for k, bank in enumerate(self._listening, start=1)}
+        neurons = (f"layer{k}" for k in range(len(self.sizes)))
+        return tuple(relays[k] if k in relays else next(neurons) for k in range(len(self.sizes)))
 
     @cached_property
     def arrays(self) -> tuple[CrossbarArray, ...]:
@@ -110,7 +123,7 @@ class Circuit:
         """
         by_ends, to = {(b.post, b.pre): b for b in self.banks}, {b.pre: b for b in self.banks}
         paths = []
-        for listening in (bank for bank in self.banks if bank.listening):
+        for listening in self._listening:
             backward = to[listening.post]
             paths.append((by_ends[listening.pre, backward.post], listening, backward))
         return tuple(paths)

@@ -103,6 +103,7 @@ def _relay(layers: int) -> list[Bank]:
     for k in range(1, layers):
         relays = hidden + k - 1
         banks.append(Bank(f"listen{k}", relays, place[k], listening=True))
+        banks.append(Bank(f"rest{k}", relays, BIAS))
         banks.append(Bank(f"feedback{k}", place[k - 1], relays))
     return banks
 

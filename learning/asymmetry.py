@@ -6,6 +6,7 @@ All in port coordinates, ``J̃ = ∂I/∂s``: for a chip of neurons ``J̃ = G - 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +28,23 @@ class Symmetry:
     rates: Array
 
 
-def symmetry(free: Equilibrium, sample: int = 0) -> Symmetry:
+def symmetry(free: Equilibrium, sample: int = 0, relays: Iterable[int] = ()) -> Symmetry:
     """Symmetry of J̃ at one sample, before and after the best diagonal D (J̃D symmetric).
 
-    Nodes that an ideal diode holds do not move, and take no part: their rate is 1.
+    Nodes that an ideal diode holds do not move, and take no part: their rate is 1. Layers of ``relays`` are
+    eliminated, ``J̃_nn - J̃_nr J̃_rr⁻¹ J̃_rn``: to the others they are the way back, and no more.
     """
-    moving = free.slopes()[sample] > np.finfo(free.ports.dtype).eps if free.circuit.clamps else slice(None)
-    jacobian = free.port_jacobian(sample).astype(np.float64)[moving][:, moving]
+    moving, passing = np.ones(free.circuit.size, bool), np.zeros(free.circuit.size, bool)
+    if free.circuit.clamps:
+        moving = free.slopes()[sample] > np.finfo(free.ports.dtype).eps
+    for layer in relays:
+        passing[free.circuit.slices[layer]] = True
+    whole, moving = free.port_jacobian(sample).astype(np.float64), moving & ~passing
+    jacobian = whole[moving][:, moving]
+    if passing.any():
+        inner, into, out = (whole[rows][:, columns] for rows, columns in
+                            ((passing, passing), (passing, moving), (moving, passing)))  # fmt: skip
+        jacobian -= out @ np.linalg.solve(inner, into)
     output, rates = np.zeros(free.circuit.size, bool), np.ones(free.circuit.size)
     output[free.circuit.output] = True
     rates[moving] = best_rates(jacobian, output[moving])
@@ -165,14 +176,19 @@ def alignment(measured: Gradients, true: Gradients) -> dict[str, float]:
     return {name: cosine(measured[name].devices(), true[name].devices()) for name in true}
 
 
-def response_alignment(circuit: BlockCircuit, measured: Array, true: Array) -> dict[str, float]:
-    """Cosine of a response (batch, N) [V/W] to the true one in every layer, the mean over the samples.
+def response_alignment(
+    circuit: BlockCircuit, measured: Array, true: Array, names: Sequence[str] = ()
+) -> dict[str, float]:
+    """Cosine of a response (batch, N) [V/W] to the true one in every layer, the mean over the samples; by the
+    layers' ``names``, or their numbers.
 
     The published programs report this one. That of the batch's gradient, :func:`alignment`, is larger: what
     differs from sample to sample averages out.
     """
-    layers = range(len(circuit.sizes))
-    return {f"layer{k}": _row_cosines(*(circuit.layer(e, k) for e in (measured, true))) for k in layers}
+    names = names or [f"layer{k}" for k in range(len(circuit.sizes))]
+    return {
+        name: _row_cosines(*(circuit.layer(e, k) for e in (measured, true))) for k, name in enumerate(names)
+    }
 
 
 def _row_cosines(a: Array, b: Array) -> float:

@@ -131,17 +131,19 @@ class KolenPollack(EstimatorRule):
 
 @dataclass(frozen=True)
 class ProductFeedback(EstimatorRule):
-    """Product feedback alignment (Ji-An and Benna 2024, arXiv:2405.20594): the way back is ``W_b = R B``,
+    """Product feedback alignment (Ji-An and Benna 2024, arXiv:2405.20594): the way back is ``W_b = R F B``,
     through relays, and neither factor is like ``W_f``.
 
-    B, by which the relays z listen, and their biases stay as they were written. R has its update from what is
-    local to it, the activity s of the neuron that it drives and the response of the relay that drives it,
-    ``dL/dR = -<s ε_zᵀ>``, and decays with ``W_f``. Relays answer with ``ε_z = F B ε``, F being their slopes
-    over their load, so ``ΔR = (F B ΔW_f)ᵀ``, and with the decay R becomes ``(F B W_f)ᵀ`` of a mean F, as
-    feedback twins become alike (:class:`KolenPollack`). Then ``R F B ≈ W_fᵀ (BᵀF²B)``: the transpose, up to a
-    factor, where B has many more rows than columns, all random; where its n columns meet m relays alike, the
-    cosine between the two is ``1/√(1 + n/m)``. The other arrays' update is EP's: exact where
-    ``R F B = W_fᵀ``, layer by layer up to a factor where it is ``c W_fᵀ``.
+    B, by which the relays z listen, and their rest stay as they were written. R is changed by the port s of
+    the neuron that it drives times the response of the relay that drives it: descent along ``-<s ε_zᵀ>``,
+    which is no gradient. Relays answer with ``ε_z = F B ε``, F being their slopes over their load, so that
+    one sample's ``ΔR = (F B ΔW_f)ᵀ`` under SGD (but for what passive columns add to ``ΔW_f`` for its own
+    load). So R grows to ``(<F> B W_f)ᵀ`` as ``W_f`` grows, and what both started from is forgotten as they
+    decay, in ``1 / share`` steps: as feedback twins become alike (:class:`KolenPollack`). Then
+    ``R F B = W_fᵀ (BᵀF²B)``: c times the transpose where B has many more rows than columns, all random, c
+    being 1 for columns of ``F B`` of length 1; of n columns and m rows alike, the cosine between the two is
+    ``1/√(1 + n/m)``. The other arrays' update is EP's: exact where ``R F B = W_fᵀ``, and of the k-th layer
+    below the outputs ``c^k`` times the true one where it is ``c W_fᵀ``.
     """
 
     estimator: Estimator
@@ -150,6 +152,10 @@ class ProductFeedback(EstimatorRule):
     def check(self, circuit: Circuit) -> None:
         if not circuit.relay_paths:
             lacks(circuit, self.name, "a way back over relays", 'write chip.family = "relay"')
+        if not all(circuit.layouts[forward.array].dense for forward, _, _ in circuit.relay_paths):
+            fault = "moves R as it moves single weights, and a convolution moves many at a time"
+            remedy = "write plain sizes after the inputs"
+            refuse("learning.rule", self.name, f"{fault}; {remedy}", "chip.layers")
         _require_decay(circuit, self.name)
 
     def update(
@@ -158,16 +164,16 @@ class ProductFeedback(EstimatorRule):
         response = self.estimator.response(free, cost, certify)
         update = contracted(chip, inputs, free, response)
         found, seen = dict(update.gradients), as_read(free) if response.measured else free
-        descent = response.epsilon * response.epsilon.dtype.type(-1.0 / len(response.epsilon))
+        descent, kept = response.epsilon * response.epsilon.dtype.type(-1.0 / len(response.epsilon)), set()
         for _, listening, back in chip.circuit.relay_paths:
             heard = chip.blocks.layer(descent, listening.post)
             learned = products.product(seen.layer(back.post).T, heard, chip.blocks.threads)
-            learned = chip.circuit.layouts[back.array].fold(learned)
-            found[back.array] = replace(found[back.array], differential=learned)
-            for kept in (listening.array, chip.circuit.bias(listening.post)):
-                still = np.zeros_like(found[kept].differential)
-                found[kept] = replace(found[kept], differential=still, common=0.0)
-        return replace(update, gradients=found)
+            found[back.array] = replace(found[back.array], differential=learned, common=0.0)
+            kept |= {listening.array, chip.circuit.bias(listening.post)}
+        for array in kept:
+            still = np.zeros_like(found[array].differential)
+            found[array] = replace(found[array], differential=still, common=0.0)
+        return replace(update, gradients=found, kept=frozenset(kept))
 
 
 def _require_decay(circuit: Circuit, rule: str) -> None:

@@ -122,7 +122,9 @@ def _block_means(plane: NDArray[np.float64], block: list[int]) -> NDArray[np.flo
 
 def waveforms(chip: Chip, waves: Waves) -> Chart:
     """Node voltages of a few samples as they settle, by layer."""
-    layers = [f"layer {k}" for k in range(len(chip.circuit.sizes) - 1)] + ["outputs"]
+    *inner, _ = chip.circuit.layer_names
+    layers = [name.replace("layer", "layer ").replace("relays", "relays of layer ") for name in inner]
+    layers.append("outputs")
     count = waves.voltages.shape[1]
     panels = [
         Panel((_sample(waves, sample), name), "time [s]", "node voltage [V]", _nodes(chip, waves, k, sample))

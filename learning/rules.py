@@ -70,14 +70,15 @@ Gradients = Mapping[str, PairGradient]
 @dataclass(frozen=True)
 class Update:
     """What a rule makes of a batch: its mean gradient in every array [1/S], the samples (batch,) that took
-    part, the nudged equilibria behind it (None where none were needed), and how many ``measurements`` of
-    the chip's devices it took.
+    part, the nudged equilibria behind it (None where none were needed), how many ``measurements`` of
+    the chip's devices it took, and which arrays are ``kept`` as they are.
     """
 
     gradients: Gradients
     valid: Array
     nudged: Settled | None = None
     measurements: int = 0
+    kept: frozenset[str] = frozenset()
 
 
 class LearningRule(Protocol):

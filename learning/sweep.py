@@ -53,7 +53,8 @@ LONGEST_NAME = 150  # of a run, in characters: file systems take 255
 
 def compared(design: Design) -> tuple[str, ...]:
     """The arms that are compared where none are named: those that the design's family has hardware for."""
-    return ("none", "trim", "adjoint") if design.chip.family == "resistive" else COMPARED
+    special = {"resistive": ("none", "trim", "adjoint"), "relay": ("none", "product-feedback", "adjoint")}
+    return special.get(design.chip.family, COMPARED)
 
 
 class SweepError(ValueError):
@@ -87,7 +88,8 @@ class Sweep:
     make points). Raises DesignError or SweepError for an impossible one.
 
     So it does for an arm that needs what the design's family lacks: `trim` needs drivers (`shared`),
-    `kolen-pollack` a feedback array (`twin`), `aep` a way back along every array between neurons.
+    `kolen-pollack` a feedback array (`twin`), `product-feedback` relays (`relay`), `aep` a way back along
+    every array between neurons.
     """
 
     design: Design

@@ -159,17 +159,13 @@ def initialise(
     that α is the angle between them, or ``scale/√fan-in`` of its own array (``"fan-in"``), as published
     (Laborieux and Zenke, ICLR 2024): five times as much from 10 outputs to 256 neurons.
 
-    What relays listen by is ``B ~ N(0, 1/n)`` for n relays, so that ``BᵀB`` is near the unit matrix; their
-    biases hold them where they are steepest.
+    What relays listen by, their rest and what they drive by begin as :func:`_relays` says.
     """
-    neuron, pre = chip.circuit.design.neuron, {b.array: b.pre for b in chip.circuit.banks[::-1]}
-    leak = neuron.leak
+    leak, pre = chip.circuit.design.neuron.leak, {b.array: b.pre for b in chip.circuit.banks[::-1]}
     weights = {}
-    layouts, relays = chip.circuit.layouts, {listening.array for _, listening, _ in chip.circuit.relay_paths}
+    layouts = chip.circuit.layouts
     for name, layout in layouts.items():
         spread = {BIAS: 0.0, INPUT: input_scale}.get(pre[name], scale) / np.sqrt(layout.fan_in)
-        if name in relays:
-            spread = 1 / np.sqrt(layout.shape[0])
         rng = generator(seed, "weights", name)
         if chip.circuit.resistive:
             planes = len(chip.own(chip.devices[name].target))
@@ -184,10 +180,35 @@ def initialise(
             if feedback_spread == "forward":
                 wb *= np.sqrt(layouts[backward.array].fan_in / layouts[forward.array].fan_in)
             weights[backward.array] = np.cos(a) * wf.T + np.sin(a) * wb
-    for _, listening, _ in chip.circuit.relay_paths:
-        if chip.bias_voltage:
-            weights[chip.circuit.bias(listening.post)][...] = leak * neuron.offset / chip.bias_voltage
+    _relays(chip, weights)
     chip.write(weights)
+
+
+def _relays(chip: Chip, weights: dict[str, Array]) -> None:
+    """Bring the starting ``weights`` B and R of every way back over relays, and their rest, into shape.
+
+    B is as it was drawn, but with columns that sum to zero and are of such a length that a relay's answer to
+    the ports that it hears, ``F B`` (F its peak slope over its load), has columns of length 1. (On passive
+    columns B and the rest load a relay, too: where more of B would hardly be heard any better, B is what half
+    of the gain would ask for without that.) Rows of R sum to zero: what relays rest at drives nothing at
+    first, and B keeps it so as R learns. And relays rest where they are steepest, as far as the bias and
+    ``g_max`` reach.
+    """
+    neuron, kappa = chip.circuit.design.neuron, chip.circuit.kappa
+    steepest = neuron.offset + (neuron.swing / (2 * neuron.gain) if neuron.law == "softplus" else 0.0)
+    reach = chip.bias_voltage - kappa * steepest
+    grown = chip.bias_voltage / reach if reach > 0 else 1.0  # load with the rest, over that without
+    for _, listening, back in chip.circuit.relay_paths:
+        heard, drives = weights[listening.array], weights[back.array]
+        drives -= drives.mean(axis=1, keepdims=True)
+        heard -= heard.mean(axis=0)
+        heard /= np.sqrt(np.mean(np.sum(heard**2, axis=0)))
+        idle = neuron.leak + kappa * 2 * (heard.shape[1] + 1) * chip.limits[0]
+        own = kappa * np.mean(np.sum(np.abs(heard), axis=1))
+        heard *= grown * idle / max(neuron.gain - grown * own, neuron.gain / 2)
+        if reach > 0:
+            load = idle + kappa * np.sum(np.abs(heard), axis=1)
+            weights[chip.circuit.bias(listening.post)][:, 0] = load * steepest / reach
 
 
 def initialise_from(chip: Chip) -> None:
@@ -334,6 +355,8 @@ class Trainer:
         leak = self.design.neuron.leak
         single = chip.circuit.resistive  # devices are programmed one by one, or as pairs
         for name, gradient in update.gradients.items():
+            if name in update.kept:
+                continue
             slope = gradient.devices() if single else gradient.along_pair(chip.devices[name].target)
             slope = chip.circuit.layouts[name].tied(slope)
             change = self.optimizer.step(name, slope, leak)
@@ -482,10 +505,13 @@ class Trainer:
         ep, adjoint = exact_response(free, cost), adjoint_response(free, cost)
         true = contracted(self.chip, x, free, adjoint).gradients
         exact = asymmetry.alignment(contracted(self.chip, x, free, ep).gradients, true)
-        response = asymmetry.response_alignment(free.circuit, ep.epsilon, adjoint.epsilon)
+        response = asymmetry.response_alignment(
+            free.circuit, ep.epsilon, adjoint.epsilon, self.chip.circuit.layer_names
+        )
         aside = copy.deepcopy(self.rule)  # its probes are no part of training, nor of what that has spent
         measured = asymmetry.alignment(aside.update(self.chip, x, free, cost, 0).gradients, true)
-        return exact, response, measured, asymmetry.symmetry(free)
+        relays = (listening.post for _, listening, _ in self.chip.circuit.relay_paths)
+        return exact, response, measured, asymmetry.symmetry(free, relays=relays)
 
 
 def make_homeostat(design: Design, seed: int) -> Controller | None:

@@ -23,7 +23,7 @@ from ohmostat.circuits.units import Curve
 from ohmostat.cli import main
 from ohmostat.learning import points, quantities
 from ohmostat.learning.report_charts import Chart, Panel, Series
-from ohmostat.learning.report_chip import LEVELS
+from ohmostat.learning.report_chip import LEVELS, SHOWN
 from ohmostat.learning.report_page import Section, chart, page, paragraph, table
 from ohmostat.learning.sweep import RunKey, Sweep, run_sweep
 from ohmostat.learning.sweep_result import read_histories, read_sweep
@@ -365,7 +365,8 @@ def test_the_yields_of_all_arms_are_in_one_chart(sweep_page: Page) -> None:
 
 def test_what_is_not_drawn_of_a_layer_is_told(run_page: Page) -> None:
     assert len(run_page.panel("test sample 0", "outputs")["series"]) == 10
-    assert "Of a layer of more than 10 nodes (here 32), 10 are drawn, evenly spaced" in run_page.words
+    shown = f"Of a layer of more than {SHOWN} nodes (here 32), {SHOWN} are drawn, evenly spaced"
+    assert 10 <= SHOWN < 32 and shown in run_page.words
 
 
 # -- what is refused -------------------------------------------------------------------------------
