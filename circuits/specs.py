@@ -41,7 +41,7 @@ class ChipSpec(Spec):
         "twin", "shared", "loop", "relay", "resistive")
     layers: tuple[int | str, ...] = key((784, 256, 256, 10),
         Layers("neurons of each, inputs first; or a convolution: docs/convolution.md"))
-    relays: int = integer(512, 1, 65536, "relay only: neurons between the two crossbars of every way back")
+    relays: int = integer(512, 2, 65536, "relay only: neurons between the two crossbars of every way back")
     sharing: str = choice("of a convolution's weights: one crossbar read at every position, or one each",
         "time-multiplexed", "replicated")
     columns: str = choice("passive: every conductance also loads its column",

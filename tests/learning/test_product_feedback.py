@@ -161,6 +161,12 @@ def test_relays_start_at_their_steepest_and_hear_every_neuron_at_unit_length(
         assert np.abs(hears.sum(axis=0)).max() < 0.2
 
 
+def test_two_relays_are_enough_to_start_with(make_chip: Make, inputs: Inputs) -> None:
+    chip = relayed(make_chip, chip__relays=2)
+    assert all(np.isfinite(chip.weight(name)).all() for name in chip.devices)
+    assert chip.relax(inputs(2)).sound.all()
+
+
 def test_on_passive_columns_many_neurons_are_heard_as_far_as_the_load_lets_them(make_chip: Make) -> None:
     """Of 60 columns a relay's gain of 1 is spent on its own load: no B could make it 1."""
     chip = relayed(make_chip, chip__layers=[64, 60, 50, 10], chip__relays=60, chip__columns="passive")
