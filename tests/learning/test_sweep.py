@@ -223,7 +223,7 @@ def test_an_arm_whose_hardware_is_lacking_is_refused_before_anything_runs(
         (
             "twin",
             0.0,
-            [a for a in ARMS if "trim" not in a],
+            [a for a in ARMS if "trim" not in a and a != "product-feedback"],
             {"homeostat", "adjoint", "adjoint-homeostat", "aep"},
         ),
         (
@@ -232,6 +232,7 @@ def test_an_arm_whose_hardware_is_lacking_is_refused_before_anything_runs(
             ["none", "trim", "aep", "coupled", "adjoint", "adjoint-trim"],
             {"trim", "aep", "adjoint", "adjoint-trim"},
         ),
+        ("relay", 0.0, ["none", "product-feedback", "adjoint"], {"adjoint"}),
     ],
 )
 def test_every_arm_runs_where_its_hardware_is(
