@@ -166,7 +166,6 @@ def draw(found: dict[str, Any], path: Path) -> None:
     right.set(xlabel="epoch", ylabel="test accuracy")
     for axes in (left, middle, right):
         axes.grid(alpha=0.3, linewidth=0.5)
-    for axes in (left, middle, right):
         axes.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
     figure.savefig(path, dpi=130)
 

@@ -25,11 +25,12 @@ from .rules import (
     EquilibriumPropagation,
     EstimatorRule,
     Update,
-    as_read,
     contracted,
+    descent,
     lacks,
     mirrored,
     require_feedback,
+    seen_by,
 )
 from .subcircuits import part
 
@@ -163,10 +164,10 @@ class ProductFeedback(EstimatorRule):
     ) -> Update:
         response = self.estimator.response(free, cost, certify)
         update = contracted(chip, inputs, free, response)
-        found, seen = dict(update.gradients), as_read(free) if response.measured else free
-        descent, kept = response.epsilon * response.epsilon.dtype.type(-1.0 / len(response.epsilon)), set()
+        found, kept = dict(update.gradients), set[str]()
+        seen, down = seen_by(response, free), descent(response.epsilon)
         for _, listening, back in chip.circuit.relay_paths:
-            heard = chip.blocks.layer(descent, listening.post)
+            heard = chip.blocks.layer(down, listening.post)
             learned = products.product(seen.layer(back.post).T, heard, chip.blocks.threads)
             found[back.array] = replace(found[back.array], differential=learned, common=0.0)
             kept |= {listening.array, chip.circuit.bias(listening.post)}

@@ -162,9 +162,19 @@ class Adjoint(LearningRule):
 
 def contracted(chip: Chip, inputs: Array, free: Equilibrium, response: Response) -> Update:
     """The update that a response makes by the one local rule."""
-    seen = as_read(free) if response.measured else free
-    grads = gradients(chip, inputs, seen, response.epsilon)
+    grads = gradients(chip, inputs, seen_by(response, free), response.epsilon)
     return Update(grads, response.valid, response.nudged)
+
+
+def seen_by(response: Response, free: Equilibrium) -> Equilibrium:
+    """``free`` as it is read where the response is measured, and as it is where that is solved for."""
+    return as_read(free) if response.measured else free
+
+
+def descent(epsilon: Array) -> Array:
+    """``-ε`` over the size of its batch: what a mean gradient is contracted from."""
+    down: Array = epsilon * epsilon.dtype.type(-1.0 / len(epsilon))
+    return down
 
 
 def as_read(state: Equilibrium, first: int = 0) -> Equilibrium:
@@ -181,22 +191,22 @@ def gradients(chip: Chip, inputs: Array, free: Equilibrium, epsilon: Array) -> d
     """Contract a response ``epsilon`` (batch, N) [V/W] into the batch's mean gradient of every array."""
     total: dict[str, PairGradient] = {}
     planes = {array.name: array.planes for array in chip.circuit.arrays}
-    descent = epsilon * epsilon.dtype.type(-1.0 / len(epsilon))
+    down = descent(epsilon)
     for bank in chip.circuit.banks:
-        part = replace(_bank_gradient(chip, bank, inputs, free, descent), planes=planes[bank.array])
+        part = replace(_bank_gradient(chip, bank, inputs, free, down), planes=planes[bank.array])
         known = total.get(bank.array)
         total[bank.array] = part if known is None else _sum(known, part)
     return total
 
 
-def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, descent: Array) -> PairGradient:
-    """One bank's part, by ``descent``, -ε over the batch's size.
+def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, down: Array) -> PairGradient:
+    """One bank's part, by ``down``, its :func:`descent`.
 
     The current into node i is ``g+ (s_j - κ v_i) + g- (-s_j - κ v_i)``; through a node's own amplifiers,
     ``a_b g (s_j - a_f v_i)``.
     """
     nodes = chip.blocks.slices[bank.post]
-    pull = descent[:, nodes]
+    pull = down[:, nodes]
     load: Array | float = chip.circuit.kappa
     if bank.returned:
         pull, load = pull * chip.drivers[bank.name], load * chip.reflected(bank)
@@ -204,8 +214,8 @@ def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, des
     differential = products.product(pull.T, drive, chip.blocks.threads)
     common: Array | float = 0.0
     if chip.circuit.kappa:
-        loaded = descent[:, nodes] * free.voltages[:, nodes]
-        common = -(loaded.sum(axis=0) * np.asarray(load, descent.dtype))[:, None]
+        loaded = down[:, nodes] * free.voltages[:, nodes]
+        common = -(loaded.sum(axis=0) * np.asarray(load, down.dtype))[:, None]
     gradient = PairGradient(differential, common)
     gradient = gradient.transposed() if bank.transposed else gradient
     return gradient.folded(chip.circuit.layouts[bank.array])

@@ -21,7 +21,7 @@ from ..circuits.mismatch import derived_seed, generator
 from ..circuits.resistive import inputs_at_full, starting_conductances
 from ..circuits.wiring import Wiring
 from ..simulator.blocks import Array
-from . import asymmetry
+from . import asymmetry, relays
 from .catalogue import make_rule
 from .costs import SAMPLES, Costs, costs
 from .dataset import Dataset
@@ -159,7 +159,7 @@ def initialise(
     that α is the angle between them, or ``scale/√fan-in`` of its own array (``"fan-in"``), as published
     (Laborieux and Zenke, ICLR 2024): five times as much from 10 outputs to 256 neurons.
 
-    What relays listen by, their rest and what they drive by begin as :func:`_relays` says.
+    What relays listen by, their rest and what they drive by begin as :func:`.relays.shape` says.
     """
     leak, pre = chip.circuit.design.neuron.leak, {b.array: b.pre for b in chip.circuit.banks[::-1]}
     weights = {}
@@ -180,35 +180,8 @@ def initialise(
             if feedback_spread == "forward":
                 wb *= np.sqrt(layouts[backward.array].fan_in / layouts[forward.array].fan_in)
             weights[backward.array] = np.cos(a) * wf.T + np.sin(a) * wb
-    _relays(chip, weights)
+    relays.shape(chip, weights)
     chip.write(weights)
-
-
-def _relays(chip: Chip, weights: dict[str, Array]) -> None:
-    """Bring the starting ``weights`` B and R of every way back over relays, and their rest, into shape.
-
-    B is as it was drawn, but with columns that sum to zero and are of such a length that a relay's answer to
-    the ports that it hears, ``F B`` (F its peak slope over its load), has columns of length 1. (On passive
-    columns B and the rest load a relay, too: where more of B would hardly be heard any better, B is what half
-    of the gain would ask for without that.) Rows of R sum to zero: what relays rest at drives nothing at
-    first, and B keeps it so as R learns. And relays rest where they are steepest, as far as the bias and
-    ``g_max`` reach.
-    """
-    neuron, kappa = chip.circuit.design.neuron, chip.circuit.kappa
-    steepest = neuron.offset + (neuron.swing / (2 * neuron.gain) if neuron.law == "softplus" else 0.0)
-    reach = chip.bias_voltage - kappa * steepest
-    grown = chip.bias_voltage / reach if reach > 0 else 1.0  # load with the rest, over that without
-    for _, listening, back in chip.circuit.relay_paths:
-        heard, drives = weights[listening.array], weights[back.array]
-        drives -= drives.mean(axis=1, keepdims=True)
-        heard -= heard.mean(axis=0)
-        heard /= np.sqrt(np.mean(np.sum(heard**2, axis=0)))
-        idle = neuron.leak + kappa * 2 * (heard.shape[1] + 1) * chip.limits[0]
-        own = kappa * np.mean(np.sum(np.abs(heard), axis=1))
-        heard *= grown * idle / max(neuron.gain - grown * own, neuron.gain / 2)
-        if reach > 0:
-            load = idle + kappa * np.sum(np.abs(heard), axis=1)
-            weights[chip.circuit.bias(listening.post)][:, 0] = load * steepest / reach
 
 
 def initialise_from(chip: Chip) -> None:
@@ -510,8 +483,8 @@ class Trainer:
         )
         aside = copy.deepcopy(self.rule)  # its probes are no part of training, nor of what that has spent
         measured = asymmetry.alignment(aside.update(self.chip, x, free, cost, 0).gradients, true)
-        relays = (listening.post for _, listening, _ in self.chip.circuit.relay_paths)
-        return exact, response, measured, asymmetry.symmetry(free, relays=relays)
+        passing = (listening.post for _, listening, _ in self.chip.circuit.relay_paths)
+        return exact, response, measured, asymmetry.symmetry(free, relays=passing)
 
 
 def make_homeostat(design: Design, seed: int) -> Controller | None:
