@@ -31,6 +31,7 @@ from ..simulator.newton import newton
 from ..simulator.operating_point import operating_points
 from ..simulator.overrides import Overrides
 from ..simulator.structure import Structure
+from .differences import NOW, Past
 
 ITERATIONS = 30  # of Newton's method on the nudge current, at most
 AGREEMENT = 1e-12  # of that current with the cost's at the ports that it makes, relative to the largest
@@ -258,8 +259,8 @@ def _responses(equations: Equations, measured: Measured, factors: Factors) -> tu
 
 
 class NetlistSteps:
-    """The circuit in time, ``F(x) + dQ/dt = i`` under a nudge i, from rest at ``free``: second-order
-    backward differences ``(3Q - 4Q' + Q'') / 2h`` with steps h of ``length`` [s].
+    """The circuit in time, ``F(x) + dQ/dt = i`` under a nudge i, from rest at ``free``: backward
+    differences (:class:`.Past`) of the charges Q, with steps of ``length`` [s].
 
     Each call takes one step, by Newton's method, and returns the ports (batch, N) [V] and whether they
     settled; ``end`` is the last state.
@@ -268,20 +269,20 @@ class NetlistSteps:
     def __init__(self, free: NetlistPhase, length: float, dtype: np.dtype[Any]) -> None:
         self.end = replace(free, x=free.x.astype(dtype))
         self.rate, self.drive = 1 / length, free.equations.drive()
-        self.before = self.end.x
-        self.charge = self.charge_before = free.equations.charge(self.end.x, self.drive)[0]
+        self.x = Past.at_rest(self.end.x)
+        self.charge = Past.at_rest(free.equations.charge(self.end.x, self.drive)[0])
 
     def __call__(self, nudge: Nudge) -> tuple[Array, Array]:
         equations, measured = self.end.equations, self.end.measured
         at, places = equations.structure, measured.places[measured.output]
         rows, read = measured.rows[measured.output], at.row_of[places + 1]
-        x, samples = 2 * self.end.x - self.before, np.arange(len(self.end.x))
-        past = self.rate * (2 * self.charge - self.charge_before / 2)
+        x, samples = self.x.ahead, np.arange(len(self.end.x))
+        past = self.rate * self.charge.known
         for _ in range(ITERATIONS):
             state, (charge, storage) = equations.evaluate(x, self.drive), equations.charge(x, self.drive)
-            residual = state.residual + 1.5 * self.rate * charge - past
+            residual = state.residual + NOW * self.rate * charge - past
             residual[:, rows] -= nudge.current(x[:, places], samples)
-            factors = at.solver.factorize(state.slopes + 1.5 * self.rate * storage)
+            factors = at.solver.factorize(state.slopes + NOW * self.rate * storage)
             spread, resistance = _responses(equations, measured, factors)
             slopes, move = _nudge_slopes(nudge, x[:, places]), factors.solve(-residual)
             reaction = np.linalg.solve(  # of the nudge, to the move: Woodbury's formula
@@ -292,8 +293,8 @@ class NetlistSteps:
             settled = np.abs(move).max(axis=1) <= TOLERANCE
             if settled.all():
                 break
-        self.before, self.charge_before = self.end.x, self.charge
-        self.end, self.charge = replace(self.end, x=x), equations.charge(x, self.drive)[0]
+        self.end, self.x = replace(self.end, x=x), self.x.then(x)
+        self.charge = self.charge.then(equations.charge(x, self.drive)[0])
         return self.end.ports, settled
 
 

@@ -19,6 +19,7 @@ from ..circuits.periphery import Nudge as AnyNudge
 from ..circuits.periphery import push_of
 from ..simulator import relaxation
 from ..simulator.blocks import Array
+from .differences import NOW, Past
 from .estimators import (
     Nudging,
     Phase,
@@ -33,7 +34,7 @@ from .estimators import (
 from .netlist_phase import TOLERANCE, NetlistPhase, NetlistSteps
 from .nudges import Cost, Nudge
 
-STEPS = 32  # of a period: more change the answer by less than the lag does
+STEPS = 16  # of a period of the nudge: more change the answer by less than the lag does
 SETTLING = 0.5  # of a period, before the average begins
 
 
@@ -84,13 +85,14 @@ class Oscillation:
         return Response(epsilon, valid, end, measured=True)
 
 
-def lock_in(beta: float, nudges: int, period: float, steps: int = STEPS) -> Oscillation:
+def lock_in(beta: float, nudges: int, period: float, steps: int = 2 * STEPS) -> Oscillation:
     """One real oscillation, ``β sin ωt``, which starts at the free state and ends there.
 
     With ``θ = ωt - π/2``, ``s(β cos θ) = a_0/2 + Σ_k a_k cos kθ``: the Chebyshev coefficients are in-phase
     harmonics, and ``ds/dβ = (1/β) Σ_{k odd} (-1)^{(k-1)/2} k a_k`` as in :func:`.estimators.chebyshev`, up
-    to k = ``nudges`` - 1. The weights are that sum of reference waves, ready made. At least two ``steps`` for
-    each of the ``nudges`` are made: with fewer, one harmonic shows as another.
+    to k = ``nudges`` - 1. The weights are that sum of reference waves, ready made. Harmonics are faster than
+    the nudge, and so are the ``steps``. At least two for each of the ``nudges`` are made: with fewer, one
+    harmonic shows as another.
     """
     steps = max(steps, 2 * nudges)
     phase = 2 * np.pi * np.arange(steps) / steps
@@ -115,7 +117,7 @@ def trajectory(free: Phase, cost: Cost, betas: Array, period: float) -> tuple[Ar
     """Shifts of the ports from ``free`` (steps, batch, N) [V] at ``betas`` (steps,) [W] of one period, once
     the chip has settled into it; and the last state, ``settled`` where every step did.
 
-    By second-order backward differences. A step resolves the nudge alone: faster modes follow at once.
+    By third-order backward differences. A step resolves the nudge alone: faster modes follow at once.
     """
     steps, samples, dtype = len(betas), len(free.ports), precision(betas, free.ports.dtype)
     length = period / steps
@@ -135,27 +137,28 @@ def trajectory(free: Phase, cost: Cost, betas: Array, period: float) -> tuple[Ar
 
 
 class BlockSteps:
-    """A chip in time, ``C dv/dt = I(v)``, from rest at ``free``: ``C (3v - 4v' + v'') / 2h = I(v)``, the
-    steps h being of ``length`` [s].
+    """A chip in time, ``C dv/dt = I(v)``, from rest at ``free``: backward differences (:class:`.Past`) with
+    steps h of ``length`` [s].
 
-    Capacitors become conductances ``3C / 2h`` beside currents from the past (companion models), so that a
-    step is a relaxation of the same circuit, from where the last two steps lead. Each call takes one, and
+    Capacitors become conductances ``11C / 6h`` beside currents from the past (companion models), so that a
+    step is a relaxation of the same circuit, from where the last three steps lead. Each call takes one, and
     returns the ports (batch, N) [V] and whether they settled; ``end`` is the last state.
     """
 
     def __init__(self, free: Equilibrium, length: float, dtype: np.dtype[Any]) -> None:
         self.per_step = free.circuit.capacitance / free.circuit.dtype.type(length)
         v, s = free.voltages.astype(dtype), free.ports.astype(dtype)
-        self.end = self.before = replace(free, voltages=v, ports=s)
+        self.end = replace(free, voltages=v, ports=s)
+        self.voltages, self.ports = Past.at_rest(v), Past.at_rest(s)
 
     def __call__(self, nudge: AnyNudge) -> tuple[Array, Array]:
-        end, before = self.end, self.before
-        past = self.per_step * (2 * end.voltages - before.voltages / 2)
+        end = self.end
         found = relaxation.relax(
-            end.circuit, end.injected + past, start=2 * end.ports - before.ports,
-            nudge=push_of(nudge), tolerance=end.tolerance, beside=1.5 * self.per_step[np.newaxis],
+            end.circuit, end.injected + self.per_step * self.voltages.known, start=self.ports.ahead,
+            nudge=push_of(nudge), tolerance=end.tolerance, beside=NOW * self.per_step[np.newaxis],
         )  # fmt: skip
-        self.before, sweeps = end, end.sweeps + found.sweeps
+        self.voltages, self.ports = self.voltages.then(found.voltages), self.ports.then(found.ports)
+        sweeps = end.sweeps + found.sweeps
         self.end = replace(end, voltages=found.voltages, ports=found.ports, sweeps=sweeps)
         return found.ports, found.settled
 
