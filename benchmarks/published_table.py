@@ -67,14 +67,14 @@ def cells() -> list[Cell]:
     return once + [Cell(*kind, 0.5, seed) for seed in (1, 2) for kind in REPEATED]
 
 
-def design(cell: Cell, epochs: int) -> Design:
+def design(cell: Cell, epochs: int, jumps: str = "take") -> Design:
     """The published network as a chip."""
     return Design.named("fashion").replace(
         {
             "name": "published table", "neuron.low": 0.0, "neuron.high": 1.0, "device.g_min": 0.0,
             "device.g_max": 1e-2, "mismatch.conductance": 0.0,
             "learning.estimator": cell.estimator, "learning.nudges": cell.nudges or 2,
-            "learning.beta": cell.beta, "learning.jumps": "take", "learning.rate": 0.01,
+            "learning.beta": cell.beta, "learning.jumps": jumps, "learning.rate": 0.01,
             "learning.schedule": "constant", "learning.epochs": epochs, "learning.init_scale": 1.0,
             "learning.input_scale": 1.0, "learning.readout_scale": 1.0, "homeostat.mode": "off",
             "task.seed": cell.seed,
@@ -82,9 +82,9 @@ def design(cell: Cell, epochs: int) -> Design:
     )  # fmt: skip
 
 
-def run(cell: Cell, epochs: int, out: Path, data_dir: str | None) -> None:
+def run(cell: Cell, epochs: int, out: Path, data_dir: str | None, jumps: str) -> None:
     """Train one cell as far as it is not yet done."""
-    spec = design(cell, epochs)
+    spec = design(cell, epochs, jumps)
     trainer = Trainer.from_design(spec, load(spec.task.data, data_dir))
     long_runs.train(trainer, cell.name, out, lambda epoch: f"cosine {epoch.alignment['forward0']:.3f}")
 
@@ -118,13 +118,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cells", nargs="+", help="names, such as exact-beta0.5-seed1 (default: all)")
+    parser.add_argument("--jumps", choices=("take", "leave-out"), default="take", help="docs/estimators.md")
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if not arguments.report:
         with ProcessPoolExecutor(arguments.workers) as pool:
             jobs = [
-                pool.submit(run, cell, arguments.epochs, arguments.out, arguments.data_dir)
+                pool.submit(run, cell, arguments.epochs, arguments.out, arguments.data_dir, arguments.jumps)
                 for cell in cells()
                 if arguments.cells is None or cell.name in arguments.cells
             ]

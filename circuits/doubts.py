@@ -39,6 +39,22 @@ def suspects(design: Design) -> list[str]:
     return far_leak(design) or loaded(design)
 
 
+def idle_homeostat(*designs: Design) -> list[str]:
+    """A warning of training where no device has one that faces it, to be brought together with, or (decay) to
+    shrink beside.
+    """
+    for design in designs:
+        mode, circuit, family = design.homeostat.mode, Circuit(design), design.chip.family
+        pairs = {"probe": circuit.feedback_pairs, "decay": circuit.facing}
+        if not pairs.get(mode, True):
+            return [
+                f"homeostat.mode = {KEYS['homeostat.mode'].display(mode)} changes nothing: no two layers of "
+                f"a {family} chip are coupled both ways, so that there are no pairs to bring together",
+                'write homeostat.mode = "off": docs/homeostat.md, Loops',
+            ]
+    return []
+
+
 def far_leak(design: Design) -> list[str]:
     """A warning where devices and leak are so far apart that all weights are faint, or coarse (if they go in
     steps), as where a preset sets the devices and leaves the leak (docs/devices.md).

@@ -100,7 +100,11 @@ class Homeostat:
         return _skew(chip, self.prober.couplings(chip, self.probes if count is None else count))
 
     def correct(self, chip: Chip, running: Running | None = None) -> dict[str, Array]:
-        """See :meth:`Controller.correct`; empty while a cycle is still being gathered."""
+        """See :meth:`Controller.correct`; empty while a cycle is still being gathered, and where there are no
+        pairs, which is known without a probe.
+        """
+        if not chip.circuit.feedback_pairs:
+            return {}
         couplings = self.prober.gather(chip, self.probes, running.held if running else None)
         if couplings is None:
             return {}

@@ -53,7 +53,11 @@ LONGEST_NAME = 150  # of a run, in characters: file systems take 255
 
 def compared(design: Design) -> tuple[str, ...]:
     """The arms that are compared where none are named: those that the design's family has hardware for."""
-    special = {"resistive": ("none", "trim", "adjoint"), "relay": ("none", "product-feedback", "adjoint")}
+    special = {
+        "resistive": ("none", "trim", "adjoint"),
+        "loop": ("none", "adjoint"),
+        "relay": ("none", "product-feedback", "adjoint"),
+    }
     return special.get(design.chip.family, COMPARED)
 
 

@@ -81,7 +81,7 @@ def add_arguments(parser: Any) -> None:
 
 def run(arguments: Any, console: Console) -> Values:
     """Run the sweep that was asked for (:func:`sweep_to_files`), or tell what it would take."""
-    from ..circuits.doubts import doubts
+    from ..circuits.doubts import doubts, idle_homeostat
     from .corners import idle_keys, warnings
     from .sweep import SCHEMA, RunKey, Sweep, compared, staging_of
 
@@ -91,8 +91,8 @@ def run(arguments: Any, console: Console) -> Values:
     out, plot = arguments.out, arguments.plot
     there = check_outputs(*files_of(out, plot), keep=[arguments.design], schema=SCHEMA)
     check_beside([path for path in there if path != plot], out, staging_of(out))
-    designs = [sweep.run_design(RunKey(arms[0], point, 0)) for point in sweep.points]
-    console.warn(doubts(*designs) + warnings(idle_keys(designs)))
+    designs = [sweep.run_design(RunKey(arm, point, 0)) for point in sweep.points for arm in arms]
+    console.warn(doubts(*designs) + idle_homeostat(*designs) + warnings(idle_keys(designs)))
     if arguments.dry_run:
         from .sweep_estimate import Estimate
 

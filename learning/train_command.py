@@ -36,7 +36,7 @@ def add_arguments(parser: Any) -> None:
 def run(arguments: Any, console: Console) -> Values:
     """Train as asked; see :func:`train_to_file`."""
     from ..circuits.archive import SCHEMA
-    from ..circuits.doubts import doubts
+    from ..circuits.doubts import doubts, idle_homeostat
     from .data import load_task
     from .training import Trainer
 
@@ -48,7 +48,7 @@ def run(arguments: Any, console: Console) -> Values:
         design = design_of(arguments, console)
         if arguments.epochs is not None:
             design = design.replace("learning.epochs", arguments.epochs)
-        console.warn(doubts(design))
+        console.warn(doubts(design) + idle_homeostat(design))
         data = load_task(design.task, arguments.data_dir)
         trainer = Trainer.from_design(design, data, arguments.chip)
     return train_to_file(trainer, arguments.out, console, arguments.epochs, arguments.plot, there)

@@ -1,4 +1,4 @@
-"""Warnings of a leak that is far from the devices."""
+"""Warnings of what is hardly meant: a leak far from the devices, a homeostat with nothing to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ohmostat.circuits.design import Design, named_designs, with_preset
-from ohmostat.circuits.doubts import doubts, suspects
+from ohmostat.circuits.doubts import doubts, idle_homeostat, suspects
 from ohmostat.circuits.specs import PRESETS
 from ohmostat.cli import main
 
@@ -103,3 +103,27 @@ def test_a_command_warns_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtu
     design.write_text(f'{sections}[device]\npreset = "ferroelectric"\n')
     assert main(["settle", str(design), "--samples", "1"]) == 0
     assert "warning: neuron.leak = 10uS is far from device.g_min = 39.7nS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("family", "mode", "idle"),
+    [
+        ("loop", "probe", True),
+        ("loop", "decay", True),
+        ("loop", "off", False),
+        ("relay", "probe", True),
+        ("relay", "decay", False),
+        ("twin", "probe", False),
+        ("shared", "probe", False),
+    ],
+)
+def test_a_homeostat_without_pairs_is_told(family: str, mode: str, idle: bool) -> None:
+    layers = {"chip.family": family, "chip.layers": [64, 8, 6, 10], "task.data": "digits"}
+    found = idle_homeostat(Design().replace({**layers, "homeostat.mode": mode}))
+    assert bool(found) == idle
+    if idle:
+        fault, remedy = found
+        assert fault.startswith(
+            f'homeostat.mode = "{mode}" changes nothing: no two layers of a {family} chip'
+        )
+        assert remedy.startswith('write homeostat.mode = "off"')

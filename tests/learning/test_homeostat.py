@@ -214,6 +214,13 @@ def test_random_probes_have_a_floor_that_grows_with_the_gain(make_chip: Make) ->
 # -- what it costs ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("family", ["loop", "relay"])
+def test_nothing_is_measured_where_nothing_faces(make_chip: Make, family: str) -> None:
+    homeostat = Homeostat(FixedGain(0.1), 8, Prober("random"))
+    assert homeostat.correct(make_chip({"chip.family": family, "chip.layers": [64, 6, 5, 4]})) == {}
+    assert homeostat.spent.measurements == 0
+
+
 def test_measurements_are_counted(make_chip: Make) -> None:
     chip = make_chip(SKEWED)
     for scheme in SCHEMES:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.design import Design
+from ohmostat.circuits.doubts import idle_homeostat
 from ohmostat.circuits.files import ArchiveError
 from ohmostat.circuits.sections import DesignError
 from ohmostat.learning.figures import (
@@ -35,6 +36,7 @@ from ohmostat.learning.sweep import (
     RunKey,
     Sweep,
     SweepError,
+    compared,
     is_done,
     jobs_of,
     run_sweep,
@@ -177,6 +179,14 @@ def test_arms_differ_only_in_rule_and_homeostat() -> None:
             if other[section][key] != part[key]
         }
         assert changed <= {"learning.rule", "homeostat.mode"}
+
+
+@pytest.mark.parametrize("family", ["twin", "shared", "loop", "relay"])
+def test_arms_are_compared_where_they_have_something_to_do(family: str) -> None:
+    base = Design.named("digits").replace({"chip.family": family, "chip.layers": [64, 8, 6, 10]})
+    sweep = Sweep(base, chips=1, arms=compared(base))
+    assert {"none", "adjoint"} <= set(sweep.arms)
+    assert idle_homeostat(*(sweep.run_design(RunKey(arm, (), 0)) for arm in sweep.arms)) == []
 
 
 def test_impossible_grids_are_refused_before_anything_runs() -> None:
