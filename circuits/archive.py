@@ -253,9 +253,7 @@ def _ports_in_words(chip: Chip, layer: int) -> str:
     """What the ports of a layer are, the ones that are driven from outside included."""
     if layer in (INPUT, BIAS):
         return "input ports" if layer == INPUT else "the bias port, at the upper rail"
-    name = chip.circuit.layer_names[layer]
-    kind, number = ("relays", name[6:]) if name.startswith("relays") else ("neurons", name[5:])
-    return f"{kind} of layer {number}"
+    return chip.circuit.layer_names[layer].words
 
 
 def _neuron_entries(chip: Chip) -> _Tree:

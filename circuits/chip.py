@@ -70,9 +70,8 @@ class Chip:
             self.blocks.clamps = clamps(circuit.design, self.blocks)
         for name, values in neurons.items():
             getattr(self.blocks, name)[:] = values
-        self.periphery = periphery or Periphery.drawn(
-            self.blocks.slices, mismatch, circuit.design, seed, self.dtype
-        )
+        layers = {name.address: self.blocks.slices[k] for k, name in enumerate(circuit.layer_names)}
+        self.periphery = periphery or Periphery.drawn(layers, mismatch, circuit.design, seed, self.dtype)
         design = circuit.design
         self.programmer = Programmer(design.programming, design.device, mismatch, seed, circuit.copies)
         self.input_block = np.zeros((circuit.inputs, circuit.sizes[0]), self.dtype)
@@ -109,7 +108,7 @@ class Chip:
         """Amplifiers and capacitors, addressed by layer: the order in the state is the solver's affair."""
         spec, mismatch, seed = self.neuron, self.mismatch, self.seed
         for k, n in enumerate(self.circuit.sizes):
-            place = self.circuit.layer_names[k].removeprefix("layer")
+            place = self.circuit.layer_names[k].address
             gains = draws.relative(seed, f"amplifier{place}/gain", (n,), mismatch.amplifier_gain_sd)
             offsets = draws.standard_normals(seed, f"amplifier{place}/offset", (n,))
             capacitors = draws.relative(seed, f"node{place}/capacitance", (n,), mismatch.capacitance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from .chip import Chip
 from .convolution import convolutions, images
@@ -12,6 +13,28 @@ from .design import Design
 from .families import BIAS, FAMILIES, INPUT, Bank, CrossbarArray
 from .layout import ConvolutionLayout, Layout, TurnedLayout
 from .specs import MismatchSpec
+
+
+class LayerName(NamedTuple):
+    """What a layer of the state is: ``neurons`` 0 are the first hidden layer, ``relays`` 1 listen along the
+    first way back.
+    """
+
+    kind: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"layer{self.number}" if self.kind == "neurons" else f"{self.kind}{self.number}"
+
+    @property
+    def words(self) -> str:
+        """For a reader."""
+        return f"{self.kind} of layer {self.number}"
+
+    @property
+    def address(self) -> str:
+        """By which its parts are drawn: neurons' number alone, so that they are the same in any family."""
+        return str(self).removeprefix("layer")
 
 
 @dataclass(frozen=True)
@@ -58,10 +81,10 @@ class Circuit:
         return (Bank("forward0", 0, INPUT), *constant, *self._couplings)
 
     @cached_property
-    def layer_names(self) -> tuple[str, ...]:
-        """``layer<k>`` of neurons, 0 being the first hidden one, and ``relays<k>`` of what listens to it."""
-        relays = {bank.post: f"relays{k}" for k, bank in enumerate(self._listening, start=1)}
-        neurons = (f"layer{k}" for k in range(len(self.sizes)))
+    def layer_names(self) -> tuple[LayerName, ...]:
+        """Of every layer, in the order of :attr:`sizes`."""
+        relays = {bank.post: LayerName("relays", k) for k, bank in enumerate(self._listening, start=1)}
+        neurons = (LayerName("neurons", k) for k in range(len(self.sizes)))
         return tuple(relays[k] if k in relays else next(neurons) for k in range(len(self.sizes)))
 
     @cached_property

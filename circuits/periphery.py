@@ -67,14 +67,14 @@ class Periphery:
 
     @classmethod
     def drawn(
-        cls, layers: dict[int, slice], mismatch: MismatchSpec, design: Design, seed: int, dtype: np.dtype
+        cls, layers: dict[str, slice], mismatch: MismatchSpec, design: Design, seed: int, dtype: np.dtype
     ) -> Periphery:
-        """That of chip ``seed``, addressed by layer: ``layers`` are their slices of the state."""
+        """That of chip ``seed``: ``layers`` are their slices of the state, by address, the outputs' last."""
         gains, offsets = np.ones((2, max(where.stop for where in layers.values())))
-        for k, where in layers.items():
+        for layer, where in layers.items():
             n = (where.stop - where.start,)
-            gains[where] = draws.relative(seed, f"sense{k}/gain", n, mismatch.sense_gain)
-            offsets[where] = mismatch.sense_offset * draws.standard_normals(seed, f"sense{k}/offset", n)
+            gains[where] = draws.relative(seed, f"sense{layer}/gain", n, mismatch.sense_gain)
+            offsets[where] = mismatch.sense_offset * draws.standard_normals(seed, f"sense{layer}/offset", n)
         return cls(
             draws.relative(seed, "nudge/gain", n, mismatch.nudge_gain).astype(dtype),
             (mismatch.nudge_offset * draws.standard_normals(seed, "nudge/offset", n)).astype(dtype),

@@ -123,7 +123,7 @@ def _block_means(plane: NDArray[np.float64], block: list[int]) -> NDArray[np.flo
 def waveforms(chip: Chip, waves: Waves) -> Chart:
     """Node voltages of a few samples as they settle, by layer."""
     *inner, _ = chip.circuit.layer_names
-    layers = [name.replace("layer", "layer ").replace("relays", "relays of layer ") for name in inner]
+    layers = [name.words.removeprefix("neurons of ") for name in inner]
     layers.append("outputs")
     count = waves.voltages.shape[1]
     panels = [

@@ -478,9 +478,8 @@ class Trainer:
         ep, adjoint = exact_response(free, cost), adjoint_response(free, cost)
         true = contracted(self.chip, x, free, adjoint).gradients
         exact = asymmetry.alignment(contracted(self.chip, x, free, ep).gradients, true)
-        response = asymmetry.response_alignment(
-            free.circuit, ep.epsilon, adjoint.epsilon, self.chip.circuit.layer_names
-        )
+        layers = [str(name) for name in self.chip.circuit.layer_names]
+        response = asymmetry.response_alignment(free.circuit, ep.epsilon, adjoint.epsilon, layers)
         aside = copy.deepcopy(self.rule)  # its probes are no part of training, nor of what that has spent
         measured = asymmetry.alignment(aside.update(self.chip, x, free, cost, 0).gradients, true)
         passing = (listening.post for _, listening, _ in self.chip.circuit.relay_paths)

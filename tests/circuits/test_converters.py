@@ -65,8 +65,9 @@ def test_a_nudge_is_made_once_from_the_outputs_as_read(mismatch: dict[str, float
 
 def response_of(chip: Any, estimator: Any, **keys: object) -> Any:
     """The response of a chip with other converters."""
+    layers = {name.address: chip.blocks.slices[k] for k, name in enumerate(chip.circuit.layer_names)}
     periphery = Periphery.drawn(
-        chip.blocks.slices, chip.mismatch,
+        layers, chip.mismatch,
         chip.circuit.design.replace({f"converters.{key}": value for key, value in keys.items()}),
         chip.seed, chip.dtype,
     )  # fmt: skip

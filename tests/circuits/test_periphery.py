@@ -51,7 +51,7 @@ def test_no_spread_is_no_periphery_to_the_bit(chip_of: ChipOf) -> None:
 
 def test_draws_are_those_of_their_address_with_the_spread_asked_for() -> None:
     mismatch = MismatchSpec(nudge_gain=0.2, nudge_offset=1e-9, sense_gain=0.05, sense_offset=2e-3)
-    wide = Periphery.drawn({0: slice(0, 4000), 1: slice(4000, 8000)}, mismatch, DESIGN, 3, FLOAT)
+    wide = Periphery.drawn({"0": slice(0, 4000), "1": slice(4000, 8000)}, mismatch, DESIGN, 3, FLOAT)
     for values, mean, sd in (
         (wide.nudge_gain, 1, 0.2),
         (wide.nudge_offset, 0, 1e-9),
@@ -60,9 +60,11 @@ def test_draws_are_those_of_their_address_with_the_spread_asked_for() -> None:
     ):
         assert np.mean(values) == pytest.approx(mean, abs=4 * sd / 60)
         assert np.std(values) == pytest.approx(sd, rel=0.05)
-    moved = Periphery.drawn({1: slice(0, 4), 0: slice(4, 8), 2: slice(8, 9)}, mismatch, DESIGN, 3, FLOAT)
+    moved = Periphery.drawn(
+        {"1": slice(0, 4), "0": slice(4, 8), "2": slice(8, 9)}, mismatch, DESIGN, 3, FLOAT
+    )
     np.testing.assert_array_equal(np.asarray(moved.sense_gain)[4:8], np.asarray(wide.sense_gain)[:4])
-    other = Periphery.drawn({0: slice(0, 4000)}, mismatch, DESIGN, 4, FLOAT)
+    other = Periphery.drawn({"0": slice(0, 4000)}, mismatch, DESIGN, 4, FLOAT)
     assert abs(np.corrcoef(np.asarray(wide.sense_gain)[:4000], np.asarray(other.sense_gain))[0, 1]) < 0.06
 
 

@@ -203,4 +203,19 @@ def test_an_aligned_chip_is_symmetric_but_for_its_relays(make_chip: Make, inputs
     relays = [listening.post for _, listening, _ in chip.circuit.relay_paths]
     assert symmetry(free, relays=relays).measure == pytest.approx(1, abs=1e-9)
     assert symmetry(free).measure < 0.99
-    assert chip.circuit.layer_names == ("layer0", "layer1", "relays1", "relays2", "layer2")
+    names = [str(name) for name in chip.circuit.layer_names]
+    assert names == ["layer0", "layer1", "relays1", "relays2", "layer2"]
+
+
+def test_neurons_are_those_of_a_twin_of_the_same_seed(make_chip: Make) -> None:
+    spread = {"mismatch.amplifier_gain": 0.1, "mismatch.sense_gain": 0.1, "mismatch.sense_offset": "5mV"}
+    chips = [make_chip({"chip.family": family, "chip.relays": 9, **spread}) for family in ("relay", "twin")]
+    gains, sensed = [], []
+    for chip in chips:
+        neurons = [k for k, name in enumerate(chip.circuit.layer_names) if name.kind == "neurons"]
+        slices = [chip.blocks.slices[k] for k in neurons]
+        gains.append(np.concatenate([chip.blocks.gain[where] for where in slices]))
+        sensed.append(np.concatenate([np.asarray(chip.periphery.sense_offset)[where] for where in slices]))
+    np.testing.assert_array_equal(*gains)
+    np.testing.assert_array_equal(*sensed)
+    assert np.ptp(gains[0]) > 0 and np.ptp(sensed[0]) > 0
