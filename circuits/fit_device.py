@@ -240,6 +240,8 @@ def _usual(steps: Steps, off: Array, uncut: Mask) -> Mask:
 
 def _extremes(curves: Curves) -> tuple[float, float]:
     g = curves.conductance
+    if len(g) < 2:
+        raise MeasurementError(f"device {curves.device}: has one reading, and no pulse; leave it out")
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(g, 5), axis=1) if len(g) > 5 else g
     low, high = float(smooth.min()), float(smooth.max())
     if not high > low:

@@ -303,6 +303,7 @@ def changed(line: int, column: int, value: object) -> Rows:
         (GOOD[:140], "0 steps down"),
         ([(*row[:3], -row[3], row[4]) for row in GOOD], "up and down exchanged"),
         ([(*row[:4], 1e-6) for row in GOOD], "does not move"),
+        (GOOD[:1], "has one reading"),
         ([], "has no rows of data"),
     ],
 )
