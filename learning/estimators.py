@@ -97,7 +97,7 @@ class Estimator(Protocol):
 class Stencil:
     """A differentiation rule on nudges ``x_k β``; ``β`` in watts. The free state itself is free (x = 0).
 
-    ``judged``: whether responses that are not smooth are left out.
+    ``judged``: whether responses that are not smooth, or jumped to another branch, are left out.
     """
 
     name: str
@@ -135,8 +135,8 @@ class Stencil:
     def response(self, free: Settled, cost: Cost, certify: int | None = None) -> Response:
         """Measure ``ds*/dβ`` of the free equilibria by relaxing their circuit under every nudge.
 
-        A sample is left out where a phase did not settle or failed its certificate, or, if ``judged``, where
-        its shifts under real nudges of both signs are not smooth (:func:`is_smooth`): that is no derivative,
+        A sample is left out where a phase did not settle or is not stable, or, if ``judged``, where its
+        shifts under real nudges of both signs are not smooth (:func:`is_smooth`): that is no derivative,
         often a jump to another branch, and ``1/β`` times it would drown the batch. (Jumps under both of two
         nudges, each along its own push, pass; the release test of a certified sample sees them.) That is
         judged by the ports themselves, less what the sources' offsets shift; ``ε`` is what the chip's
@@ -154,7 +154,7 @@ class Stencil:
             taken += len(state.ports)
             scaled = (weights / self.beta).astype(shifts.dtype)
             epsilon += np.tensordot(scaled, read, axes=1).real
-            valid = valid & state.sound.reshape(len(nodes), samples).all(axis=0)
+            valid = valid & believed(state, self.judged).reshape(len(nodes), samples).all(axis=0)
             if self.judged and self.real:
                 valid &= is_smooth(nodes, shifts - offsets, len(nodes))
             states.append(state)
@@ -167,6 +167,11 @@ class Stencil:
         real = nodes.imag == 0
         parts = [(nodes[real].real, weights[real].real), (nodes[~real], weights[~real])]
         return [part for part in parts if len(part[0])]
+
+
+def believed(state: Settled, judged: bool) -> Array:
+    """(batch,) nudged samples that are sound, those on another branch among them unless ``judged``."""
+    return state.sound if judged else replace(state, jumped=np.zeros_like(state.settled)).sound
 
 
 def periphery(free: Settled) -> Periphery:

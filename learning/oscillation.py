@@ -24,6 +24,7 @@ from .estimators import (
     Nudging,
     Phase,
     Response,
+    believed,
     is_smooth,
     offset_shifts,
     periphery,
@@ -53,7 +54,7 @@ class Oscillation:
     period: float
     terms: int = 2
     relaxations: int = 1  # the free phase
-    judged: bool = True  # whether responses that are not smooth are left out
+    judged: bool = True  # whether responses that are not smooth, or did not return, are left out
 
     @property
     def seconds(self) -> float:
@@ -68,15 +69,15 @@ class Oscillation:
     def response(self, free: Phase, cost: Cost, certify: int | None = None) -> Response:
         """Measure ``ds*/dβ`` of the free equilibria, from where the oscillation starts.
 
-        As in :meth:`.Stencil.response`, a sample is left out where a step did not settle, where the shifts
-        under real nudges are not smooth, and where it did not return to its free state when it was released
-        afterwards (which all are: ``certify`` does not matter).
+        As in :meth:`.Stencil.response`, a sample is left out where a step did not settle and, if ``judged``,
+        where the shifts under real nudges are not smooth, and where it did not return to its free state when
+        it was released afterwards (which all are: ``certify`` does not matter).
         """
         nodes, weights = np.asarray(self.nodes), np.asarray(self.weights) / self.beta
         shifts, end = trajectory(free, cost, nodes * self.beta, self.period)
         end = _released(end, free, cost)
         moved = shifts - offset_shifts(free, cost)
-        valid = free.sound & end.sound
+        valid = free.sound & believed(end, self.judged)
         if self.judged and not np.iscomplexobj(nodes):
             valid &= is_smooth(nodes, moved, self.terms)
         read = periphery(free).read_shifts(shifts, len(free.ports), free.ports)

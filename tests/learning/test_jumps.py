@@ -100,6 +100,9 @@ def test_jumps_of_both_phases_along_their_pushes_pass_until_they_are_released(th
     seen = centered(0.5 * LEAK).response(free, cost, certify=1)
     assert seen.nudged is not None and seen.nudged.jumped is not None
     assert unseen.valid.all() and seen.nudged.jumped.all() and not seen.valid.any()
+    taken = replace(centered(0.5 * LEAK), judged=False).response(free, cost, certify=1)
+    assert taken.valid.all()
+    np.testing.assert_array_equal(taken.epsilon, unseen.epsilon)
 
 
 @pytest.mark.parametrize("count", range(4, 13, 2))

@@ -172,6 +172,8 @@ def test_a_sample_that_does_not_return_is_left_out(free: Equilibrium) -> None:
     assert not response.epsilon[1].any() and response.epsilon[0].any()
     assert response.nudged is not None and response.nudged.jumped is not None
     np.testing.assert_array_equal(response.nudged.jumped, [False, True, False])
+    taken = replace(lock_in(0.01 * LEAK, 2, 50 * TAU), judged=False).response(moved, SQUARED)
+    assert taken.valid.all() and taken.epsilon[1].any()
 
 
 def test_a_step_that_does_not_settle_is_counted(free: Equilibrium) -> None:
