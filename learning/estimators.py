@@ -171,7 +171,9 @@ class Stencil:
 
 def believed(state: Settled, judged: bool) -> Array:
     """(batch,) nudged samples that are sound, those on another branch among them unless ``judged``."""
-    return state.sound if judged else replace(state, jumped=np.zeros_like(state.settled)).sound
+    if judged or isinstance(state, EdgeEquilibrium):  # which has no other branch
+        return state.sound
+    return replace(state, jumped=np.zeros_like(state.settled)).sound
 
 
 def periphery(free: Settled) -> Periphery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,8 @@ def test_ep_of_gates_held_against_ground_is_biased_by_their_asymmetry() -> None:
     true = gate_gradient(free, delta)
     assert difference(true, slopes_by_difference(chip, gates)) < 1e-7
     measured = chebyshev(BETA, 8).response(free, cost).epsilon
+    taken = replace(chebyshev(BETA, 8), judged=False).response(free, cost)
+    np.testing.assert_array_equal(taken.epsilon, measured)
     assert difference(measured, epsilon) < 1e-8
     jacobian, moving = free.jacobian(), ~chip.network.held
     pushed = np.einsum("bji,bj->bi", jacobian, delta[:, moving])
