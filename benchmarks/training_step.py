@@ -61,13 +61,15 @@ def products(trainer: Trainer, x: Array, free: Array, nudged: Array) -> Callable
     layers = [k for colour in blocks.colours for k in colour]
     active = [int(np.sum(s >= k)) for s in (free, nudged) for k in range(1, int(s.max()) + 1)]
     banks = [bank for bank in chip.circuit.banks if bank.pre >= 0]
+    weights = {k: np.ascontiguousarray(fan.weight.T) for k, fan in blocks.fan_in.items()}
+    driven = np.ascontiguousarray(chip.input_weight.T)
 
     def run() -> None:
-        np.matmul(x, chip.input_weight.T)
+        np.matmul(x, driven)
         for m in active:
             for k in layers:
                 fan = blocks.fan_in[k]
-                np.matmul(ports[:m, fan.lo : fan.hi], fan.weight.T, out=out[k][:m])
+                np.matmul(ports[:m, fan.lo : fan.hi], weights[k], out=out[k][:m])
         samples = ports[: len(x)]
         np.matmul(samples[:, blocks.slices[0]].T, x)
         for bank in banks:

@@ -26,6 +26,7 @@ from . import neurons
 from .clamps import NO_CURVE, Clamps
 
 Array = NDArray[Any]
+LINE = 64  # bytes of a line of a processor's cache
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class FanIn:
     """What drives one layer: ports ``lo : hi`` of the state, through ``weight`` (n, hi - lo) [S].
 
     A view of the circuit's ``weights``, which relaxation reads: there its columns follow one another, from
-    ``at`` on.
+    ``at`` on, each :func:`spaced` from the next.
     """
 
     lo: int
@@ -78,16 +79,20 @@ class BlockCircuit:
         self.colours = _colour(len(self.sizes), self.couplings)
         self.slices = _places(self.sizes, self.colours)
         self.size = sum(self.sizes)
-        self.weights = np.zeros(sum(n * (hi - lo) for n, (lo, hi) in self._driven()), self.dtype)
+        rooms = (spaced(n, self.dtype) * (hi - lo) for n, (lo, hi) in self._driven())
+        self.weights = _zeros(sum(rooms), self.dtype)
         self.fan_in = self._views()
         self.layers = np.array(
             [
-                (self.slices[k].start, self.slices[k].stop, fan.lo, fan.hi, fan.at, k == members[-1])
+                (
+                    self.slices[k].start, self.slices[k].stop, fan.lo, fan.hi,
+                    fan.at, spaced(self.sizes[k], self.dtype), k == members[-1],
+                )
                 for members in self.colours
                 for k, fan in ((k, self.fan_in[k]) for k in members)
             ],
             np.int64,
-        )  # as :class:`.kernels.Blocks` wants them
+        )  # fmt: skip # as :class:`.kernels.Blocks` wants them
         self.scratch: dict[tuple[Any, ...], Any] = {}  # of the solvers, by shape
         self.load = np.ones(self.size, self.dtype)
         self.capacitance = np.ones(self.size, self.dtype)
@@ -105,8 +110,9 @@ class BlockCircuit:
         """Every layer's part of the ``weights``."""
         found, at = {}, 0
         for k, (n, (lo, hi)) in enumerate(self._driven()):
-            end = at + n * (hi - lo)
-            found[k] = FanIn(lo, hi, at, self.weights[at:end].reshape(hi - lo, n).T)
+            room = spaced(n, self.dtype)
+            end = at + room * (hi - lo)
+            found[k] = FanIn(lo, hi, at, self.weights[at:end].reshape(hi - lo, room)[:, :n].T)
             at = end
         return found
 
@@ -243,6 +249,32 @@ class BlockCircuit:
             full = full.astype(np.result_type(full, nudge_slope))
             full[self.output, self.output] += nudge_slope
         return full
+
+
+def spaced(width: int, dtype: np.dtype[Any]) -> int:
+    """How many numbers from the beginning of a row of ``width`` to that of the next, where it takes a
+    processor least time to go down its columns.
+
+    Every row begins a line of the cache, so that no vector lies in two. Of four lines, or a multiple, they
+    take one more: what lies in one column would otherwise compete for the same few places in the cache.
+    """
+    line = LINE // dtype.itemsize
+    lines = -(-width // line)
+    return line * (lines + (lines > 0 and lines % 4 == 0))
+
+
+def matrix(rows: int, width: int, dtype: np.dtype[Any]) -> Array:
+    """Zeros (rows, width), the rows :func:`spaced`."""
+    room = spaced(width, dtype)
+    return _zeros(rows * room, dtype).reshape(rows, room)[:, :width]
+
+
+def _zeros(count: int, dtype: np.dtype[Any]) -> Array:
+    """So many numbers, from the beginning of a line."""
+    room = np.zeros(count * dtype.itemsize + LINE, np.uint8)
+    first = -room.ctypes.data % LINE
+    found: Array = room[first : first + count * dtype.itemsize].view(dtype)
+    return found
 
 
 def multiply(drivers: Array, weight: Array, out: Array) -> None:

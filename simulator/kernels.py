@@ -391,9 +391,10 @@ def anderson(
 
 class Blocks(NamedTuple):
     """A circuit of N nodes: its ``layers``, colour after colour, each a row of its first and last node, the
-    first and last port that drive it, where in ``weights`` its block begins, and whether its colour ends.
+    first and last port that drive it, where in ``weights`` its block begins and how far its columns lie
+    apart, and whether its colour ends.
 
-    A block's columns follow one another: ``weights[at + n j + i]`` is what port j drives into node i of n.
+    ``weights[at + apart j + i]`` is what port j drives into node i.
     ``law``, ``limits``, ``parameters`` and ``curve`` are the nodes' (:func:`activate`), ``first`` is the
     first node of the iterate.
     """
@@ -529,10 +530,10 @@ def _sweep(blocks, nudge, injected, resistance, state, since):
     ports, nodes, rows, push, planes = state
     begun = blocks.layers[since, 0]
     for k in range(since, blocks.layers.shape[0]):
-        first, last, lo, hi, at, ends = blocks.layers[k]
+        first, last, lo, hi, at, apart, ends = blocks.layers[k]
         column = nodes[:, first:last]
         n = last - first
-        weights = blocks.weights[at : at + n * (hi - lo)].reshape((hi - lo, n))
+        weights = blocks.weights[at : at + apart * (hi - lo)].reshape((hi - lo, apart))[:, :n]
         _multiply(ports[:, lo:hi], weights, column, planes)
         if nudge.law != NONE and k == blocks.layers.shape[0] - 1:  # the output's, which its own ports nudge
             if nudge.law != GIVEN:

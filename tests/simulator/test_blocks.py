@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohmostat.simulator.blocks import BlockCircuit
+from ohmostat.simulator.blocks import BlockCircuit, matrix
 
 LOOP = [(1, 0), (2, 1), (0, 2), (0, 1)]
 NETWORKS = {
@@ -134,3 +134,15 @@ def test_float32_stays_float32(network: Callable) -> None:
     assert circuit.dense().dtype == circuit.current(v, v).dtype == np.float32
     assert circuit.jacobian(v[0]).dtype == circuit.transposed().dense().dtype == np.float32
     assert circuit.swing == 2.0 and circuit.layer(v, 2).shape == (2, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 10, 16, 64, 100, 256, 784])
+def test_what_a_port_drives_begins_a_line_of_the_cache_and_no_column_crowds_it(
+    width: int, dtype: type
+) -> None:
+    circuit = BlockCircuit((width, 5), [(1, 0), (0, 1)], np.dtype(dtype))
+    for columns in (circuit.weight(0, 1).T, matrix(5, width, np.dtype(dtype))):
+        assert columns.shape == (5, width) and columns.ctypes.data % 64 == 0
+        lines, rest = divmod(columns.strides[0], 64)
+        assert rest == 0 and lines % 4 and width <= lines * 64 // columns.itemsize < width + 32
