@@ -48,9 +48,10 @@ def run(arguments: Any, console: Console) -> Values:
         design = design_of(arguments, console)
         if arguments.epochs is not None:
             design = design.replace("learning.epochs", arguments.epochs)
-        console.warn(doubts(design) + idle_homeostat(design))
+        console.warn(doubts(design))
         data = load_task(design.task, arguments.data_dir)
         trainer = Trainer.from_design(design, data, arguments.chip)
+    console.warn(idle_homeostat(trainer.design))
     return train_to_file(trainer, arguments.out, console, arguments.epochs, arguments.plot, there)
 
 

@@ -45,6 +45,19 @@ def test_init_train_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert ".end" in (tmp_path / "chip.cir").read_text().lower()
 
 
+def test_training_tells_of_a_homeostat_that_has_nothing_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["learning.epochs=1", "task.train=60", "task.test=20", "chip.layers=64,6,5,10", "chip.family=loop"]
+    options = [option for text in (*small, "homeostat.mode=off") for option in ("--set", text)]
+    run, again = tmp_path / "run.h5", tmp_path / "again.h5"
+    assert main(["train", "digits", *options, "--out", str(run)]) == 0
+    assert "changes nothing" not in capsys.readouterr().err
+    changed = ["--set", "homeostat.mode=probe", "--epochs", "1", "--out", str(again)]
+    assert main(["train", str(run), *changed]) == 0
+    assert 'homeostat.mode = "probe" changes nothing: no two layers of a loop chip' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("text", "found"), [("0,30%", (0.0, 0.3)), ("90 %,1.1", (0.9, 1.1))])
 def test_levels_of_shares_may_be_in_per_cent(text: str, found: tuple[float, ...]) -> None:
     assert shares(text) == found
