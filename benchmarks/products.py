@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ohmostat.simulator.blocks import matrix
+from ohmostat.simulator.blocks import spaced_zeros
 from ohmostat.simulator.products import multiply
 
 SHAPES = [
@@ -40,7 +40,7 @@ def main() -> None:
     print(f"{'m, k, n':>18}   own   NumPy's [GFLOP/s]   NumPy's time / own")
     for m, k, n in SHAPES:
         drivers, weights = rng.random((m, k), dtype), rng.random((k, n), dtype)
-        spaced, found, expected = matrix(k, n, dtype), *np.empty((2, m, n), dtype)
+        spaced, found, expected = spaced_zeros(k, n, dtype), *np.empty((2, m, n), dtype)
         spaced[...] = weights
 
         def own(d: np.ndarray = drivers, w: np.ndarray = spaced, out: np.ndarray = found) -> None:

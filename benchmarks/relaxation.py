@@ -53,13 +53,15 @@ def products(chip: Chip, x: Array, sweeps: Array) -> Callable[[], None]:
     out = {k: np.empty((len(x), n), chip.dtype) for k, n in enumerate(blocks.sizes)}
     active = [int(np.sum(sweeps >= k)) for k in range(1, int(sweeps.max()) + 1)]
     layers = [k for colour in blocks.colours for k in colour]
+    weights = {k: np.ascontiguousarray(fan.weight.T) for k, fan in blocks.fan_in.items()}
+    driven = np.ascontiguousarray(chip.input_weight.T)
 
     def run() -> None:
-        np.matmul(x, chip.input_weight.T)
+        np.matmul(x, driven)
         for m in active:
             for k in layers:
                 fan = blocks.fan_in[k]
-                np.matmul(ports[:m, fan.lo : fan.hi], fan.weight.T, out=out[k][:m])
+                np.matmul(ports[:m, fan.lo : fan.hi], weights[k], out=out[k][:m])
 
     return run
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..simulator import device_kernels, ode, products
-from ..simulator.blocks import Array, BlockCircuit, matrix
+from ..simulator.blocks import Array, BlockCircuit, spaced_zeros
 from . import drift
 from . import mismatch as draws
 from .device_array import DeviceArray, differential
@@ -74,7 +74,7 @@ class Chip:
         self.periphery = periphery or Periphery.drawn(layers, mismatch, circuit.design, seed, self.dtype)
         design = circuit.design
         self.programmer = Programmer(design.programming, design.device, mismatch, seed, circuit.copies)
-        self.input_block = matrix(circuit.inputs, circuit.sizes[0], self.dtype)
+        self.input_block = spaced_zeros(circuit.inputs, circuit.sizes[0], self.dtype)
         self.bias = np.zeros(self.blocks.size, self.dtype)
         self._twin: Chip | None = None
         self._weights = {a.name: np.zeros(a.shape[1:], self.dtype) for a in circuit.arrays}

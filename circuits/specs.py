@@ -396,7 +396,8 @@ class HomeostatSpec(Spec):
     schedule: str = choice("of the gain: as measured, or fixed, by the rate, by 1/n",
         "auto", "constant", "rate", "falling")
     gain: float = share(0.25, _SHARE,
-        "not auto: share of the asymmetry by which a step moves either side; 0.5 removes all")
+        "not auto: half the share of the asymmetry that a step takes away; 0.5 removes all")
+    moves: str = choice("which of two twins a correction moves", "both", "feedback")
     probes: int = integer(256, 1, 100_000, "measurements a step")
     scheme: str = choice("random probes are noisy; the others are exact once complete",
         "hadamard", "one-port", "random")

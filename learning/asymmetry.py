@@ -124,8 +124,9 @@ class Skew:
     ``total² = trainable² + drivers² + limits²``. ``trainable`` vanishes where every pair stands at its
     nearest reachable symmetric point, ``one_sided`` being the part of it in pairs where one twin meets its
     own limit first and the other must come all the way. ``limits`` is what is left of pairs whose
-    ranges do not meet (dead and stuck devices); ``drivers`` is a shared array's, which moving devices only
-    shrinks, and trimming drivers takes out (:mod:`.trim`).
+    ranges do not meet (dead and stuck devices); where the homeostat moves the feedback alone, the forward
+    device's range is where it stands. ``drivers`` is a shared array's, which moving devices only shrinks, and
+    trimming drivers takes out (:mod:`.trim`).
     """
 
     total: float
@@ -137,7 +138,7 @@ class Skew:
 
 def diagnosis(chip: Chip) -> dict[str, Skew]:
     """What of a chip's asymmetry is trainable, and what is fixed, by forward array."""
-    found = {}
+    found, alone = {}, chip.circuit.design.homeostat.moves == "feedback"
     for forward, backward in chip.circuit.feedback_pairs:
         wf = chip.blocks.weight(forward.post, forward.pre).astype(np.float64)
         skew = wf - chip.blocks.weight(backward.post, backward.pre).T
@@ -145,9 +146,11 @@ def diagnosis(chip: Chip) -> dict[str, Skew]:
         if forward.array == backward.array:
             found[forward.array] = Skew(total, 0.0, 0.0, 0.0, total)
             continue
-        (low_f, high_f), (low_b, high_b) = reach(chip, forward.array), reach(chip, backward.array)
+        low_b, high_b = reach(chip, backward.array)
+        (low_f, high_f), middle = reach(chip, forward.array), wf - skew / 2
+        if alone:
+            low_f = high_f = middle = wf
         low, high = np.maximum(low_f, low_b.T), np.minimum(high_f, high_b.T)
-        middle = wf - skew / 2
         blocked = (low <= high) & ((middle < low) | (middle > high))
         limits = float(np.linalg.norm(np.maximum(low - high, 0)))
         trainable = float(np.sqrt(max(total**2 - limits**2, 0.0)))

@@ -32,6 +32,12 @@ STYLES: dict[str, dict[str, Any]] = {
         "linestyle": "-",
         "label": "EP with homeostat",
     },
+    "homeostat-feedback": {
+        "color": "#56B4E9",
+        "marker": "<",
+        "linestyle": "-",
+        "label": "EP with homeostat, of the feedback alone",
+    },
     "decay": {
         "color": "#E69F00",
         "marker": "^",

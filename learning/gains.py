@@ -1,8 +1,9 @@
 """How far a homeostat moves on what it has measured: fixed and scheduled gains, and the automatic one.
 
 A pair's asymmetry before cycle k be ``a_k``, measured as ``y_k = a_k + n_k``. Moving both of its conductances
-towards each other by a gain γ leaves ``a_{k+1} = a_k - K y_k + w_k`` with the *share* ``K = 2γ``; ``w`` is
-what learning adds, ``n`` the noise of probes and sense amplifiers. Any K from 0 to 1 is stable.
+towards each other by a gain γ, or the feedback's alone by 2γ, leaves ``a_{k+1} = a_k - K y_k + w_k`` with the
+*share* ``K = 2γ``; ``w`` is what learning adds, ``n`` the noise of probes and sense amplifiers. Any K from 0
+to 1 is stable.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..circuits.specs import HomeostatSpec
 from ..simulator.blocks import Array
 from .probes import branch
 
-MOST = 0.5  # both conductances of a pair move: half of the asymmetry each removes all of it
+MOST = 0.5  # where both conductances of a pair move, half of the asymmetry each removes all of it
 LEAST_PACE = 0.1  # a small share follows its estimates by no less than this
 
 
@@ -41,7 +42,7 @@ class Gain(Protocol):
     """Chooses the gain of an array's next move."""
 
     def choose(self, move: Move) -> float:
-        """The share (0 to 0.5) of the measured skew by which either side of the array moves."""
+        """Half the share (0 to 0.5) of the measured skew that the array's move takes away."""
 
     def state(self) -> dict[str, Array]:
         """What it has learned so far, for a checkpoint."""

@@ -6,7 +6,8 @@ own local, antisymmetric correlation
     Δg_ij = -γ (<q_i ξ_j> - <ξ_i q_j>) / σ²,
 
 whose mean is γ/2 times the negative gradient of ``H = ½|J̃ - J̃ᵀ|²`` (physics, section 4: Homeostasis). The
-gain γ is chosen by :mod:`.gains`.
+gain γ is chosen by :mod:`.gains`. Or the feedback alone moves, the whole way: as much of the asymmetry goes,
+and what the forward device has learned stays.
 
 The measurement sees the real devices, mismatch included, and never reads a target. The command does: to
 move a device by what was measured, it uses the programmer's own record (which device of a pair carries the
@@ -79,17 +80,19 @@ class Homeostat:
         probes: measurements a step. ``random`` patterns move the devices at every step; the other schemes
             once a cycle, on what all its steps gathered.
         prober: what measures, and keeps the account.
+        moves: of two twins, ``"both"`` half the way each, or ``"feedback"`` alone.
     """
 
     gain: Gain = field(default_factory=AutomaticGain)
     probes: int = 256
     prober: Prober = field(default_factory=Prober)
+    moves: str = "both"
     _calibration: dict[str, Array] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_spec(cls, spec: HomeostatSpec, seed: int) -> Homeostat:
         """The controller that a design's ``[homeostat]`` section describes."""
-        return cls(make_gain(spec), spec.probes, Prober.from_spec(spec, seed))
+        return cls(make_gain(spec), spec.probes, Prober.from_spec(spec, seed), spec.moves)
 
     @property
     def spent(self) -> Spent:
@@ -116,7 +119,10 @@ class Homeostat:
             drive = tuple(chip.blocks.layer(running.ports, k) for k in ends) if running else None
             gain = self.gain.choose(Move(forward.name, layout.unfold(skew), steps, pace, drive))
             step = skew * chip.dtype.type(-gain)
-            for bank, change in ((forward, step), (backward, -step.T)):
+            sides = [(forward, step), (backward, -step.T)]
+            if self.moves == "feedback" and not backward.transposed:  # a twin of its own
+                sides = [(backward, -2 * step.T)]
+            for bank, change in sides:
                 change = change.T if bank.transposed else change
                 wanted[bank.array] = wanted[bank.array] + change if bank.array in wanted else change
         self.spent.writes += sum(change.size for change in wanted.values())

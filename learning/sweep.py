@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ARMS: dict[str, dict[str, object]] = {
     "none": {"learning.rule": "ep", "homeostat.mode": "off"},
     "homeostat": {"learning.rule": "ep", "homeostat.mode": "probe"},
+    "homeostat-feedback": {"learning.rule": "ep", "homeostat.mode": "probe", "homeostat.moves": "feedback"},
     "decay": {"learning.rule": "ep", "homeostat.mode": "decay"},
     "adjoint": {"learning.rule": "adjoint", "homeostat.mode": "off"},
     "adjoint-homeostat": {"learning.rule": "adjoint", "homeostat.mode": "probe"},
@@ -120,7 +121,16 @@ class Sweep:
         owned = {key for arm in self.arms for key in ARMS[arm]}
         if taken := [key for key, _ in self.points[0] if key in owned]:
             raise SweepError(f"{taken[0]} is what arms differ in: choose --arms in place of varying it")
+        self._check_arms()
         self._check_hardware()
+
+    def _check_arms(self) -> None:
+        """An arm may set what the design has already, and be another one's double."""
+        known: dict[object, str] = {}
+        for arm in self.arms:
+            design = self.run_design(RunKey(arm, self.points[0], 0))
+            if (other := known.setdefault((design.learning, design.homeostat), arm)) != arm:
+                raise SweepError(f"arms {other} and {arm} are the same on this design: leave one of them out")
 
     def _check_hardware(self) -> None:
         """Every level's design is checked, and what a run's trainer would refuse is refused now: a rule or

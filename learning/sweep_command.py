@@ -60,8 +60,8 @@ def add_arguments(parser: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--arms", type=lambda text: tuple(text.split(",")), metavar="LIST",
-        help="in its place: some of none, homeostat, trim, decay, aep, coupled, kolen-pollack, "
-        "product-feedback, adjoint, adjoint-homeostat, adjoint-trim",
+        help="in its place: some of none, homeostat, homeostat-feedback, trim, decay, aep, coupled, "
+        "kolen-pollack, product-feedback, adjoint, adjoint-homeostat, adjoint-trim",
     )  # fmt: skip
     parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: all cores)")
     parser.add_argument(

@@ -124,6 +124,8 @@ class BlockCircuit:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self.weights = _zeros(state["weights"].size, self.dtype)
+        self.weights[:] = state["weights"]
         self.fan_in, self.scratch = self._views(), {}
 
     @property
@@ -255,15 +257,16 @@ def spaced(width: int, dtype: np.dtype[Any]) -> int:
     """How many numbers from the beginning of a row of ``width`` to that of the next, where it takes a
     processor least time to go down its columns.
 
-    Every row begins a line of the cache, so that no vector lies in two. Of four lines, or a multiple, they
-    take one more: what lies in one column would otherwise compete for the same few places in the cache.
+    Every row begins a line of the cache, so that a tile's vectors lie in one each. Rows of four lines, or a
+    multiple, take one more: what lies in one column would otherwise compete for the same few places in the
+    cache.
     """
     line = LINE // dtype.itemsize
     lines = -(-width // line)
     return line * (lines + (lines > 0 and lines % 4 == 0))
 
 
-def matrix(rows: int, width: int, dtype: np.dtype[Any]) -> Array:
+def spaced_zeros(rows: int, width: int, dtype: np.dtype[Any]) -> Array:
     """Zeros (rows, width), the rows :func:`spaced`."""
     room = spaced(width, dtype)
     return _zeros(rows * room, dtype).reshape(rows, room)[:, :width]

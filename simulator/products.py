@@ -105,7 +105,9 @@ def _tile(typingctx: Any, drivers: Any, weights: Any, out: Any, row: Any, column
     Of fewer rows than ROWS, the last is made again and again. The weights of the columns to the right are
     fetched meanwhile: a processor does not foresee a way down columns, from one page of memory to the next.
     """
-    lanes = max(size.literal_value * 8 // out.dtype.bitwidth, 1)
+    wide = size.literal_value
+    lanes = max(wide * 8 // out.dtype.bitwidth, 1)
+    fetched = range(wide, 2 * wide, LINE) if wide >= LINE else ()
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         d, w, o = (
@@ -129,7 +131,7 @@ def _tile(typingctx: Any, drivers: Any, weights: Any, out: Any, row: Any, column
         sums = [cgutils.alloca_once_value(builder, vector(None)) for _ in places]
         with cgutils.for_range(builder, depth) as loop:
             here = at(w, loop.index, args[4])
-            for ahead in range(size.literal_value, 2 * size.literal_value, LINE):
+            for ahead in fetched:
                 _fetch(builder, cgutils.pointer_add(builder, here, index(ahead)))
             weight = builder.load(builder.bitcast(here, whole), align=align)
             for i, total in zip(places, sums, strict=True):

@@ -48,8 +48,9 @@ def test_init_train_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_training_tells_of_a_homeostat_that_has_nothing_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ["learning.epochs=1", "task.train=60", "task.test=20", "chip.layers=64,6,5,10", "chip.family=loop"]
-    options = [option for text in (*small, "homeostat.mode=off") for option in ("--set", text)]
+    small = ["learning.epochs=1", "task.train=60", "task.test=20", "chip.family=loop"]
+    options = [option for text in (*small, "chip.layers=64,6,5,10", "homeostat.mode=off")
+               for option in ("--set", text)]  # fmt: skip
     run, again = tmp_path / "run.h5", tmp_path / "again.h5"
     assert main(["train", "digits", *options, "--out", str(run)]) == 0
     assert "changes nothing" not in capsys.readouterr().err

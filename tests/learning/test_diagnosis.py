@@ -80,6 +80,17 @@ def test_a_twin_of_a_stuck_pair_comes_all_the_way(make_chip: Make) -> None:
     assert found.one_sided == 0
 
 
+def test_a_feedback_that_moves_alone_must_come_all_the_way(make_chip: Make) -> None:
+    chip = make_chip({"learning.angle": 70.0, "homeostat.moves": "feedback"})
+    stick(chip, "forward1", 1, 2, 5e-6)  # no matter: nobody asks it to move
+    stick(chip, "feedback1", 0, 3, 1e-6)
+    found, apart = diagnosis(chip)["forward1"], abs(skew(chip)[3, 0])
+    assert (found.one_sided, found.limits) == (0, pytest.approx(apart, rel=1e-12))
+    homeostat = Homeostat(FixedGain(0.5), ORDER, moves="feedback")
+    chip.program(homeostat.correct(chip))
+    assert np.linalg.norm(skew(chip)) == pytest.approx(apart, rel=1e-6)
+
+
 def test_reach_is_what_the_hardest_commands_do(make_chip: Make) -> None:
     """Also where programming gains let a target run out before its device does, or behind it."""
     changes = {"mismatch.conductance": 1.0, "mismatch.programming": 0.7, "learning.init_scale": 3.0}

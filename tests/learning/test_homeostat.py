@@ -110,12 +110,37 @@ def test_a_cycle_never_removes_more_than_all_of_the_asymmetry(make_chip: Make) -
     assert left < 1e-3  # the rest: pairs that stopped at a limit
 
 
+def test_the_feedback_alone_comes_all_the_way(make_chip: Make) -> None:
+    chip = make_chip(SKEWED | {"homeostat.moves": "feedback", "device.g_max": "1mS"})  # far from limits
+    ahead = {forward.array: chip.weight(forward.array).copy() for forward, _ in chip.circuit.feedback_pairs}
+    homeostat = Homeostat.from_spec(chip.circuit.design.homeostat, 0)
+    homeostat.gain, homeostat.probes = FixedGain(0.5), ORDER
+    chip.program(homeostat.correct(chip))
+    for forward, backward in chip.circuit.feedback_pairs:
+        np.testing.assert_array_equal(chip.weight(forward.array), ahead[forward.array])
+        np.testing.assert_allclose(chip.weight(backward.array), ahead[forward.array].T, rtol=1e-9, atol=1e-17)
+    pairs = sum(weight.size for weight in ahead.values())
+    assert homeostat.spent.writes == 3 * pairs  # a step, and the calibration of both devices
+
+
+@pytest.mark.parametrize("share", [0.25, 0.8])
+def test_whichever_moves_as_much_of_the_asymmetry_goes(make_chip: Make, share: float) -> None:
+    left = []
+    for moves in ("both", "feedback"):
+        chip = make_chip({"learning.angle": 70.0})
+        before = objective(chip)[0]
+        chip.program(Homeostat(FixedGain(share / 2), ORDER, moves=moves).correct(chip))
+        left.append(objective(chip)[0] / before)
+    assert left == pytest.approx([(1 - share) ** 2] * 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("moves", ["both", "feedback"])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_shared_array_is_not_moved(make_chip: Make, scheme: str) -> None:
+def test_a_shared_array_is_not_moved(make_chip: Make, scheme: str, moves: str) -> None:
     """Its skew is the drivers': a device's ends ask for opposite steps (physics, section 4: Homeostasis)."""
     chip = make_chip({"chip.family": "shared", "mismatch.driver_gain": 0.3, "mismatch.conductance": 0.5})
     assert objective(chip)[0] > 0
-    homeostat = Homeostat(FixedGain(0.1), ORDER, Prober(scheme))
+    homeostat = Homeostat(FixedGain(0.1), ORDER, Prober(scheme), moves=moves)
     before = {name: chip.weight(name).copy() for name in chip.devices}
     for _ in range(3):
         chip.program(homeostat.correct(chip))

@@ -178,7 +178,7 @@ def test_arms_differ_only_in_rule_and_homeostat() -> None:
             for key in part
             if other[section][key] != part[key]
         }
-        assert changed <= {"learning.rule", "homeostat.mode"}
+        assert changed <= {"learning.rule", "homeostat.mode", "homeostat.moves"}
 
 
 @pytest.mark.parametrize("family", ["twin", "shared", "loop", "relay"])
@@ -202,6 +202,11 @@ def test_impossible_grids_are_refused_before_anything_runs() -> None:
         Sweep.over(Design.named("digits"), {SIGMA: (-1.0,)})
     with pytest.raises(SweepError, match="differ in their keys"):
         Sweep(Design.named("digits"), ((), ((SIGMA, 0.5),)))
+    with pytest.raises(SweepError, match="arms homeostat and homeostat-feedback are the same on this design"):
+        Sweep.over(
+            Design.named("digits").replace("homeostat.moves", "feedback"), {SIGMA: (0.5,)}, 1,
+            ("none", "homeostat", "homeostat-feedback"),
+        )  # fmt: skip
     with pytest.raises(SweepError, match="is what arms differ in: choose --arms"):
         Sweep.over(Design.named("digits"), {"learning.rule": ("ep", "adjoint")})
     with pytest.raises(DesignError, match="settles none"):
@@ -234,7 +239,7 @@ def test_an_arm_whose_hardware_is_lacking_is_refused_before_anything_runs(
             "twin",
             0.0,
             [a for a in ARMS if "trim" not in a and a != "product-feedback"],
-            {"homeostat", "adjoint", "adjoint-homeostat", "aep"},
+            {"homeostat", "homeostat-feedback", "adjoint", "adjoint-homeostat", "aep"},
         ),
         (
             "shared",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohmostat.simulator.blocks import BlockCircuit, matrix
+from ohmostat.simulator.blocks import BlockCircuit, spaced_zeros
 
 LOOP = [(1, 0), (2, 1), (0, 2), (0, 1)]
 NETWORKS = {
@@ -142,7 +142,7 @@ def test_what_a_port_drives_begins_a_line_of_the_cache_and_no_column_crowds_it(
     width: int, dtype: type
 ) -> None:
     circuit = BlockCircuit((width, 5), [(1, 0), (0, 1)], np.dtype(dtype))
-    for columns in (circuit.weight(0, 1).T, matrix(5, width, np.dtype(dtype))):
+    for columns in (circuit.weight(0, 1).T, spaced_zeros(5, width, np.dtype(dtype))):
         assert columns.shape == (5, width) and columns.ctypes.data % 64 == 0
         lines, rest = divmod(columns.strides[0], 64)
         assert rest == 0 and lines % 4 and width <= lines * 64 // columns.itemsize < width + 32

@@ -238,6 +238,7 @@ def test_a_copy_relaxes_with_the_weights_it_shows(network: Callable, copied: Cal
     injected = currents(circuit.size, 4, np.float64)
     first = relax(circuit, injected, tolerance=1e-12)
     other = copied(circuit)
+    assert other.weights.ctypes.data % 64 == circuit.weights.ctypes.data % 64 == 0
     for pair in other.couplings:
         other.weight(*pair)[...] *= 0.5
     found = relax(other, injected, tolerance=1e-12)
