@@ -118,7 +118,7 @@ def report(out: Path, figure: Path) -> None:
         print(table(result))
         ended = finals(result)
         found |= ended
-        if result.design == design(EPOCHS, None):
+        if result.design == design(EPOCHS, None) and result.chips == 1:
             long_runs.keep(RECORD, ended)
     if not found:
         print("no angle is finished yet")
@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--angles", type=float, nargs="+", default=ANGLES, help="default: all")
+    parser.add_argument("--chips", type=int, default=1, help="of more than one, nothing is recorded")
     parser.add_argument("--train", type=int, help="images, for a trial (default: all)")
     parser.add_argument("--spread", choices=("fan-in", "forward"), default="fan-in")
     parser.add_argument("--gain", type=float, help="a constant one of the homeostat's (default: automatic)")
@@ -143,7 +144,7 @@ def main() -> None:
         if arguments.gain:
             base = base.replace({"homeostat.schedule": "constant", "homeostat.gain": arguments.gain})
         for angle in arguments.angles:
-            sweep = Sweep.over(base, {"learning.angle": (angle,)}, 1, ARMS)
+            sweep = Sweep.over(base, {"learning.angle": (angle,)}, arguments.chips, ARMS)
             run_sweep(
                 sweep, file(arguments.out, angle), workers=arguments.workers, data_dir=arguments.data_dir,
                 progress=lambda done, total, angle=angle: print(f"{angle:g}°: {done}/{total}", flush=True),
