@@ -220,8 +220,11 @@ def test_replicated_crossbars_are_commanded_alike_and_stay_unequal() -> None:
 # -- the homeostat ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("moves", "shares"), [("both", (-1, 1)), ("feedback", (0, 2))])
 @pytest.mark.parametrize("sharing", SHARINGS)
-def test_a_full_cycle_moves_every_pair_by_its_share(make_chip: Make, sharing: str) -> None:
+def test_a_full_cycle_moves_every_pair_by_its_share(
+    make_chip: Make, sharing: str, moves: str, shares: tuple[int, int]
+) -> None:
     """What faces each other is moved by the gain, as on a dense chip: of time-multiplexed devices each once,
     however many positions see it.
     """
@@ -232,10 +235,10 @@ def test_a_full_cycle_moves_every_pair_by_its_share(make_chip: Make, sharing: st
     )  # fmt: skip
     skew = {f.array: chip.weight(f.array) - chip.weight(b.array).T for f, b in chip.circuit.feedback_pairs}
     before = {name: chip.weight(name).copy() for name in chip.devices}
-    chip.program(Homeostat(FixedGain(0.1), 64, Prober("one-port")).correct(chip))
+    chip.program(Homeostat(FixedGain(0.1), 64, Prober("one-port"), moves).correct(chip))
     for forward, backward in chip.circuit.feedback_pairs:
         step = 0.1 * skew[forward.array]
-        for bank, change in ((forward, -step), (backward, step.T)):
+        for bank, change in ((forward, shares[0] * step), (backward, shares[1] * step.T)):
             found = chip.weight(bank.array) - before[bank.array]
             np.testing.assert_allclose(found, change, rtol=1e-8, atol=1e-15)
 
