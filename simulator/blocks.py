@@ -79,8 +79,8 @@ class BlockCircuit:
         self.colours = _colour(len(self.sizes), self.couplings)
         self.slices = _places(self.sizes, self.colours)
         self.size = sum(self.sizes)
-        rooms = (spaced(n, self.dtype) * (hi - lo) for n, (lo, hi) in self._driven())
-        self.weights = _zeros(sum(rooms), self.dtype)
+        sizes = (spaced(n, self.dtype) * (hi - lo) for n, (lo, hi) in self._driven())
+        self.weights = _zeros(sum(sizes), self.dtype)
         self.fan_in = self._views()
         self.layers = np.array(
             [
@@ -110,9 +110,9 @@ class BlockCircuit:
         """Every layer's part of the ``weights``."""
         found, at = {}, 0
         for k, (n, (lo, hi)) in enumerate(self._driven()):
-            room = spaced(n, self.dtype)
-            end = at + room * (hi - lo)
-            found[k] = FanIn(lo, hi, at, self.weights[at:end].reshape(hi - lo, room)[:, :n].T)
+            apart = spaced(n, self.dtype)
+            end = at + apart * (hi - lo)
+            found[k] = FanIn(lo, hi, at, self.weights[at:end].reshape(hi - lo, apart)[:, :n].T)
             at = end
         return found
 
@@ -268,16 +268,22 @@ def spaced(width: int, dtype: np.dtype[Any]) -> int:
 
 def spaced_zeros(rows: int, width: int, dtype: np.dtype[Any]) -> Array:
     """Zeros (rows, width), the rows :func:`spaced`."""
-    room = spaced(width, dtype)
-    return _zeros(rows * room, dtype).reshape(rows, room)[:, :width]
+    apart = spaced(width, dtype)
+    return _zeros(rows * apart, dtype).reshape(rows, apart)[:, :width]
 
 
 def _zeros(count: int, dtype: np.dtype[Any]) -> Array:
     """So many numbers, from the beginning of a line."""
-    room = np.zeros(count * dtype.itemsize + LINE, np.uint8)
-    first = -room.ctypes.data % LINE
-    found: Array = room[first : first + count * dtype.itemsize].view(dtype)
+    found: Array = room(count * dtype.itemsize, LINE).view(dtype)
+    found[:] = 0
     return found
+
+
+def room(size: int, boundary: int, offset: int = 0) -> Array:
+    """So many bytes, of no value yet, that begin ``offset`` past a multiple of ``boundary`` in memory."""
+    whole = np.empty(size + boundary, np.uint8)
+    first = (offset - whole.ctypes.data) % boundary
+    return whole[first : first + size]
 
 
 def multiply(drivers: Array, weight: Array, out: Array) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from .blocks import room
 from .exponentials import compiled, parallel
 from .kernels import FAST, Array
 
@@ -23,9 +24,7 @@ def placed(array: Array, place: int) -> Array:
     offset = place * 320
     if array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % PAGE == offset:
         return array
-    room = np.empty(array.nbytes + 2 * PAGE, np.uint8)
-    first = (offset - room.ctypes.data) % PAGE
-    found: Array = room[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    found: Array = room(array.nbytes, PAGE, offset).view(array.dtype).reshape(array.shape)
     found[...] = array
     return found
 
