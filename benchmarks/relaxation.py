@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from matrix_products import of_relaxation
 
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.design import Design
@@ -44,26 +45,6 @@ def trained_chip() -> tuple[Chip, Array]:
 def relaxed(chip: Chip, x: Array, window: int) -> relaxation.Relaxed:
     """One relaxation, input currents included."""
     return relaxation.relax(chip.blocks, chip.injected(x), tolerance=TOLERANCE, window=window)
-
-
-def products(chip: Chip, x: Array, sweeps: Array) -> Callable[[], None]:
-    """The matrix products of a relaxation whose samples took ``sweeps``, and nothing else."""
-    blocks = chip.blocks
-    ports = np.random.default_rng(0).random((len(x), blocks.size)).astype(chip.dtype)
-    out = {k: np.empty((len(x), n), chip.dtype) for k, n in enumerate(blocks.sizes)}
-    active = [int(np.sum(sweeps >= k)) for k in range(1, int(sweeps.max()) + 1)]
-    layers = [k for colour in blocks.colours for k in colour]
-    weights = {k: np.ascontiguousarray(fan.weight.T) for k, fan in blocks.fan_in.items()}
-    driven = np.ascontiguousarray(chip.input_weight.T)
-
-    def run() -> None:
-        np.matmul(x, driven)
-        for m in active:
-            for k in layers:
-                fan = blocks.fan_in[k]
-                np.matmul(ports[:m, fan.lo : fan.hi], weights[k], out=out[k][:m])
-
-    return run
 
 
 def implicit(chip: Chip, x: Array, close: float) -> tuple[int, bool]:
@@ -101,9 +82,9 @@ def main() -> None:
     plain, fast = relaxed(chip, x, 0), relaxed(chip, x, relaxation.WINDOW)
     runs = {
         "accelerated": lambda: relaxed(chip, x, relaxation.WINDOW),
-        "accelerated, products alone": products(chip, x, fast.sweeps),
+        "accelerated, products alone": of_relaxation(chip, x, fast.sweeps),
         "plain": lambda: relaxed(chip, x, 0),
-        "plain, products alone": products(chip, x, plain.sweeps),
+        "plain, products alone": of_relaxation(chip, x, plain.sweeps),
     }
     for run in runs.values():
         run()

@@ -28,6 +28,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from matrix_products import of_relaxation
 from threadpoolctl import threadpool_limits
 
 from ohmostat.circuits.design import Design
@@ -55,22 +56,12 @@ def trained() -> Trainer:
 def products(trainer: Trainer, x: Array, free: Array, nudged: Array) -> Callable[[], None]:
     """The matrix products of a step: both phases' sweeps (``free``, ``nudged``), and the contraction."""
     chip, blocks = trainer.chip, trainer.chip.blocks
-    rng = np.random.default_rng(0)
-    ports = rng.random((len(nudged), blocks.size)).astype(chip.dtype)
-    out = {k: np.empty((len(nudged), n), chip.dtype) for k, n in enumerate(blocks.sizes)}
-    layers = [k for colour in blocks.colours for k in colour]
-    active = [int(np.sum(s >= k)) for s in (free, nudged) for k in range(1, int(s.max()) + 1)]
+    relaxing = of_relaxation(chip, x, free, nudged)
+    samples = np.random.default_rng(0).random((len(x), blocks.size)).astype(chip.dtype)
     banks = [bank for bank in chip.circuit.banks if bank.pre >= 0]
-    weights = {k: np.ascontiguousarray(fan.weight.T) for k, fan in blocks.fan_in.items()}
-    driven = np.ascontiguousarray(chip.input_weight.T)
 
     def run() -> None:
-        np.matmul(x, driven)
-        for m in active:
-            for k in layers:
-                fan = blocks.fan_in[k]
-                np.matmul(ports[:m, fan.lo : fan.hi], weights[k], out=out[k][:m])
-        samples = ports[: len(x)]
+        relaxing()
         np.matmul(samples[:, blocks.slices[0]].T, x)
         for bank in banks:
             np.matmul(samples[:, blocks.slices[bank.post]].T, samples[:, blocks.slices[bank.pre]])

@@ -143,7 +143,7 @@ def diagnosis(chip: Chip) -> dict[str, Skew]:
         wf = chip.blocks.weight(forward.post, forward.pre).astype(np.float64)
         skew = wf - chip.blocks.weight(backward.post, backward.pre).T
         total = float(np.linalg.norm(skew))
-        if forward.array == backward.array:
+        if backward.transposed:  # no twin of its own, but the same array read the other way
             found[forward.array] = Skew(total, 0.0, 0.0, 0.0, total)
             continue
         low_b, high_b = reach(chip, backward.array)
@@ -162,6 +162,8 @@ def reach(chip: Chip, array: str) -> tuple[Array, Array]:
     """Least and largest actual weight [S] (nodes, ports) that one command could give each pair, where it is.
 
     A device moves by its step gain, as far as its target can go, within its own limits; one of a pair rests.
+    What resistive wires take off is left out (some per cent where they take some): it hangs on where all the
+    others then stand.
     """
     g_min, g_max = chip.limits
     a = chip.devices[array]

@@ -89,6 +89,10 @@ class Homeostat:
     moves: str = "both"
     _calibration: dict[str, Array] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.moves not in ("both", "feedback"):
+            raise ValueError(f'moves is "{self.moves}"; it must be "both" or "feedback"')
+
     @classmethod
     def from_spec(cls, spec: HomeostatSpec, seed: int) -> Homeostat:
         """The controller that a design's ``[homeostat]`` section describes."""

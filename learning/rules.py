@@ -190,10 +190,9 @@ def as_read(state: Equilibrium, first: int = 0) -> Equilibrium:
 def gradients(chip: Chip, inputs: Array, free: Equilibrium, epsilon: Array) -> dict[str, PairGradient]:
     """Contract a response ``epsilon`` (batch, N) [V/W] into the batch's mean gradient of every array."""
     total: dict[str, PairGradient] = {}
-    planes = {array.name: array.planes for array in chip.circuit.arrays}
     down = descent(epsilon)
     for bank in chip.circuit.banks:
-        part = replace(_bank_gradient(chip, bank, inputs, free, down), planes=planes[bank.array])
+        part = _bank_gradient(chip, bank, inputs, free, down)
         known = total.get(bank.array)
         total[bank.array] = part if known is None else _sum(known, part)
     return total
@@ -216,7 +215,7 @@ def _bank_gradient(chip: Chip, bank: Bank, inputs: Array, free: Equilibrium, dow
     if chip.circuit.kappa:
         loaded = down[:, nodes] * free.voltages[:, nodes]
         common = -(loaded.sum(axis=0) * np.asarray(load, down.dtype))[:, None]
-    gradient = PairGradient(differential, common)
+    gradient = PairGradient(differential, common, len(chip.own(chip.devices[bank.array].target)))
     gradient = gradient.transposed() if bank.transposed else gradient
     return gradient.folded(chip.circuit.layouts[bank.array])
 
@@ -241,7 +240,7 @@ def mirrored(circuit: Circuit, found: Gradients) -> dict[str, PairGradient]:
     twins = {
         backward.array: found[forward.array].transposed()
         for forward, backward in circuit.feedback_pairs
-        if backward.array != forward.array
+        if not backward.transposed
     }
     return {**found, **twins}
 

@@ -41,12 +41,17 @@ def assert_equal(ours: Trainer, theirs: Trainer) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("mode", ["off", "probe", "decay", "trim", "aep-measured"])
+@pytest.mark.parametrize("mode", ["off", "probe", "feedback", "decay", "trim", "aep-measured"])
 def test_resumed_equals_uninterrupted(digits: Dataset, tmp_path: Path, mode: str, optimizer: str) -> None:
     # Measurements of a cycle lie open at the epoch's end: 6 batches of 5 probes, in cycles of 16.
     changes = {"homeostat.probes": 5, "learning.optimizer": optimizer, "homeostat.noise": "1nA",
                "learning.rate": 0.01}  # fmt: skip
-    changes |= {"learning.rule": mode} if mode == "aep-measured" else {"homeostat.mode": mode}
+    if mode == "aep-measured":
+        changes |= {"learning.rule": mode}
+    elif mode == "feedback":
+        changes |= {"homeostat.mode": "probe", "homeostat.moves": mode}
+    else:
+        changes |= {"homeostat.mode": mode}
     if mode == "trim":
         changes |= {"chip.family": "shared", "mismatch.driver_gain": 0.2}
     whole, first, second = (trainer(digits, changes) for _ in range(3))

@@ -102,6 +102,11 @@ def test_a_read_out_between_steps_changes_nothing_of_what_they_do(make_chip: Mak
     assert watched.spent.measurements == alone.spent.measurements + 20
 
 
+def test_who_moves_must_be_one_of_two() -> None:
+    with pytest.raises(ValueError, match='moves is "forward"; it must be "both" or "feedback"'):
+        Homeostat(moves="forward")
+
+
 def test_a_cycle_never_removes_more_than_all_of_the_asymmetry(make_chip: Make) -> None:
     chip, homeostat = make_chip(SKEWED), Homeostat(FixedGain(0.4), 1)
     for _ in range(ORDER):
