@@ -96,35 +96,44 @@ def gathered(out: Path, plan: Plan, workers: int) -> dict[Cell, Result]:
 
 
 def table(plan: Plan, found: dict[Cell, Result], quantity: str) -> np.ndarray:
-    """Mean over chips and epochs (σ, noises, rates, gains)."""
-    axes = (plan.sigmas, NOISES, plan.rates, plan.gains)
-    values = [
-        np.mean([found[*cell, chip][quantity] for chip in plan.chips]) for cell in itertools.product(*axes)
-    ]
+    """Mean over epochs (σ, noises, rates, gains, chips)."""
+    axes = (plan.sigmas, NOISES, plan.rates, plan.gains, plan.chips)
+    values = [np.mean(found[cell][quantity]) for cell in itertools.product(*axes)]
     return np.reshape(values, [len(axis) for axis in axes])
+
+
+def spread(values: np.ndarray) -> np.ndarray:
+    """Standard deviation over chips, the last axis; of one chip there is none."""
+    return values.std(axis=-1, ddof=1) if values.shape[-1] > 1 else np.full(values.shape[:-1], np.nan)
 
 
 def report(plan: Plan, found: dict[Cell, Result]) -> bool:
     """Print what the automatic gain loses in every cell; whether that is within the bar everywhere."""
-    alignment, accuracy = table(plan, found, "alignment"), table(plan, found, "accuracy")
+    single = table(plan, found, "alignment")
+    alignment, accuracy = single.mean(axis=-1), table(plan, found, "accuracy").mean(axis=-1)
     best = alignment[..., 1:].argmax(axis=-1)
     loss = alignment[..., 1:].max(axis=-1) - alignment[..., 0]
-    print("sigma  noise  rate    automatic        best by hand                 loss")
+    by_hand = np.take_along_axis(single, 1 + best[..., None, None], axis=-2)[..., 0, :]
+    varies = spread(by_hand - single[..., 0, :])  # chip by chip
+    print("sigma  noise  rate    automatic        best by hand                 loss, ± sd of a chip's")
     for a, b, c in np.ndindex(loss.shape):
         k = 1 + best[a, b, c]
         ours, theirs = (f"{alignment[a, b, c, g]:.4f} ({accuracy[a, b, c, g]:.3f})" for g in (0, k))
         place = f"{plan.sigmas[a]:5} {NOISES[b]:>6} {plan.rates[c]:6}"
-        print(f"{place}  {ours}  {theirs} at {plan.gains[k]:<6} {loss[a, b, c]:+.4f}")
+        print(f"{place}  {ours}  {theirs} at {plan.gains[k]:<6} {loss[a, b, c]:+.4f} ± {varies[a, b, c]:.4f}")
     for a, sigma in enumerate(plan.sigmas):
         print(f"sigma {sigma}: largest loss {loss[a].max():+.4f}; allowed {ALLOWED}")
     return bool((loss <= ALLOWED).all())
 
 
 def draw(plan: Plan, found: dict[Cell, Result], path: Path) -> None:
-    """Alignment against the gain, the automatic one as a level line, by σ and noise."""
+    """Alignment against the gain, the automatic one as a level line, by σ and noise: means over chips, ± their
+    standard deviation.
+    """
     from matplotlib import pyplot as plt
 
-    alignment = table(plan, found, "alignment")
+    single = table(plan, found, "alignment")
+    alignment, varies = single.mean(axis=-1), spread(single)
     shape = (len(NOISES), len(plan.sigmas))
     figure, axes = plt.subplots(
         *shape, figsize=(2.8 * shape[1] + 0.6, 7), sharex=True, sharey=True, squeeze=False
@@ -132,8 +141,12 @@ def draw(plan: Plan, found: dict[Cell, Result], path: Path) -> None:
     for (b, a), axis in np.ndenumerate(axes):
         for c, rate in enumerate(plan.rates):
             colour = plt.cm.viridis(c / len(plan.rates))
-            axis.plot(plan.gains[1:], alignment[a, b, c, 1:], "o-", color=colour, label=f"rate {rate}")
-            axis.axhline(alignment[a, b, c, 0], color=colour, linestyle="--")
+            mean, sd = alignment[a, b, c], varies[a, b, c]
+            axis.errorbar(
+                plan.gains[1:], mean[1:], sd[1:], fmt="o-", capsize=3, color=colour, label=f"rate {rate}"
+            )
+            axis.axhline(mean[0], color=colour, linestyle="--")
+            axis.axhspan(mean[0] - sd[0], mean[0] + sd[0], color=colour, alpha=0.15, linewidth=0)
         axis.set(xscale="log", title=f"σ = {plan.sigmas[a]}, noise {NOISES[b]}")
         axis.set_xticks(plan.gains[1:], [str(gain) for gain in plan.gains[1:]])
         axis.minorticks_off()

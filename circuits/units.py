@@ -28,10 +28,7 @@ UNITS = {
     "J": "joules",
 }  # fmt: skip
 # Named only to explain what was written in place of the right one.
-_OTHER_UNITS = {
-    "H": "henries", "W": "watts", "C": "coulombs",
-    "ohm": "ohms", "ohms": "ohms", "rad": "radians", "%": "per cent",
-}  # fmt: skip
+_OTHER_UNITS = {"H": "henries", "W": "watts", "C": "coulombs", "rad": "radians", "%": "per cent"}
 #: By the power of ten.
 PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}
 # Quantiphy also takes "1,5V" (as fifteen volts), "x = 5V" and "5V -- note": not in a design.
@@ -73,7 +70,8 @@ def parse_quantity(text: str, unit: str) -> float:
         quantity = quantiphy.Quantity(plain)
     except quantiphy.QuantiPhyError:
         raise UnitError(f"is not a number with a unit; {needed}") from None
-    found = {"°": "deg", "Ω": "Ohm", "V": kelvin or "V"}.get(quantity.units, quantity.units)
+    spelled = {"°": "deg", "Ω": "Ohm", "ohm": "Ohm", "ohms": "Ohm", "V": kelvin or "V"}
+    found = spelled.get(quantity.units, quantity.units)
     if not found and float(quantity) == 0 and unit == form["unit"] == "m":
         found = "m"  # none of anything, be it metres or milli
     if not found:

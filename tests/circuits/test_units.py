@@ -54,6 +54,10 @@ from ohmostat.circuits.units import (
         ("2e-3 /K", "/K", 0.002),
         ("10us", "s", 1e-5),
         ("1.5MHz", "Hz", 1.5e6),
+        ("2.5Ohm", "Ohm", 2.5),
+        ("20kohm", "Ohm", 2e4),
+        ("200 ohms", "Ohm", 200.0),
+        ("3 Ω", "Ohm", 3.0),
     ],
 )
 def test_reads(text: str, unit: str, value: float) -> None:
@@ -66,6 +70,7 @@ def test_reads(text: str, unit: str, value: float) -> None:
         ("2.5uF", "S", r"is in farads \(F\); siemens \(S\) are needed, as in \"2.5uS\""),
         ("10us", "S", r"is in seconds \(s\); siemens"),
         ("10kΩ", "S", r"is in ohms \(Ohm\); siemens"),
+        ("10kohm", "S", r"is in ohms \(Ohm\); siemens"),
         ("1rad", "deg", r"is in radians \(rad\); degrees \(deg\)"),
         ("300K", "V", r"is in kelvins \(K\); volts"),
         ("300", "K", r"has no unit; kelvins \(K\) are needed, as in \"300K\""),
