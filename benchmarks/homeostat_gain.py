@@ -127,8 +127,8 @@ def report(plan: Plan, found: dict[Cell, Result]) -> bool:
 
 
 def draw(plan: Plan, found: dict[Cell, Result], path: Path) -> None:
-    """Alignment against the gain, the automatic one as a level line, by σ and noise: means over chips, ± their
-    standard deviation.
+    """Alignment against the gain, the automatic one as a level line, by σ and noise: means over chips, and
+    their standard deviation.
     """
     from matplotlib import pyplot as plt
 
