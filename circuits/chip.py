@@ -216,9 +216,12 @@ class Chip:
         weight = self._weights[array]
         return weight if self.conduction == 1 else weight * self.dtype.type(self.conduction)
 
-    def planes(self, bank: Bank) -> Array:
-        """What conducts between the ports and the nodes of a bank [S] (2, n_post, n_pre), g+ first."""
-        planes = self.circuit.layouts[bank.array].unfold(self.conducting(bank.array))
+    def planes(self, bank: Bank, devices: Array | None = None) -> Array:
+        """What conducts between the ports and the nodes of a bank [S] (2, n_post, n_pre), g+ first; or what
+        else of its ``devices`` is given, such as :meth:`seen`.
+        """
+        devices = self.conducting(bank.array) if devices is None else devices
+        planes = self.circuit.layouts[bank.array].unfold(devices)
         return planes.transpose(0, 2, 1) if bank.transposed else planes
 
     def block(self, array: str) -> Array:

@@ -45,12 +45,19 @@ def idle_homeostat(*designs: Design) -> list[str]:
     """
     for design in designs:
         mode, circuit, family = design.homeostat.mode, Circuit(design), design.chip.family
+        idle = f"homeostat.mode = {KEYS['homeostat.mode'].display(mode)} changes nothing"
         pairs = {"probe": circuit.feedback_pairs, "decay": circuit.facing}
         if not pairs.get(mode, True):
             return [
-                f"homeostat.mode = {KEYS['homeostat.mode'].display(mode)} changes nothing: no two layers of "
-                f"a {family} chip are coupled both ways, so that there are no pairs to bring together",
+                f"{idle}: no two layers of a {family} chip are coupled both ways, so that there are no pairs "
+                "to bring together",
                 'write homeostat.mode = "off": docs/homeostat.md, Loops',
+            ]
+        if mode == "probe" and all(backward.transposed for _, backward in circuit.feedback_pairs):
+            return [
+                f"{idle}: the arrays of a {family} chip are each read both ways, so that there are no two "
+                "devices to bring together",
+                'write homeostat.mode = "trim": docs/homeostat.md, Trims',
             ]
     return []
 

@@ -110,13 +110,14 @@ def thermal_noise(chip: Chip, free: Equilibrium) -> Array:
     """Rms thermal noise [V] (batch, N) of a reading of each port, ``f'(v_i) √(4 k T Δf G_i) / load_i``.
 
     ``G_i`` is all that conducts into node i, devices and leak; with passive columns that is its load, and the
-    node's own noise ``√(4 k T Δf / G_i)``. Neither loops through other neurons nor the node's own bandwidth
-    shape it.
+    node's own noise ``√(4 k T Δf / G_i)``. (What comes back through a node's own amplifier of current counts
+    ``a_b²`` times.) Neither loops through other neurons nor the node's own bandwidth shape it.
     """
     design, blocks = chip.circuit.design, chip.blocks
-    total = np.full(blocks.size, chip.neuron.leak)
+    total = np.full(blocks.size, chip.leak)
     for bank in chip.circuit.banks:
-        total[blocks.slices[bank.post]] += chip.fan_in_load(bank)
+        passed = chip.drivers[bank.name] ** 2 if bank.returned else 1
+        total[blocks.slices[bank.post]] += passed * chip.fan_in_load(bank)
     current = np.sqrt(4 * BOLTZMANN * design.corner.temperature * design.noise.bandwidth * total)
     noise: Array = np.abs(free.slopes()) * (current / blocks.load).astype(chip.dtype)
     return noise

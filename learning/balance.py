@@ -69,8 +69,9 @@ def column_currents(chip: Chip, inputs: Array, state: Equilibrium) -> tuple[Arra
     kappa = state.voltages.real.dtype.type(chip.circuit.kappa)
     for bank in chip.circuit.banks:
         nodes, volts = chip.blocks.slices[bank.post], drive_voltages(chip, bank, inputs, state)
+        planes = chip.planes(bank, chip.seen(bank.array))
         for total, plane, loaded in ((excitation, 0, -kappa), (inhibition, 1, kappa)):
-            devices = chip.planes(bank)[plane]
+            devices = planes[plane]
             load = loaded * devices.sum(axis=1)
             total[:, nodes] += volts @ devices.T + load * state.voltages[:, nodes]
     return excitation, inhibition

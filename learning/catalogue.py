@@ -29,18 +29,19 @@ ESTIMATORS: dict[str, Callable[[float, int, float], Estimator]] = {
 }
 """By name, from β [W], the number of nudges, and the period [s] of those that oscillate."""
 
-RULES: dict[str, Callable[[Design], LearningRule]] = {
-    "ep": lambda design: EquilibriumPropagation(make_estimator(design)),
-    "adjoint": lambda design: Adjoint(),
-    "contrastive": lambda design: ContrastiveEP(_make_stencil(design)),
-    "coupled": lambda design: CoupledLearning(_make_stencil(design)),
-    "aep": lambda design: AntisymmetricFeedback(make_estimator(design)),
-    "aep-measured": lambda design: _make_measured(design),
-    "kolen-pollack": lambda design: KolenPollack(make_estimator(design)),
-    "product-feedback": lambda design: ProductFeedback(make_estimator(design)),
-    "dual-propagation": lambda design: DualPropagation(beta_in_watts(design, design.learning.beta)),
-    "balance": lambda design: BalanceErrors(_make_stencil(design)),
+RULES: dict[str, Callable[[Design, int], LearningRule]] = {
+    "ep": lambda design, seed: EquilibriumPropagation(make_estimator(design)),
+    "adjoint": lambda design, seed: Adjoint(),
+    "contrastive": lambda design, seed: ContrastiveEP(_make_stencil(design)),
+    "coupled": lambda design, seed: CoupledLearning(_make_stencil(design)),
+    "aep": lambda design, seed: AntisymmetricFeedback(make_estimator(design)),
+    "aep-measured": lambda design, seed: _make_measured(design, seed),
+    "kolen-pollack": lambda design, seed: KolenPollack(make_estimator(design)),
+    "product-feedback": lambda design, seed: ProductFeedback(make_estimator(design)),
+    "dual-propagation": lambda design, seed: DualPropagation(beta_in_watts(design, design.learning.beta)),
+    "balance": lambda design, seed: BalanceErrors(_make_stencil(design)),
 }
+"""By name, from the design, and the seed of what the rule draws."""
 
 
 def make_estimator(design: Design) -> Estimator:
@@ -62,13 +63,15 @@ def _make_stencil(design: Design) -> Stencil:
     return estimator
 
 
-def _make_measured(design: Design) -> LearningRule:
+def _make_measured(design: Design, seed: int) -> LearningRule:
     """Antisymmetric-feedback EP with a skew that the ``[homeostat]`` section's probes measure."""
     spec = design.homeostat
-    prober = Prober.from_spec(spec, design.task.seed, inputs=True)
+    prober = Prober.from_spec(spec, seed, inputs=True)
     return AntisymmetricFeedback(make_estimator(design), prober, spec.probes, "aep-measured")
 
 
-def make_rule(design: Design) -> LearningRule:
-    """The rule that a design's ``[learning]`` section names."""
-    return RULES[design.learning.rule](design)
+def make_rule(design: Design, seed: int | None = None) -> LearningRule:
+    """The rule that a design's ``[learning]`` section names; ``seed`` (default: the task's) is that of its
+    probes.
+    """
+    return RULES[design.learning.rule](design, design.task.seed if seed is None else seed)

@@ -9,6 +9,7 @@ import numpy as np
 from ..circuits.chip import Chip
 from ..circuits.circuit import Circuit
 from ..circuits.equilibrium import Equilibrium, certified, on_another_branch, settle
+from ..circuits.fluctuation import observed
 from ..circuits.periphery import Nudge
 from ..simulator.blocks import Array, BlockCircuit
 from .estimators import Response, Stencil
@@ -54,7 +55,9 @@ class ContrastiveEP(EstimatorRule):
         self, chip: Chip, inputs: Array, free: Equilibrium, cost: Cost, certify: int | None = None
     ) -> Update:
         nudged = chip.twin() if chip.circuit.copies > 1 else chip
-        rest = free if nudged is chip else nudged.relax(inputs, certify=certify)
+        rest = free
+        if nudged is not chip:  # read at the same step, by amplifiers of its own
+            rest = observed(nudged, nudged.relax(inputs, certify=certify), free.periphery.step)
         response = self.estimator.response(rest, cost, certify)
         response = replace(response, valid=response.valid & free.sound)
         if chip.circuit.resistive:
@@ -201,7 +204,8 @@ def _certified(state: Equilibrium, start: Equilibrium, rows: Array) -> Equilibri
     if not rows.size or state.jumped is None:
         return state
     held = replace(state, voltages=state.voltages[rows], ports=state.ports[rows])
-    released = settle(state.circuit, start.injected[rows], None, held, tolerance=state.tolerance)
+    injected = start.injected[rows].astype(state.injected.dtype, copy=False)  # complex after complex nudges
+    released = settle(state.circuit, injected, None, held, tolerance=state.tolerance)
     close = state.tolerance * state.circuit.swing
     jumped = state.jumped.copy()
     jumped[rows] = on_another_branch(released.ports, start.ports[rows], close)

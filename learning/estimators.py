@@ -181,11 +181,13 @@ def periphery(free: Settled) -> Periphery:
     return free.periphery if isinstance(free, Equilibrium) else IDEAL
 
 
-def read_outputs(free: Settled) -> Array:
-    """Its outputs (batch, n_out) [V] as the circuit's amplifiers read them."""
+def read_outputs(free: Settled, first: int = 0) -> Array:
+    """Its outputs (batch, n_out) [V] as the circuit's amplifiers read them; ``first`` is the address of the
+    first reading.
+    """
     if not isinstance(free, Equilibrium) or free.periphery.reads_truly:
         return free.outputs
-    read: Array = free.periphery.read(free.ports)[:, free.circuit.output]
+    read: Array = free.periphery.read(free.ports, first)[:, free.circuit.output]
     return read
 
 

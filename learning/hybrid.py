@@ -12,7 +12,7 @@ from ..circuits.chip import Chip
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.families import INPUT
 from ..simulator.blocks import Array
-from .estimators import Response
+from .estimators import Response, read_outputs
 from .nudges import Cost
 from .rules import Gradients, contracted
 
@@ -95,9 +95,10 @@ class ChainUpdate:
 class Chain:
     """Analog ``blocks`` with a digital layer after each but the last (Nest and Ernoult 2024).
 
-    The blocks settle in turn. Then, from the last to the first, each is nudged by the gradient that has come
-    back so far, ``response`` measures its ``ε`` (``centered(β).response``, or ``exact_response``), the local
-    rule makes its update of it, and :func:`input_gradient` passes the gradient on through the digital layer.
+    The blocks settle in turn, each on what the digital layer makes of the outputs before it, as they are
+    read. Then, from the last to the first, each is nudged by the gradient that has come back so far,
+    ``response`` measures its ``ε`` (``centered(β).response``, or ``exact_response``), the local rule makes
+    its update of it, and :func:`input_gradient` passes the gradient on through the digital layer.
     It is the exact gradient of the whole chain where every block is symmetric and β → 0.
     """
 
@@ -116,7 +117,7 @@ class Chain:
         """Inputs [V] and equilibria of every block, in order, on ``inputs`` (batch, n_in) of the first."""
         volts, states = inputs, list[tuple[Array, Equilibrium]]()
         for k, chip in enumerate(self.blocks):
-            volts = self.layers[k - 1].forward(states[-1][1].outputs) if k else volts
+            volts = self.layers[k - 1].forward(read_outputs(states[-1][1])) if k else volts
             states.append((volts, chip.relax(volts)))
         return states
 
@@ -131,7 +132,7 @@ class Chain:
             blocks.append(contracted(chip, volts, free, response).gradients)
             slopes = input_gradient(chip, response.epsilon)
             if k:
-                layers.append(self.layers[k - 1].backward(states[k - 1][1].outputs, slopes)[1])
+                layers.append(self.layers[k - 1].backward(read_outputs(states[k - 1][1]), slopes)[1])
             else:
                 inputs = slopes
         return ChainUpdate(blocks, layers, inputs, valid)
@@ -143,5 +144,5 @@ class Chain:
             found.insert(0, self.response(states[k][1], cost))
             if k:
                 slopes = input_gradient(self.blocks[k], found[0].epsilon)
-                cost = LinearCost(self.layers[k - 1].backward(states[k - 1][1].outputs, slopes)[0])
+                cost = LinearCost(self.layers[k - 1].backward(read_outputs(states[k - 1][1]), slopes)[0])
         return found

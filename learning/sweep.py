@@ -56,6 +56,7 @@ def compared(design: Design) -> tuple[str, ...]:
     """The arms that are compared where none are named: those that the design's family has hardware for."""
     special = {
         "resistive": ("none", "trim", "adjoint"),
+        "shared": ("none", "trim", "decay", "adjoint"),
         "loop": ("none", "adjoint"),
         "relay": ("none", "product-feedback", "adjoint"),
     }

@@ -76,9 +76,12 @@ def cost_of(chip: Chip, readout: Readout, labels: Array) -> CrossEntropy | Squar
     return SquaredError(targets, neuron.swing, differences(classes, chip.dtype) if paired else None)
 
 
-def predicted(chip: Chip, readout: Readout, free: Equilibrium) -> Array:
-    """Class (batch,) of each sample, from its outputs as they are read: the readout's, or the highest."""
-    cost, outputs = cost_of(chip, readout, np.zeros(len(free.ports), np.int64)), read_outputs(free)
+def predicted(chip: Chip, readout: Readout, free: Equilibrium, first: int = 0) -> Array:
+    """Class (batch,) of each sample, from its outputs as they are read: the readout's, or the highest.
+
+    ``first`` is the address of the first reading.
+    """
+    cost, outputs = cost_of(chip, readout, np.zeros(len(free.ports), np.int64)), read_outputs(free, first)
     scores = cost.probabilities(outputs) if isinstance(cost, CrossEntropy) else cost.outputs(outputs)
     best: Array = np.argmax(scores, axis=1)
     return best
@@ -281,7 +284,8 @@ class Trainer:
             shape = data.classes, design.sizes[-1]
             spread = design.learning.readout_scale / np.sqrt(shape[1])
             readout = spread * generator(seed, "readout").standard_normal(shape), np.zeros(shape[0])
-        return cls(chip, data, make_rule(design), make_homeostat(design, seed), Readout.of(chip, readout))
+        rule = make_rule(design, derived_seed(seed, "rule"))  # its probes are not the homeostat's
+        return cls(chip, data, rule, make_homeostat(design, seed), Readout.of(chip, readout))
 
     def __post_init__(self) -> None:
         self.design = self.chip.circuit.design
@@ -449,7 +453,7 @@ class Trainer:
     def evaluate(self) -> tuple[float, float]:
         """Test accuracy, and the share of test samples that did not settle (they are judged as they are).
 
-        Devices have the noise of the present step.
+        Devices and readings have the noise of the present step.
         """
         with fluctuating(self.chip, self.steps):
             return self._evaluate()
@@ -459,14 +463,10 @@ class Trainer:
         for first in range(0, len(self.data.test_y), EVALUATION_BATCH):
             labels = self.data.test_y[first : first + EVALUATION_BATCH]
             images = self.data.test_x[first : first + EVALUATION_BATCH]
-            free = self.rule.relax(self.chip, self.inputs(images), 0)
-            right += int(np.sum(self.predict(free) == labels))
+            free = observed(self.chip, self.rule.relax(self.chip, self.inputs(images), 0), self.steps)
+            right += int(np.sum(predicted(self.chip, self.readout, free, first) == labels))
             unsettled += int(np.sum(~free.settled))
         return right / len(self.data.test_y), unsettled / len(self.data.test_y)
-
-    def predict(self, free: Equilibrium) -> Array:
-        """Class of each sample; see :func:`predicted`."""
-        return predicted(self.chip, self.readout, free)
 
     def diagnose(self) -> tuple[dict[str, float], dict[str, float], dict[str, float], asymmetry.Symmetry]:
         """On the fixed samples: cosine to the adjoint's gradient by array, of EP's exact response; that of

@@ -114,7 +114,9 @@ def test_a_command_warns_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("relay", "probe", True),
         ("relay", "decay", False),
         ("twin", "probe", False),
-        ("shared", "probe", False),
+        ("shared", "probe", True),
+        ("shared", "trim", False),
+        ("shared", "decay", False),
     ],
 )
 def test_a_homeostat_without_pairs_is_told(family: str, mode: str, idle: bool) -> None:
@@ -123,7 +125,7 @@ def test_a_homeostat_without_pairs_is_told(family: str, mode: str, idle: bool) -
     assert bool(found) == idle
     if idle:
         fault, remedy = found
-        assert fault.startswith(
-            f'homeostat.mode = "{mode}" changes nothing: no two layers of a {family} chip'
-        )
-        assert remedy.startswith('write homeostat.mode = "off"')
+        shared = family == "shared"
+        why = "the arrays of a shared chip" if shared else f"no two layers of a {family} chip"
+        assert fault.startswith(f'homeostat.mode = "{mode}" changes nothing: {why}')
+        assert remedy.startswith(f'write homeostat.mode = "{"trim" if shared else "off"}"')

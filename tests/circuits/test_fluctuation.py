@@ -180,6 +180,27 @@ def test_readings_scatter_by_thermal_and_amplifier_noise(columns: str) -> None:
     assert np.array_equal(observed(chip, many, 7).periphery.read(many.ports) - many.ports, read)
 
 
+def test_what_a_current_amplifier_returns_is_noise_times_its_gain() -> None:
+    """In a resistive network a node has no leak, and hears the devices above it through its own amplifier."""
+    network = {"chip.family": "resistive", "chip.columns": "passive", "resistive.gain": 4.0,
+               "mismatch.amplifier_gain": 0.2, "noise.bandwidth": "1MHz", "homeostat.mode": "off",
+               "learning.cost": "squared-error"}  # fmt: skip
+    chip = chip_of(network)
+    free = chip.relax(np.full((1, 64), 0.5))
+    found = thermal_noise(chip, free) / np.abs(free.slopes())
+    for bank in (bank for bank in chip.circuit.banks if bank.returned):
+        assert not np.allclose(chip.drivers[bank.name], 1)
+    for node in range(chip.blocks.size):
+        total = 0.0
+        for bank in chip.circuit.banks:
+            place = chip.blocks.slices[bank.post]
+            if place.start <= node < place.stop:
+                amplified = chip.drivers[bank.name][node - place.start] if bank.returned else 1.0
+                total += amplified**2 * float(chip.planes(bank)[:, node - place.start].sum())
+        want = 4 * BOLTZMANN * 300 * total * 1e6 / float(chip.blocks.load[node]) ** 2
+        assert found[0, node] ** 2 == pytest.approx(want, rel=1e-6)
+
+
 def test_a_bandwidth_of_the_node_gives_k_t_over_c() -> None:
     """The noise bandwidth of one pole, ``G / 4C``, makes of ``4kT/G`` the equipartition's ``kT/C``."""
     chip = chip_of({"chip.columns": "passive"})

@@ -64,6 +64,14 @@ def test_at_rest_the_imbalance_feeds_the_leak(
     np.testing.assert_allclose(imbalance(chip, x, free), leak * free.voltages, rtol=0, atol=1e-10 * leak)
 
 
+def test_currents_are_those_behind_the_wires(make_chip: Make, inputs: Inputs) -> None:
+    wires = {"wires.row": "200Ohm", "wires.column": "200Ohm"}
+    chip, x = make_chip(PARTS | FAMILIES["twin"] | wires), inputs(SAMPLES)
+    assert chip.seen("forward0").sum() < 0.99 * chip.conducting("forward0").sum()
+    free, leak = chip.relax(x), chip.circuit.design.neuron.leak
+    np.testing.assert_allclose(imbalance(chip, x, free), leak * free.voltages, rtol=0, atol=1e-10 * leak)
+
+
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("estimator", "nudges"), [(chebyshev, 8), (cauchy, 12)])

@@ -228,6 +228,15 @@ def test_hidden_response_is_eps_to_the_same_outputs(twin: Chip, free: Equilibriu
     assert np.abs(ep[:, output] - held[:, output]).max() > 0.1 * np.abs(ep[:, output]).max()
 
 
+def test_held_states_that_complex_nudges_left_are_released_as_they_are(twin: Chip, free: Equilibrium) -> None:
+    """A complex state returns from where it is, not from its real part alone."""
+    held = HeldOutputs.of(free, twin.circuit.design.neuron.leak)
+    response = cauchy(watts(twin, 0.05), 6).response(held, SQUARED)
+    assert response.valid.all()
+    assert isinstance(response.nudged, Equilibrium) and response.nudged.jumped is not None
+    assert np.iscomplexobj(response.nudged.ports) and not response.nudged.jumped.any()
+
+
 def test_a_jump_of_the_hidden_nodes_is_flagged() -> None:
     """Two hidden neurons that hold each other fall to the other side as the output is held low."""
     design = Design().replace(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ohmostat.circuits.chip import Chip
-from ohmostat.learning.estimators import adjoint_response, centered, chebyshev, exact_response
+from ohmostat.learning.estimators import adjoint_response, centered, chebyshev, exact_response, read_outputs
 from ohmostat.learning.hybrid import Affine, Chain, LinearCost, input_gradient
 from ohmostat.learning.nudges import SquaredError, beta_in_watts
 
@@ -114,6 +114,19 @@ def test_gradients_of_the_whole_chain(make_chip: Make, rebuilt: Rebuild, inputs:
         return SAMPLES * mean_loss(links, volts)
 
     assert abs(slope(shifted, 1e-4) - found.inputs[place]) < 1e-6 * np.abs(found.inputs).max()
+
+
+def test_digital_layers_take_what_is_read(make_chip: Make, inputs: Inputs) -> None:
+    erring = {"mismatch.sense_gain": 0.2, "mismatch.sense_offset": "100mV", "learning.read_noise": "10mV"}
+    links, x = chain(make_chip, erring, exact_response), inputs(SAMPLES)
+    (_, first), (volts, second), _ = states = links.relax(x)
+    read = read_outputs(first)
+    assert np.abs(read - first.outputs).max() > 0.02
+    np.testing.assert_array_equal(volts, links.layers[0].forward(read))
+    update = links.update(states, ENTROPY)
+    slopes = input_gradient(links.blocks[2], links.response(states[2][1], ENTROPY).epsilon)
+    want = links.layers[1].backward(read_outputs(second), slopes)[1]["weight"]
+    np.testing.assert_allclose(update.layers[1]["weight"], want, rtol=1e-12)
 
 
 def test_ep_in_symmetric_blocks_is_exact(make_chip: Make, inputs: Inputs) -> None:

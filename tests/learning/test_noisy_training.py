@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from ohmostat.circuits.design import Design
 from ohmostat.circuits.specs import KEYS
+from ohmostat.learning import training
 from ohmostat.learning.data import load
 from ohmostat.learning.dataset import Dataset
 from ohmostat.learning.training import Trainer
@@ -46,6 +50,28 @@ def test_every_rule_and_estimator_learns_from_noisy_phases(digits: Dataset, key:
         assert np.isfinite(array.actual).all() and np.array_equal(array.actual, rest[name]) == kept
     assert one.chip.factors is None
     assert 0 <= one.evaluate()[0] <= 1 and one.evaluate() == two.evaluate()
+
+
+@pytest.mark.parametrize(("key", "value"), [("learning.read_noise", "1V"), ("noise.bandwidth", "1e12Hz")])
+def test_an_evaluation_reads_every_sample_anew(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, key: str, value: str
+) -> None:
+    """Amplifiers' noise and thermal noise move decisions, at each step and in each batch by themselves."""
+    half = digits.test_x[:20], digits.test_y[:20]
+    data = replace(
+        digits, **{f"test_{k}": np.concatenate([part, part]) for k, part in zip("xy", half, strict=True)}
+    )
+    trainer = Trainer.from_design(
+        Design.named("digits").replace({"chip.layers": [64, 12, 10], key: value}), data
+    )
+    seen, judge = list[Any](), training.predicted
+    monkeypatch.setattr(training, "EVALUATION_BATCH", 20)
+    monkeypatch.setattr(training, "predicted", lambda *given: seen.append(judge(*given)) or seen[-1])
+    for trainer.steps in (0, 0, 1):
+        trainer.evaluate()
+    one, other, again, _, later, _ = seen
+    assert np.array_equal(one, again)  # the step is the address
+    assert not np.array_equal(one, other) and not np.array_equal(one, later)
 
 
 def test_phases_see_the_same_devices(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.circuit import Circuit
 from ohmostat.circuits.design import Design, DesignError
 from ohmostat.circuits.equilibrium import Equilibrium
+from ohmostat.circuits.fluctuation import observed
 from ohmostat.learning import asymmetry
 from ohmostat.learning.catalogue import make_rule
 from ohmostat.learning.contrast import ContrastiveEP, CoupledLearning
@@ -415,6 +416,20 @@ def test_what_twins_differ_by_at_rest_goes_into_their_contrast_unless_the_second
             assert found[bank.array].devices()[0] == pytest.approx(
                 want, rel=1e-7, abs=1e-7 * np.abs(want).max()
             )
+
+
+def test_a_twins_readings_have_the_noise_of_the_step_and_the_bandwidth() -> None:
+    """Both networks are read anew at every step, with thermal noise: the contrast scatters as of one network
+    used twice.
+    """
+    for key, value in (("learning__read_noise", "1mV"), ("noise__bandwidth", "1THz")):
+        scatter = []
+        for copies in (TWIN, {}):
+            chip, x, free, cost = make(**copies, **{key: value})
+            rule = ContrastiveEP(centered(small(chip)))
+            steps = (rule.update(chip, x, observed(chip, free, step), cost) for step in range(12))
+            scatter.append(np.std([step.gradients["forward1"].devices() for step in steps], axis=0).mean())
+        assert 0.5 < scatter[0] / scatter[1] < 2
 
 
 def test_a_sample_that_either_twin_does_not_settle_on_takes_no_part() -> None:

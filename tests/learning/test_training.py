@@ -161,6 +161,16 @@ def test_batches(digits: Dataset) -> None:
 # -- one step --------------------------------------------------------------------------------------
 
 
+def test_chips_differ_in_the_probes_of_their_rule_too(digits: Dataset) -> None:
+    measured = {"learning.rule": "aep-measured", "homeostat.mode": "probe"}
+    probers = []
+    for chip in (0, 1):
+        run = trainer(digits, measured, chip)
+        assert isinstance(run.homeostat, Homeostat) and run.rule.prober is not None
+        probers += [run.rule.prober, run.homeostat.prober]
+    assert len({prober.seed for prober in probers}) == 4
+
+
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("columns", ["passive", "virtual-ground"])
 def test_first_steps_by_hand(digits: Dataset, arm: str, columns: str) -> None:
