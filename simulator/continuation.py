@@ -14,7 +14,7 @@ import numpy as np
 
 from .devices import Array
 from .equations import Drive, Equations, Relaxation
-from .newton import Attempt, newton
+from .newton import SLACK, Attempt, newton
 
 SHORTEST_CONTINUATION = 1e-5  # of the whole path
 CHARGING_LIMIT = 300  # pseudo-transient steps
@@ -37,12 +37,14 @@ def continued(equations: Equations, drive: Drive, start: Array) -> tuple[Attempt
     return Attempt(end.x, spent, end.converged), ""
 
 
-def _relaxed(equations: Equations, x: Array, drive: Drive, relaxation: Relaxation | None = None) -> Attempt:
+def _relaxed(
+    equations: Equations, x: Array, drive: Drive, relaxation: Relaxation | None = None, slack: float = SLACK
+) -> Attempt:
     """A step of a continuation: where devices limit their steps full Newton is best, damped elsewhere."""
-    end = newton(equations, x, drive, relaxation, damped=not equations.limits)
+    end = newton(equations, x, drive, relaxation, damped=not equations.limits, slack=slack)
     if end.converged[0] or not equations.limits:
         return end
-    again = newton(equations, x, drive, relaxation, damped=True)
+    again = newton(equations, x, drive, relaxation, damped=True, slack=slack)
     return Attempt(again.x, end.iterations + again.iterations, again.converged)
 
 
@@ -59,6 +61,18 @@ def _follow(x: Array, solve: Callable[[Array, float], Attempt]) -> Attempt:
             if step < SHORTEST_CONTINUATION:
                 break
     return Attempt(x, np.array([spent]), np.array([t >= 1.0]))
+
+
+def tied(equations: Equations, drive: Drive, start: Array, held: Relaxation, slack: float) -> Attempt:
+    """One sample with nodes tied to their anchors by ``held``: drawn there from ``start``, or charged."""
+    begin = start[0, : equations.structure.nodes]
+
+    def solve(x: Array, t: float) -> Attempt:
+        anchor = begin + t * (held.anchor - begin)
+        return _relaxed(equations, x, drive, Relaxation(held.shunt, anchor), slack)
+
+    end = _follow(start, solve)
+    return end if end.converged[0] else charge(equations, drive, start, held, slack)
 
 
 def gmin_stepping(equations: Equations, drive: Drive, start: Array) -> Attempt:
@@ -81,24 +95,35 @@ def source_stepping(equations: Equations, drive: Drive) -> Attempt:
     return _follow(np.zeros((1, equations.structure.size)), solve)
 
 
-def charge(equations: Equations, drive: Drive, x: Array) -> Attempt:
-    """Implicit Euler steps with equal capacitors on all nodes, each twice as long as the one before."""
+def charge(
+    equations: Equations, drive: Drive, x: Array, held: Relaxation | None = None, slack: float = SLACK
+) -> Attempt:
+    """Implicit Euler steps with equal capacitors on all nodes, each twice as long as the one before; of a
+    circuit with nodes ``held``, with these beside.
+    """
     n, spent, unit = equations.structure.nodes, 0, equations.largest_conductance()
+
+    def charging(shunt: float, volts: Array) -> Relaxation:
+        if held is None:
+            return Relaxation(shunt, volts)
+        both = shunt + held.shunt
+        return Relaxation(both, (shunt * volts + held.shunt * held.anchor) / both)
+
     shunt = 10.0 * unit  # capacitance over time step
     for _ in range(CHARGING_LIMIT):
         if spent >= MOST_ITERATIONS:
             break
-        attempt = _relaxed(equations, x, drive, Relaxation(shunt, x[0, :n]))
+        attempt = _relaxed(equations, x, drive, charging(shunt, x[0, :n]), slack)
         spent += int(attempt.iterations[0])
         shunt *= 0.5 if attempt.converged[0] else 4.0
         if not attempt.converged[0]:
             continue
         moved, x = np.abs(attempt.x[0, :n] - x[0, :n]).max(), attempt.x
         if moved < 1e-6 or shunt < 1e-12 * unit:  # near rest
-            attempt = _relaxed(equations, x, drive)
+            attempt = _relaxed(equations, x, drive, held, slack)
             spent += int(attempt.iterations[0])
             if attempt.converged[0]:
                 return Attempt(attempt.x, np.array([spent]), attempt.converged)
     # From there without the capacitors, whose currents would be all that an error could tell of.
-    last = newton(equations, x, drive, damped=True)
+    last = newton(equations, x, drive, held, damped=True, slack=slack)
     return Attempt(last.x, spent + last.iterations, last.converged)

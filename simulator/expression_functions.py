@@ -19,6 +19,7 @@ Partials = tuple[Any, ...]
 # 1/(1 + exp(u)) and its slope do not become inf/inf.
 LARGEST_EXPONENT = 300.0
 SMALLEST = 1e-32  # what a division by zero divides by, as in ngspice
+STEEP = 1e-12  # where a logarithm has the slope that is taken for its own at 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ def _smooth(value: Callable[[Any], Any], slope: Callable[[Any], Any], *, analyti
     return Function(1, value, lambda y, x: (slope(x),), analytic)
 
 
+def _logarithm(value: Callable[[Any], Any], base: float) -> Function:
+    """One whose value and slope at 0, where a solution may be searched from, are finite."""
+    return _smooth(lambda x: value(_divisor(x)), lambda x: 1.0 / (base * (x + (x == 0.0) * STEEP)))
+
+
 def _by_value(value: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Function:
     """A function of one argument whose slope follows from its value."""
     return Function(1, value, lambda y, x: (slope(y),))
@@ -150,9 +156,9 @@ FUNCTIONS: dict[str, Function] = {
     "<=": _flat(2, operator.le),
     ">=": _flat(2, operator.ge),
     "exp": Function(1, _exp, lambda y, x: (y / (1.0 + _beyond(x)),)),
-    "ln": _smooth(np.log, lambda x: 1.0 / x),
-    "log": _smooth(np.log, lambda x: 1.0 / x),
-    "log10": _smooth(np.log10, lambda x: 1.0 / (np.log(10.0) * x)),
+    "ln": _logarithm(np.log, 1.0),
+    "log": _logarithm(np.log, 1.0),
+    "log10": _logarithm(np.log10, np.log(10.0)),
     "sqrt": _by_value(np.sqrt, lambda y: 0.5 / np.where(y == 0.0, np.sqrt(SMALLEST), y)),
     "sin": _smooth(np.sin, np.cos),
     "cos": _smooth(np.cos, lambda x: -np.sin(x)),
@@ -189,5 +195,9 @@ ANALYTIC_POWERS = {"^": 0, "pow": 0, "pwr": 1}
 # What parameters have besides; all of it folds into numbers, so it has no slopes.
 PARAMETER_FUNCTIONS = FUNCTIONS | {
     "pow": _flat(2, np.power),
+    "pwr": _flat(2, lambda a, b: np.power(np.abs(a), b)),
+    "ln": _flat(1, np.log),
+    "log": _flat(1, np.log),
+    "log10": _flat(1, np.log10),
     "int": _flat(1, np.trunc),
 }

@@ -245,4 +245,7 @@ def _call_text(name: str, arguments: list[tuple[str, int]]) -> tuple[str, int]:
         return f"{operand(0, level)}{name}{operand(1, level + 1)}", level
     if name in ("unary -", "!"):
         return f"{name[-1]}{operand(0, SIGN)}", SIGN
+    if name == "limit":  # ngspice's own draws a random number
+        x, low, high = (text for text, _ in arguments)
+        return f"min(max({x},{low}),{high})", OPERAND
     return f"{name}({','.join(text for text, _ in arguments)})", OPERAND

@@ -91,7 +91,7 @@ def _curves(
     """The axis (n,), and each port's values (n,) along it."""
     x = vectors[axis]
     if transient is not None:
-        x = _finer(x, 1 + len(ports))
+        x = _with_corners(_finer(x, 1 + len(ports)), transient.times)
         vectors = _between(transient, ports, x)
     return x, {port: _port(port, x, vectors) for port in ports}
 
@@ -101,6 +101,13 @@ def _finer(x: Array, curves: int) -> Array:
     parts = int(np.clip(MOST_FINER // (len(x) * curves), 1, FINER))
     places = np.arange((len(x) - 1) * parts + 1) / parts
     return np.interp(places, np.arange(len(x)), x)
+
+
+def _with_corners(x: Array, times: Array) -> Array:
+    """``x`` with both sides of every corner that the solver met within."""
+    corners = times[1:][np.diff(times) == 0.0]
+    corners = corners[(corners > x[0]) & (corners < x[-1])]
+    return np.sort(np.concatenate([np.setdiff1d(x, corners), corners, corners]))
 
 
 def _between(transient: Transient, ports: tuple[Control, ...], times: Array) -> dict[str, Array]:

@@ -22,6 +22,7 @@ from .factorization import Factors
 
 FULL_STEPS = 30  # iterations of undamped Newton, where nothing limits a step
 NEWTON_LIMIT = 100  # iterations of damped Newton, and of undamped with junction limiting
+SLACK = 16.0  # in units of rounding: what an equation that holds may leave
 SHORTEST_STEP = 2.0**-12  # of a Newton step
 
 Rows = NDArray[np.intp]
@@ -43,7 +44,7 @@ class Attempt:
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a wild step is tested, and shortened
 def newton(
     equations: Equations, x: Array, drive: Drive, relaxation: Relaxation | None = None, *,
-    damped: bool = False, slack: float = 16.0,
+    damped: bool = False, slack: float = SLACK,
 ) -> Attempt:  # fmt: skip
     """From x (b, size) until every equation holds to ``slack`` times its rounding error."""
     iteration = _Iteration(equations, x, drive, relaxation, damped)

@@ -21,6 +21,7 @@ from .spice_models import (
 from .spice_numbers import ZERO_CELSIUS
 from .spice_scope import Scope, numeric
 from .spice_waveforms import read_waveform
+from .waveforms import Pulse, Waveform
 
 _SIZES = {"w": 1e-4, "l": 1e-4, "m": 1.0, "ad": 0.0, "as": 0.0, "nrd": 1.0, "nrs": 1.0}
 _HARMLESS = frozenset(("pd", "ps"))  # perimeters: of no effect without a side-wall model
@@ -152,6 +153,12 @@ def _inductor(f: Fields, scope: Scope) -> Element:
     )  # fmt: skip
 
 
+def _at_rest(waveform: Waveform) -> float:
+    """At time 0; of a pulse that begins then, and may rise at once, before it does."""
+    begins = isinstance(waveform, Pulse) and waveform.delay == 0.0
+    return waveform.initial if begins else waveform.value(0.0)
+
+
 def _source(f: Fields, scope: Scope) -> Element:
     """V and I: ``[[dc] value] [ac magnitude [phase]] [pulse|sin|exp|pwl (...)]``, in any order."""
     nodes = _nodes(f, scope, 2)
@@ -171,7 +178,7 @@ def _source(f: Fields, scope: Scope) -> Element:
         waveform = read_waveform(f, scope.conditions, shape, numbers, factor)
     kind, parameter = ("current_source", "current") if current else ("voltage_source", "voltage")
     if value is None:
-        value = 0.0 if waveform is None else waveform.value(0.0)
+        value = 0.0 if waveform is None else _at_rest(waveform)
     return Element(
         kind, scope.device(f.name), nodes, {parameter: value}, f.origin, waveform=waveform, ac=ac,
         mismatch=_mismatch(f, settings),

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .banks import NetlistError
+from .continuation import tied
 from .devices import Array
 from .equations import EPSILON, Drive, Equations, Relaxation
 from .lookup import node_place
@@ -15,6 +17,8 @@ from .newton import newton
 from .operating_point import ConvergenceError, Start, operating_points
 from .overrides import Overrides
 from .transient_steps import Point
+
+HELD = 1e-6 / EPSILON  # in units of rounding: what tied nodes' currents, which are large, may leave
 
 
 def beginning(
@@ -37,23 +41,34 @@ def beginning(
         x = np.zeros((equations.batch, at.size))
         x[:, places] = list(voltages.values())
         return Point(0.0, *_charged(equations, drive, x, stored), None)
-    points = operating_points(at.net, replaced, start=start, initial=voltages or None, time=0.0).require()
-    x = np.array(points.x)
+    points = operating_points(at.net, replaced, start=start, initial=voltages or None, time=0.0)
     if voltages:
-        x = _held(equations, drive, x, places, list(voltages.values()))
+        x = _held(equations, drive, np.array(points.x), points.converged, places, list(voltages.values()))
+    else:
+        x = np.array(points.require().x)
     q = equations.charge(x, drive)[0]
     return Point(0.0, x, q, None if voltages else np.zeros_like(q))
 
 
 def _held(
-    equations: Equations, drive: Drive, x: Array, places: Sequence[int], volts: Sequence[float]
-) -> Array:
-    """The operating point with nodes tied to voltages [V]."""
+    equations: Equations, drive: Drive, x: Array, rests: NDArray[np.bool_], places: Sequence[int],
+    volts: Sequence[float],
+) -> Array:  # fmt: skip
+    """The operating point with nodes tied to voltages [V], from ``x``: the one without them of samples that
+    have one (``rests``).
+
+    Where Newton's method does not lead there, the nodes are drawn from where they rest, step by step; those
+    of a circuit without rest start from 0 V.
+    """
+    x = np.where(rests[:, None], x, 0.0)
     shunt, anchor = np.zeros((2, equations.structure.nodes))
     shunt[places], anchor[places] = 1e9 * equations.largest_conductance(), volts
-    found = newton(
-        equations, x, drive, Relaxation(shunt, anchor), damped=not equations.limits, slack=1e-6 / EPSILON
-    )
+    held = Relaxation(shunt, anchor)
+    found = newton(equations, x, drive, held, damped=not equations.limits, slack=HELD)
+    for k in np.flatnonzero(~found.converged):
+        one = np.array([k])
+        drawn = tied(equations.take(one), drive.take(one), x[one], held, HELD)
+        found.x[one], found.converged[one] = drawn.x, drawn.converged
     if not found.converged.all():
         names = ", ".join(repr(equations.structure.node_names[place]) for place in places)
         raise ConvergenceError(

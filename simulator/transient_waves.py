@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import BSpline, make_interp_spline
+from scipy.interpolate import CubicSpline, PPoly
 
 from .banks import Bank
 from .devices import Array
 from .equations import Equations
 from .lookup import branch_current, node_voltage
 from .transient_steps import Counts
+
+UNEVEN = 8.0  # ratio of two steps in a row, beyond which a spline ends between them
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +82,18 @@ class Transient(Traces):
     _starts: tuple[int, ...] = field(repr=False)  # where smooth pieces begin
 
     def at(self, times: ArrayLike) -> Traces:
-        """At any ``times`` (T,) [s], by splines between corners; at a corner, just after it."""
+        """At any ``times`` (T,) [s], by splines between corners; at a corner, just after it, and where one is
+        given more than once in a row, just before it until the last.
+        """
         t = np.atleast_1d(np.asarray(times, np.float64))
         if not ((t >= 0.0) & (t <= self.times[-1])).all():
             raise ValueError(f"times from {t.min():g} s to {t.max():g} s; give 0 s to {self.times[-1]:g} s")
         x = np.empty((len(t), *self.x.shape[1:]))
         pieces = self._pieces()
-        which = np.searchsorted([self.times[piece.start] for piece in pieces], t, side="right") - 1
+        begins = np.array([self.times[piece.start] for piece in pieces])
+        which = np.searchsorted(begins, t, side="right") - 1
+        again = np.append(t[1:] == t[:-1], False)
+        which[again & (t == begins[which]) & (which > 0)] -= 1
         for k in np.unique(which):
             x[which == k] = self._spline(pieces[k], self.x)(t[which == k])
         return Traces(t, self.nodes, self.branches, x)
@@ -138,15 +146,26 @@ class Transient(Traces):
             total[piece] = before + self._spline(piece, values).antiderivative()(self.times[piece])
         return total
 
-    def _spline(self, piece: slice, values: Array) -> BSpline:
+    def _spline(self, piece: slice, values: Array) -> PPoly:
         """Through ``values`` (T, ...) at the points of a smooth piece.
 
-        Cubic: splines of degree 5 ring longer where a diode or transistor makes a derivative jump.
+        Cubic: splines of degree 5 ring longer where a diode or transistor makes a derivative jump. And one
+        spline for each stretch of steps that do not differ too much: through a step far shorter than its
+        neighbour, in which something snaps, or rounding alone moves, one spline would swing for many steps.
         """
-        return make_interp_spline(self.times[piece], values[piece], k=min(3, piece.stop - piece.start - 1))
+        times, values = self.times[piece], values[piece]
+        parts = [CubicSpline(times[k : end + 1], values[k : end + 1]) for k, end in _stretches(times)]
+        return PPoly(np.concatenate([part.c for part in parts], axis=1), times)
 
     def _shaped(self, values: Array) -> Array:
         return values.reshape(self.x.shape[:-1])
+
+
+def _stretches(times: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """First and last point of every stretch of steps, none of which is ``UNEVEN`` times its neighbour."""
+    steps = np.log(np.diff(times))
+    cuts = 1 + np.flatnonzero(np.abs(np.diff(steps)) > np.log(UNEVEN))
+    return list(itertools.pairwise([0, *cuts.tolist(), len(times) - 1]))
 
 
 def _stored_energy(bank: Bank, p: Mapping[str, Array], u: Array) -> Array:

@@ -168,7 +168,7 @@ CONSTANTS = {
     "2>1?3:4+5": 3, "1?0?1:2:3": 2, "!1": 0, "u(0)": 0.5, "3<>3": 0, "log(10)": math.log(10),
     "ln(10)+log10(100)": math.log(10) + 2, "2*-3": -6, "--3": 3, "1/0": 1e32, "0^0": 1, "pi": math.pi,
     "min(1,2)+max(3,4)": 5, "abs(-3)+nint(2.5)": 5, "ternary_fcn(1,2,3)": 2, "3.3volts": 3.3, "1a": 1,
-    "pwr(0-2,2)": -4, "u2(0.3)": 0.3, "1==1": 1, "1&&0": 0, "1||0": 1, "(1-3)^3": 8, "(1-3)**3": 8,
+    "pwr(0-2,2)": 4, "u2(0.3)": 0.3, "1==1": 1, "1&&0": 0, "1||0": 1, "(1-3)^3": 8, "(1-3)**3": 8,
 }  # fmt: skip
 
 
@@ -177,10 +177,22 @@ def test_constants(text: str) -> None:
     assert parse_constant(text) == pytest.approx(CONSTANTS[text], rel=1e-15)
 
 
-def test_powers_of_parameters_keep_their_sign() -> None:
-    assert parse_constant("pow(-2, 3)") == -8.0
-    assert parse_expression("pow(-2, 3)").steps == (8.0,)
+def test_powers_of_parameters_and_of_sources_change_roles() -> None:
+    """As in ngspice: ``pow`` keeps the base's sign in parameters, ``pwr`` in B sources."""
+    assert parse_constant("pow(-2, 3)") == -8.0 and parse_constant("pwr(-2, 3)") == 8.0
+    assert parse_expression("pow(-2, 3)").steps == (8.0,) and parse_expression("pwr(-2, 3)").steps == (-8.0,)
     assert parse_constant("int(2.7) + w", {"w": 1.0}.__getitem__) == 3.0
+
+
+@pytest.mark.parametrize(("function", "base"), [("ln", math.e), ("log", math.e), ("log10", 10.0)])
+def test_a_logarithm_is_finite_where_a_search_starts(function: str, base: float) -> None:
+    """At 0 V, and nowhere else than it was; a parameter's stays refused there."""
+    value, slopes = parse_expression(f"{function}(v(a))").evaluate(np.array([[0.0, 1e-20, 2.0]]))
+    assert np.isfinite(value).all() and value[0] == pytest.approx(-32.0 / math.log10(base))
+    np.testing.assert_allclose(value[1:], np.log([1e-20, 2.0]) / math.log(base), rtol=1e-15)
+    np.testing.assert_allclose(slopes[0], 1.0 / np.array([1e-12, 1e-20, 2.0]) / math.log(base))
+    with pytest.raises(ExpressionError, match="of 0 is not a finite number"):
+        parse_constant(f"{function}(0)")
 
 
 NGSPICE = [

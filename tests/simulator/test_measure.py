@@ -211,6 +211,18 @@ def test_a_coarse_step_costs_no_accuracy() -> None:
     assert found["down"].value - found["up"].value == pytest.approx(np.pi / wd, rel=2e-4)
 
 
+def test_an_extreme_at_a_corner_is_found_on_its_own_side() -> None:
+    """1 mA in 0.1 µs through 1 µH and 50 Ω: 60 mV at the end of the ramp, just before it falls to 50."""
+    deck = (
+        "coil\nI1 0 a pulse(0 1m 1u 0.1u 0.1u 1u)\nL1 a b 1u\nR1 b 0 50\n.tran 1u 2u\n"
+        ".meas tran top max v(a)\n.meas tran before find v(a) at=1.0999999u\n"
+    )
+    found = run_deck(parse_spice(deck))["tran"].measured
+    assert found["top"].value == pytest.approx(0.06, rel=1e-5)
+    assert found["top"].beside["at"] == pytest.approx(1.1e-6, rel=1e-9)
+    assert found["before"].value == pytest.approx(0.06, rel=1e-5)
+
+
 def test_means_of_straight_lines_are_exact() -> None:
     deck = (
         "dc\nV1 a 0 1\nR1 a 0 1\n.dc V1 0 4 1\n.meas dc mean avg v(a) from=0.5 to=3.5\n"

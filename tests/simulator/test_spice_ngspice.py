@@ -12,6 +12,7 @@ from ohmostat.simulator.expressions import parse_expression
 from ohmostat.simulator.netlist import Current, Netlist, NetlistError
 from ohmostat.simulator.operating_point import operating_point
 from ohmostat.simulator.spice import SpiceError, ngspice_available, run_ngspice, write_spice
+from ohmostat.simulator.spice_reader import parse_spice
 from ohmostat.simulator.waveforms import Pulse, Sine
 
 MICROVOLT = 1e-6
@@ -249,6 +250,15 @@ def test_sources_are_written_with_their_waveforms_and_amplitudes() -> None:
     assert "V1 a 0 DC 0.25 AC 1.4142135623730951 45 SIN(0.5 1 1000 0 0 0)" in lines
     assert "I1 0 b DC 0.001 PULSE(0.001 0.002 0 1e-06 1e-06 1e-05 0.0001)" in lines
     assert run_ngspice("\n".join(lines))["b"] == pytest.approx(operating_point(net)["b"], abs=1e-12)
+
+
+@pytest.mark.usefixtures("ngspice")
+@pytest.mark.parametrize("volts", [-3.0, 0.5, 4.0])
+def test_a_limit_is_written_as_ngspice_computes_it(volts: float) -> None:
+    net = parse_spice(f"limit\nV1 a 0 {volts}\nB1 o 0 v=limit(v(a)*2,-1,v(a)+2)\nR1 o 0 1k\n.end\n").netlist()
+    text = write_spice(net)
+    assert run_ngspice(text)["o"] == pytest.approx(operating_point(net)["o"], abs=1e-12)
+    assert operating_point(parse_spice(text).netlist())["o"] == operating_point(net)["o"]
 
 
 @pytest.mark.parametrize(

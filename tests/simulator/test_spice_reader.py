@@ -128,6 +128,15 @@ def test_waveforms_with_the_defaults_of_the_run(text: str) -> None:
     assert found.parameters == {"voltage": 7.0}
 
 
+@pytest.mark.parametrize(
+    "shape", ["pulse(1 5)", "pulse(1 5 0 0 0 1u 2u)", "pulse(1 5 0 1n)", "pulse(1 5 1u)"]
+)
+def test_a_pulse_rests_before_it_begins(shape: str) -> None:
+    """As in SPICE, also where it would rise at once: with no .tran there is no print step to rise in."""
+    (source,) = parse_spice(f"pulse\nV1 a 0 {shape}\nR1 a 0 1k\n.op\n.end\n").elements[:1]
+    assert source.parameters["voltage"] == 1.0
+
+
 def test_controlled_sources() -> None:
     found = element("e1 a 0 c d 2.5")
     assert (found.kind, found.nodes, found.parameters) == ("vcvs", ("a", "0", "c", "d"), {"gain": 2.5})

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from ohmostat.simulator.devices import Current
 from ohmostat.simulator.netlist import Netlist, NetlistError
 from ohmostat.simulator.ngspice import TIGHT_TRANSIENT, ngspice_available, simulate_with_ngspice, with_options
-from ohmostat.simulator.operating_point import operating_point, operating_points
+from ohmostat.simulator.operating_point import ConvergenceError, operating_point, operating_points
 from ohmostat.simulator.spice import write_spice
+from ohmostat.simulator.spice_reader import parse_spice
 from ohmostat.simulator.transient import Transient, TransientError, transient
 from ohmostat.simulator.transient_steps import METHODS, STARTER, Method
 from ohmostat.simulator.waveforms import Exponential, PiecewiseLinear, Pulse, Sine, Waveform
@@ -255,6 +256,25 @@ def test_capacitors_alone_divide_a_step() -> None:
     assert wave.at(t)["out"] == pytest.approx(0.25 * np.exp(-(t - 1e-6) / 4e-6), abs=1e-5)
 
 
+SCHMITT = """.model n nmos vto=0.7 kp=100u lambda=0.02
+.model p pmos vto=-0.7 kp=50u lambda=0.02
+V1 v 0 3.3
+M1 a in 0 0 n w=4u l=1u
+M2 o in a 0 n w=4u l=1u
+M3 v o a 0 n w=4u l=1u
+M4 b in v v p w=8u l=1u
+M5 o in b v p w=8u l=1u
+M6 0 o b v p w=8u l=1u
+C9 o 0 10f
+R1 o in 100k
+C1 in 0 100p
+"""
+
+
+def netlist_of(cards: str) -> Netlist:
+    return parse_spice(f"circuit\n{cards}.end\n").netlist()
+
+
 def test_starts() -> None:
     net = rc(Pulse(2.0, 2.0))
     assert transient(net, 1e-6)["out"][0] == pytest.approx(2.0)
@@ -269,6 +289,26 @@ def test_starts() -> None:
     assert wave.current("L1") == pytest.approx(1e-3 * np.cos(wave.times / np.sqrt(1e-15)), abs=1e-7)
 
 
+def test_nodes_are_held_where_newtons_method_alone_does_not_lead() -> None:
+    """A Schmitt trigger of six transistors, its input held at 0.1 V: the operating point of the same circuit
+    with a source there.
+    """
+    trigger, tied = (netlist_of(SCHMITT + more) for more in ("", "V9 in 0 0.1\n"))
+    wave, point = transient(trigger, 1e-9, initial={"in": 0.1}), operating_point(tied)
+    for node in ("in", "o", "a", "b"):
+        assert wave[node][0] == pytest.approx(point[node], abs=1e-6)
+
+
+def test_nodes_are_held_in_a_circuit_that_has_no_rest() -> None:
+    """A relaxation oscillator with a comparator that knows two levels only: its period is RC 2 ln 3."""
+    net = netlist_of("B1 o 0 v=v(p)>v(n)?5:-5\nR1 o p 10k\nR2 p 0 10k\nC2 p 0 1p\nR3 o n 10k\nC3 n 0 10n\n")
+    with pytest.raises(ConvergenceError):
+        operating_point(net)
+    wave = transient(net, 6e-4, initial={"n": 0.1})
+    rising = wave.times[1:][(wave["o"][1:] > 0) & (wave["o"][:-1] < 0)]
+    assert np.diff(rising)[0] == pytest.approx(1e-4 * 2 * np.log(3), rel=2e-3)
+
+
 def test_start_chooses_the_operating_point() -> None:
     """A latch stays in the state in which it is started."""
     net = Netlist("latch")
@@ -281,6 +321,48 @@ def test_start_chooses_the_operating_point() -> None:
         point = operating_point(net, initial={"v1": sign, "v2": -sign})
         wave = transient(net, 1e-6, start=point)
         assert np.abs(wave["v1"] - point["v1"]).max() < 1e-6 and point["v1"] * sign > 0.9
+
+
+# -- between the points ---------------------------------------------------------------------------------
+
+
+def test_between_its_points_a_snap_stays_within_its_levels() -> None:
+    """A triangle generator, whose steps fall a millionfold where its trigger snaps: ±5 V, nowhere more."""
+    net = netlist_of(
+        "B1 o 0 v=5*tanh(1000*(v(t)*0.5+v(o2)*0.5))\nR1 o o2 1k\nC1 o2 0 10p\n"
+        "B2 0 t i=-v(o)*1u\nC2 t 0 1n\nR2 t 0 1g\n"
+    )
+    wave = transient(net, 2e-2, initial={"t": 0.01})
+    steps = np.diff(wave.times)
+    assert (steps[:-1] > 1e5 * np.maximum(steps[1:], 1e-30)).any()
+    dense = wave.at(np.linspace(0.0, 2e-2, 100_001))["o"]
+    assert np.abs(wave["o"]).max() < 5.01 and np.abs(dense).max() < 5.01
+
+
+@pytest.mark.parametrize(("cells", "load"), [(30, 100.0), (36, 1000.0)])
+def test_between_its_points_a_line_stays_passive(cells: int, load: float) -> None:
+    """Courses of the exponential integrator may begin with a step in which rounding alone moves."""
+    net = Netlist("line")
+    net.voltage_source("V1", "in", "0", waveform=Pulse(0.0, 1.0, 1e-9, 1e-10, 1e-10, 1e-8, 4e-8))
+    net.resistor("Rs", "in", "n0", conductance=0.02)
+    for k in range(cells):
+        net.inductor(f"L{k}", f"n{k}", f"n{k + 1}", 2.5e-9)
+        net.capacitor(f"C{k}", f"n{k + 1}", "0", 1e-12)
+    net.resistor("Rl", f"n{cells}", "0", conductance=1.0 / load)
+    dense = transient(net, 4e-8).at(np.linspace(0.0, 4e-8, 40_001))["n0"]
+    assert dense.min() > -0.5 and dense.max() < 1.2
+
+
+def test_both_sides_of_a_corner_where_it_is_given_twice() -> None:
+    """1 mA in 0.1 µs through 1 µH and 50 Ω: 10 mV more while it rises than after."""
+    net = Netlist("coil")
+    net.current_source("I1", "0", "a", waveform=Pulse(0.0, 1e-3, 1e-6, 1e-7, 1e-7, 1e-6))
+    net.inductor("L1", "a", "b", 1e-6)
+    net.resistor("R1", "b", "0", conductance=0.02)
+    wave = transient(net, 2e-6)
+    corner = wave.times[np.searchsorted(wave.times, 1.1e-6 - 1e-12)]
+    np.testing.assert_allclose(wave.at([corner, corner, corner])["a"], [0.06, 0.06, 0.05], atol=1e-6)
+    assert wave.at(corner)["a"] == pytest.approx(0.05, abs=1e-6)
 
 
 # -- energy --------------------------------------------------------------------------------------------
