@@ -155,8 +155,9 @@ def _inductor(f: Fields, scope: Scope) -> Element:
 
 def _at_rest(waveform: Waveform) -> float:
     """At time 0; of a pulse that begins then, and may rise at once, before it does."""
-    begins = isinstance(waveform, Pulse) and waveform.delay == 0.0
-    return waveform.initial if begins else waveform.value(0.0)
+    if isinstance(waveform, Pulse) and waveform.delay == 0.0:
+        return waveform.initial
+    return waveform.value(0.0)
 
 
 def _source(f: Fields, scope: Scope) -> Element:
