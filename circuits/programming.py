@@ -13,6 +13,7 @@ adds ``c / √n`` times the way gone, normally distributed (docs/programming.md)
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,14 +80,15 @@ class Programmer:
 
     def write(self, name: str, array: DeviceArray, weight: Array) -> None:
         """Write an array from scratch to differential targets [S], or each device to its own: no pulses, but
-        levels and verification.
+        levels and verification, by as many pulses as lead through the range ten times: fast devices swing.
         """
         self.writes += 1
         rng = self._generator(name)
         array.target[...] = self._on_levels(self._coded(weight), rng)
         np.multiply(array.deviation, array.target, out=array.actual, where=array.step != 0)
         if self.verifies:
-            self._verify(name, array, np.arange(array.target.size), rng)
+            most = max(self.spec.most_pulses, math.ceil(10 / self.spec.pulse))
+            self._verify(name, array, np.arange(array.target.size), rng, most)
 
     def _move(self, name: str, array: DeviceArray, change: Array) -> None:
         """Move every device that is asked to; those that are not stay, whatever rounding makes of 0."""
@@ -107,7 +109,7 @@ class Programmer:
         changed = np.flatnonzero(wanted != array.target)
         if self.verifies:
             array.target[...] = wanted
-            self._verify(name, array, changed, rng)
+            self._verify(name, array, changed, rng, self.spec.most_pulses)
             return
         low, high = (array.deviation * array.actual.dtype.type(g) for g in self._limits)
         low, high = np.minimum(low, array.actual), np.maximum(high, array.actual)
@@ -115,8 +117,10 @@ class Programmer:
         array.target[...] = wanted
         self.pulses += changed.size
 
-    def _verify(self, name: str, array: DeviceArray, open_: Array, rng: np.random.Generator) -> None:
-        """Read, and pulse as often as what is read is off, until it fits or ``most_pulses`` are spent.
+    def _verify(
+        self, name: str, array: DeviceArray, open_: Array, rng: np.random.Generator, most: int
+    ) -> None:
+        """Read, and pulse as often as what is read is off, until it fits or ``most`` pulses are spent.
 
         A device that goes beyond its target gets half as many from then on, or those of more than twice the
         nominal step would swing about it for ever.
@@ -127,12 +131,12 @@ class Programmer:
             self.reads += open_.size
             read = actual[open_] + self.spec.read_noise * span * rng.standard_normal(open_.size)
             off = target[open_] - read
-            keep = (np.abs(off) > self.spec.tolerance * span) & (spent[open_] < self.spec.most_pulses)
+            keep = (np.abs(off) > self.spec.tolerance * span) & (spent[open_] < most)
             open_, off = open_[keep], off[keep]
             pace[open_] += came[open_] * off < 0
             came[open_] = off
             size = np.maximum(np.rint(np.abs(off) / self.unit * 0.5 ** pace[open_]), 1)
-            size = np.minimum(size, self.spec.most_pulses - spent[open_])
+            size = np.minimum(size, most - spent[open_])
             spent[open_] += size
             self._pulse(name, array, open_, np.copysign(size, off).astype(np.int64), rng)
 

@@ -141,6 +141,27 @@ def test_a_verified_write_fits_where_the_device_can(blank: Callable, levels: int
     assert chip.programmer.pulses > 0 and chip.programmer.reads > 0
 
 
+def test_a_write_from_scratch_takes_the_pulses_that_it_needs(blank: Callable) -> None:
+    """Fewer than a change may have would leave devices that conduct far more than they are said to, on their
+    way: the next change, however small, then brings them all the rest of it.
+    """
+    few = {"programming__mode": "write-verify", "programming__pulse": 0.002, "programming__most_pulses": 20}
+    chip = blank(**PERFECT | {"mismatch__conductance": 0.7} | few)
+    (g_min, g_max), rng = chip.limits, np.random.default_rng(3)
+    chip.write({NAME: rng.uniform(-1, 1, (5, 6)) * g_max})
+    array = chip.devices[NAME]
+    before, targets = array.actual.copy(), array.target.copy()
+    reach = (targets > 1.5 * array.deviation * g_min) & (targets < array.deviation * g_max)
+    assert np.abs((before - targets)[reach]).max() <= chip.programmer.spec.tolerance * (g_max - g_min)
+    assert (
+        np.abs((array.deviation - 1) * targets)[reach].max() > 0.1 * g_max
+    )  # as unverified ones would be off
+    change = 1e-3 * g_max * np.ones((5, 6))
+    chip.program({NAME: change})
+    most = 2 * chip.programmer.spec.tolerance * (g_max - g_min) + 1e-3 * g_max
+    assert np.abs(array.actual - before)[reach].max() <= most
+
+
 def test_what_verification_costs(blank: Callable) -> None:
     """A perfect device, 30 pulses from its target: a run of pulses, and a read before and after."""
     chip = blank(**PERFECT, programming__mode="write-verify", programming__pulse=0.01)
