@@ -181,7 +181,7 @@ def test_every_measuring_rule_goes_through_the_periphery(chip_of: ChipOf, name: 
     1 V, is known); the adjoint's gradient stays.
     """
     plain = chip_of("twin", homeostat__mode="decay")
-    rules = [RULES[k](plain.circuit.design) for k in (name, "adjoint")]
+    rules = [RULES[k](plain.circuit.design, 0) for k in (name, "adjoint")]
     for key in ("mismatch__nudge_gain", "mismatch__sense_gain"):
         other = chip_of("twin", homeostat__mode="decay", **{key: 0.1})
         for rule, changes in zip(rules, (True, False), strict=True):
