@@ -149,7 +149,7 @@ class ProgrammingSpec(Spec):
     tolerance: float = share(0.01, Range(0.0, 0.5, open_low=True),
         "write-verify: of the conductance read, share of g_max - g_min")
     read_noise: float = share(0.0, _SHARE, "write-verify: rms of that reading, as the same share")
-    most_pulses: int = integer(100, 1, 100_000, "write-verify: after so many a device is left as it is")
+    most_pulses: int = integer(100, 1, 100_000, "write-verify: so many of a change leave a device as it is")
 
     pulse_time: float = number(1e-7, "s", Range(0.0, 1.0), "of a pulse, its own set-up included")
     pulse_energy: float = number(1e-12, "J", Range(0.0, 1.0), "of a pulse")

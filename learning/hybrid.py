@@ -11,6 +11,7 @@ import numpy as np
 from ..circuits.chip import Chip
 from ..circuits.equilibrium import Equilibrium
 from ..circuits.families import INPUT
+from ..circuits.fluctuation import observed
 from ..simulator.blocks import Array
 from .estimators import Response, read_outputs
 from .nudges import Cost
@@ -113,12 +114,14 @@ class Chain:
                 "give one between every two blocks"
             )
 
-    def relax(self, inputs: Array) -> list[tuple[Array, Equilibrium]]:
-        """Inputs [V] and equilibria of every block, in order, on ``inputs`` (batch, n_in) of the first."""
+    def relax(self, inputs: Array, step: int = 0) -> list[tuple[Array, Equilibrium]]:
+        """Inputs [V] and equilibria of every block, in order, on ``inputs`` (batch, n_in) of the first; as
+        they are read at training step ``step``, at each with other noise.
+        """
         volts, states = inputs, list[tuple[Array, Equilibrium]]()
         for k, chip in enumerate(self.blocks):
             volts = self.layers[k - 1].forward(read_outputs(states[-1][1])) if k else volts
-            states.append((volts, chip.relax(volts)))
+            states.append((volts, observed(chip, chip.relax(volts), step)))
         return states
 
     def update(self, states: Sequence[tuple[Array, Equilibrium]], cost: Cost) -> ChainUpdate:

@@ -56,7 +56,8 @@ def add_arguments(parser: Any) -> None:
     )
     parser.add_argument(
         "--homeostat", choices=("both", "on", "off"), default="both",
-        help="on: EP with it; off: EP without; both: these, weight decay in its place, and the adjoint",
+        help="on: EP with it; off: EP without; both: these, weight decay in its place, and the adjoint (or "
+        "what the design's family has hardware for, such as trims)",
     )  # fmt: skip
     parser.add_argument(
         "--arms", type=lambda text: tuple(text.split(",")), metavar="LIST",

@@ -97,12 +97,12 @@ def _maximum_partials(y: Any, a: Any, b: Any) -> Partials:
 
 
 def _limit(x: Any, low: Any, high: Any) -> Any:
-    return np.where(np.less(x, low), low, np.where(np.greater(x, high), high, x))
+    return _minimum(_maximum(x, low), high)
 
 
 def _limit_partials(y: Any, x: Any, low: Any, high: Any) -> Partials:
-    below = np.less(x, low)
-    above = np.greater(x, high) & ~below
+    above = np.greater(_maximum(x, low), high)
+    below = np.less(x, low) & ~above
     return ~(below | above), below, above
 
 
@@ -189,6 +189,8 @@ FUNCTIONS: dict[str, Function] = {
     "nint": _flat(1, np.rint),
 }
 
+LOGARITHMS = "ln", "log", "log10"
+
 # Powers are analytic only where the exponent is a constant integer with this remainder by 2.
 ANALYTIC_POWERS = {"^": 0, "pow": 0, "pwr": 1}
 
@@ -196,8 +198,5 @@ ANALYTIC_POWERS = {"^": 0, "pow": 0, "pwr": 1}
 PARAMETER_FUNCTIONS = FUNCTIONS | {
     "pow": _flat(2, np.power),
     "pwr": _flat(2, lambda a, b: np.power(np.abs(a), b)),
-    "ln": _flat(1, np.log),
-    "log": _flat(1, np.log),
-    "log10": _flat(1, np.log10),
     "int": _flat(1, np.trunc),
 }

@@ -11,8 +11,9 @@ steps are numbers, parameters, ports and the functions of a table. A formula ins
 The meaning is that of ngspice's B sources (ngspice manual, "B source", and its parse tree functions):
 ``log`` is natural, ``a^b``, ``a**b`` and ``pow(a,b)`` are ``|a|^b``, ``pwr(a,b)`` is ``sgn(a) |a|^b``, powers
 group from the left and bind tighter than a sign (``-2^2`` is -4), ``u(0)`` is 1/2, dividing by zero divides
-by 1e-32, comparisons are 1 or 0. In parameters ``pow`` keeps the sign and ``int`` truncates, as there.
-Ours: ``limit(x, low, high)`` clamps; ngspice's ``limit`` draws a random number. Outside of its domain
+by 1e-32, comparisons are 1 or 0. In parameters ``pow`` keeps the sign, ``pwr`` does not, and ``int``
+truncates, as there. Ours: ``limit(x, low, high)`` clamps, ngspice's draws a random number; the logarithm of 0
+is that of 1e-32, so that a search may start there, and refused of a constant. Outside of its domain
 (``sqrt(-1)``) a function is not a number, which a solver must step back from; where a constant is, the
 parser refuses it.
 """
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .devices import Control, Current, Time
-from .expression_functions import ANALYTIC_POWERS, FUNCTIONS, PARAMETER_FUNCTIONS, Function
+from .expression_functions import ANALYTIC_POWERS, FUNCTIONS, LOGARITHMS, PARAMETER_FUNCTIONS, Function
 from .expression_parser import OPERAND, PRECEDENCE, SIGN, Step, parse_steps
 from .netlist import GROUND
 from .spice_numbers import ExpressionError, quoted
@@ -161,7 +162,8 @@ class Formula:
             steps.append(step)
             return
         value = float(function.value(*arguments))
-        if not math.isfinite(value):
+        undefined = step.function in LOGARITHMS and arguments[0] == 0.0
+        if undefined or not math.isfinite(value):
             called = f"{step.function} of {', '.join(f'{argument:g}' for argument in arguments)}"
             raise ExpressionError(f"formula {quoted(self.text)}: {called} is not a finite number")
         steps[-function.arity :] = [value]

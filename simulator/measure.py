@@ -145,11 +145,11 @@ class _Curves:
             case Reduced():
                 return self._reduced(task)
             case Between():
-                trigger, target = self._place(task.trigger), self._place(task.target)
+                (trigger, _), (target, _) = self._place(task.trigger), self._place(task.target)
                 return Measured(target - trigger, {"targ": target, "trig": trigger})
             case Found():
-                place = self._place(task.event)
-                return Measured(place if task.signal is None else self._at(self._values(task.signal), place))
+                place, read = self._place(task.event)
+                return Measured(place if task.signal is None else read(self._values(task.signal)))
 
     def _values(self, signal: Signal) -> Array:
         if isinstance(signal.source, Expression):
@@ -193,23 +193,31 @@ class _Curves:
         inside = (self.x > low) & (self.x < high)
         ends = (low, high) if self.x[-1] >= self.x[0] else (high, low)
         x = np.concatenate(([ends[0]], self.x[inside], [ends[1]]))
-        return x, np.concatenate(([self._at(y, ends[0])], y[inside], [self._at(y, ends[1])]))
+        return x, np.concatenate(([self._at(y, ends[0])], y[inside], [self._before(y, ends[1])]))
 
-    def _place(self, event: Event) -> float:
-        """Where on the axis an event is."""
+    def _before(self, y: Array, place: float) -> float:
+        """At a place of which the earlier side counts, where there are two."""
+        first = int(np.argmax(self.x == place))
+        return float(y[first]) if self.x[first] == place else self._at(y, place)
+
+    def _place(self, event: Event) -> tuple[float, Callable[[Array], float]]:
+        """Where on the axis an event is, and what a curve is there."""
         low, high = self.span
         if isinstance(event, At):
             if not low - NEAR * (high - low) <= event.place <= high + NEAR * (high - low):
                 raise MeasureError(f"at {event.place:g} is outside of {low:g} to {high:g}")
-            return event.place
-        places, rising = _crossings(self.x, self._height(event))
+            return event.place, lambda y: self._at(y, event.place)
+        after, shares, rising = _crossings(self._height(event))
+        places = self.x[after] + shares * (self.x[after + 1] - self.x[after])
         wanted = (places >= event.window.start) & (places <= event.window.stop)
         if event.edge != "cross":
             wanted &= rising == (event.edge == "rise")
-        found = places[wanted]
+        found = np.flatnonzero(wanted)
         if not len(found) or event.count > len(found):
             raise MeasureError(_missing(event, len(found)))
-        return float(found[event.count - 1 if event.count != LAST else -1])
+        one = found[event.count - 1 if event.count != LAST else -1]
+        k, share = after[one], shares[one]  # in a jump, too, where the axis alone would not tell
+        return float(places[one]), lambda y: float(y[k] + share * (y[k + 1] - y[k]))
 
     def _height(self, event: Crossing) -> Array:
         """Of the signal above the level."""
@@ -224,16 +232,17 @@ class _Curves:
         return np.where(np.abs(height) <= close, 0.0, height)
 
 
-def _crossings(x: Array, height: Array) -> tuple[Array, Array]:
-    """Where a curve (n,) goes through 0 by straight lines, and whether upwards. One that reaches 0 has gone
-    through, as in SPICE, and goes through again when it turns back; one that begins there is above.
+def _crossings(height: Array) -> tuple[Array, Array, Array]:
+    """Where a curve (n,) goes through 0 by straight lines: after which points, at what share of the way to
+    the next, and whether upwards. One that reaches 0 has gone through, as in SPICE, and goes through again
+    when it turns back; one that begins there is above.
     """
     signs = np.sign(height)
-    last = np.maximum.accumulate(np.where(signs != 0, np.arange(len(x)), -1))  # so far that is not 0
+    last = np.maximum.accumulate(np.where(signs != 0, np.arange(len(height)), -1))  # so far that is not 0
     side = np.where(signs != 0, signs, np.where(last >= 0, -signs[last], 1.0))
     (after,) = np.nonzero(side[1:] != side[:-1])
     a, b = height[after], height[after + 1]
-    return x[after] + a / (a - b) * (x[after + 1] - x[after]), side[after + 1] > 0
+    return after, a / (a - b), side[after + 1] > 0
 
 
 def _missing(event: Crossing, found: int) -> str:

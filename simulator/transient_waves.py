@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline, PPoly
+from scipy.interpolate import BSpline, make_interp_spline
 
 from .banks import Bank
 from .devices import Array
@@ -88,14 +88,13 @@ class Transient(Traces):
         t = np.atleast_1d(np.asarray(times, np.float64))
         if not ((t >= 0.0) & (t <= self.times[-1])).all():
             raise ValueError(f"times from {t.min():g} s to {t.max():g} s; give 0 s to {self.times[-1]:g} s")
-        x = np.empty((len(t), *self.x.shape[1:]))
-        pieces = self._pieces()
-        begins = np.array([self.times[piece.start] for piece in pieces])
+        x, stretches = np.empty((len(t), *self.x.shape[1:])), self._stretches()
+        begins = np.array([self.times[stretch.start] for stretch in stretches])
         which = np.searchsorted(begins, t, side="right") - 1
         again = np.append(t[1:] == t[:-1], False)
         which[again & (t == begins[which]) & (which > 0)] -= 1
         for k in np.unique(which):
-            x[which == k] = self._spline(pieces[k], self.x)(t[which == k])
+            x[which == k] = self._spline(stretches[k], self.x)(t[which == k])
         return Traces(t, self.nodes, self.branches, x)
 
     def energy(self) -> Energy:
@@ -138,34 +137,36 @@ class Transient(Traces):
     def _pieces(self) -> list[slice]:
         return [slice(i, j) for i, j in zip(self._starts, (*self._starts[1:], len(self.times)), strict=True)]
 
+    def _stretches(self) -> list[slice]:
+        """Of smooth pieces: steps none of which is ``UNEVEN`` times its neighbour. They share their ends."""
+        found = []
+        for piece in self._pieces():
+            steps = np.log(np.diff(self.times[piece]))
+            cuts = 1 + np.flatnonzero(np.abs(np.diff(steps)) > np.log(UNEVEN))
+            ends = itertools.pairwise([0, *cuts.tolist(), len(steps)])
+            found += [slice(piece.start + first, piece.start + last + 1) for first, last in ends]
+        return found
+
     def _integral(self, values: Array) -> Array:
         """Of ``values`` (T, ...) over time, from 0 to each time point."""
-        total = np.zeros_like(values)
-        for piece in self._pieces():
-            before = total[piece.start - 1] if piece.start else 0.0
-            total[piece] = before + self._spline(piece, values).antiderivative()(self.times[piece])
+        total, before = np.zeros_like(values), np.zeros_like(values[0])
+        for stretch in self._stretches():
+            total[stretch] = before + self._spline(stretch, values).antiderivative()(self.times[stretch])
+            before = total[stretch.stop - 1].copy()
         return total
 
-    def _spline(self, piece: slice, values: Array) -> PPoly:
-        """Through ``values`` (T, ...) at the points of a smooth piece.
+    def _spline(self, stretch: slice, values: Array) -> BSpline:
+        """Through ``values`` (T, ...) at the points of a stretch.
 
-        Cubic: splines of degree 5 ring longer where a diode or transistor makes a derivative jump. And one
-        spline for each stretch of steps that do not differ too much: through a step far shorter than its
-        neighbour, in which something snaps, or rounding alone moves, one spline would swing for many steps.
+        Cubic: splines of degree 5 ring longer where a diode or transistor makes a derivative jump. And none
+        beyond a stretch: through a step far shorter than its neighbour, in which something snaps, or rounding
+        alone moves, it would swing for many steps.
         """
-        times, values = self.times[piece], values[piece]
-        parts = [CubicSpline(times[k : end + 1], values[k : end + 1]) for k, end in _stretches(times)]
-        return PPoly(np.concatenate([part.c for part in parts], axis=1), times)
+        degree = min(3, stretch.stop - stretch.start - 1)
+        return make_interp_spline(self.times[stretch], values[stretch], k=degree)
 
     def _shaped(self, values: Array) -> Array:
         return values.reshape(self.x.shape[:-1])
-
-
-def _stretches(times: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """First and last point of every stretch of steps, none of which is ``UNEVEN`` times its neighbour."""
-    steps = np.log(np.diff(times))
-    cuts = 1 + np.flatnonzero(np.abs(np.diff(steps)) > np.log(UNEVEN))
-    return list(itertools.pairwise([0, *cuts.tolist(), len(times) - 1]))
 
 
 def _stored_energy(bank: Bank, p: Mapping[str, Array], u: Array) -> Array:

@@ -123,6 +123,7 @@ def test_digital_layers_take_what_is_read(make_chip: Make, inputs: Inputs) -> No
     read = read_outputs(first)
     assert np.abs(read - first.outputs).max() > 0.02
     np.testing.assert_array_equal(volts, links.layers[0].forward(read))
+    assert not np.array_equal(links.relax(x, 1)[1][0], volts)  # at another step, with other noise
     update = links.update(states, ENTROPY)
     slopes = input_gradient(links.blocks[2], links.response(states[2][1], ENTROPY).epsilon)
     want = links.layers[1].backward(read_outputs(second), slopes)[1]["weight"]

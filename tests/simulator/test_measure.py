@@ -216,11 +216,16 @@ def test_an_extreme_at_a_corner_is_found_on_its_own_side() -> None:
     deck = (
         "coil\nI1 0 a pulse(0 1m 1u 0.1u 0.1u 1u)\nL1 a b 1u\nR1 b 0 50\n.tran 1u 2u\n"
         ".meas tran top max v(a)\n.meas tran before find v(a) at=1.0999999u\n"
+        ".meas tran within max v(a) from=1.05u to=1.1u\n.meas tran flux integ v(a) from=1u to=1.1u\n"
+        ".meas tran falls when v(a)=55m fall=1\n.meas tran there find v(a) when v(a)=55m fall=1\n"
     )
     found = run_deck(parse_spice(deck))["tran"].measured
     assert found["top"].value == pytest.approx(0.06, rel=1e-5)
     assert found["top"].beside["at"] == pytest.approx(1.1e-6, rel=1e-9)
-    assert found["before"].value == pytest.approx(0.06, rel=1e-5)
+    assert [found[name].value for name in ("before", "within")] == pytest.approx([0.06, 0.06], rel=1e-5)
+    assert found["flux"].value == pytest.approx(1e-9 + 50 * 0.5e-3 * 1e-7, rel=1e-5)  # of coil and resistor
+    assert found["falls"].value == pytest.approx(1.1e-6, rel=1e-9)  # in no time, by a straight line
+    assert found["there"].value == pytest.approx(0.055, rel=1e-9)
 
 
 def test_means_of_straight_lines_are_exact() -> None:
@@ -238,14 +243,14 @@ def test_means_of_straight_lines_are_exact() -> None:
 @given(st.lists(st.sampled_from([-2.0, -1.0, 0.0, 1.0, 3.0]), min_size=1, max_size=12))
 def test_crossings_are_those_of_a_walk_along_the_curve(heights: list[float]) -> None:
     """As SPICE counts: a point at the level has gone through it."""
-    x, above = np.arange(len(heights), dtype=float), heights[0] >= 0
+    above = heights[0] >= 0
     expected: list[tuple[float, bool]] = []
     for k, (a, b) in enumerate(pairwise(heights)):
         if not a == b == 0 and ((above and b <= 0) or (not above and b >= 0)):
             expected.append((k + a / (a - b), not above))
             above = not above
-    places, rising = _crossings(x, np.array(heights))
-    assert places.tolist() == pytest.approx([place for place, _ in expected])
+    after, shares, rising = _crossings(np.array(heights))
+    assert (after + shares).tolist() == pytest.approx([place for place, _ in expected])
     assert rising.tolist() == [up for _, up in expected]
 
 

@@ -253,7 +253,7 @@ def test_sources_are_written_with_their_waveforms_and_amplitudes() -> None:
 
 
 @pytest.mark.usefixtures("ngspice")
-@pytest.mark.parametrize("volts", [-3.0, 0.5, 4.0])
+@pytest.mark.parametrize("volts", [-9.0, -3.0, 0.5, 4.0])  # below -3 V the bounds are crossed
 def test_a_limit_is_written_as_ngspice_computes_it(volts: float) -> None:
     net = parse_spice(f"limit\nV1 a 0 {volts}\nB1 o 0 v=limit(v(a)*2,-1,v(a)+2)\nR1 o 0 1k\n.end\n").netlist()
     text = write_spice(net)
