@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import study
 from threadpoolctl import threadpool_limits
 
 from ohmostat.circuits.design import Design
@@ -96,25 +97,20 @@ def gathered(out: Path, plan: Plan, workers: int) -> dict[Cell, Result]:
 
 
 def table(plan: Plan, found: dict[Cell, Result], quantity: str) -> np.ndarray:
-    """Mean over epochs (σ, noises, rates, gains, chips)."""
-    axes = (plan.sigmas, NOISES, plan.rates, plan.gains, plan.chips)
-    values = [np.mean(found[cell][quantity]) for cell in itertools.product(*axes)]
+    """Mean over epochs (chips, σ, noises, rates, gains)."""
+    axes = (plan.chips, plan.sigmas, NOISES, plan.rates, plan.gains)
+    values = [np.mean(found[*cell, chip][quantity]) for chip, *cell in itertools.product(*axes)]
     return np.reshape(values, [len(axis) for axis in axes])
-
-
-def spread(values: np.ndarray) -> np.ndarray:
-    """Standard deviation over chips, the last axis; of one chip there is none."""
-    return values.std(axis=-1, ddof=1) if values.shape[-1] > 1 else np.full(values.shape[:-1], np.nan)
 
 
 def report(plan: Plan, found: dict[Cell, Result]) -> bool:
     """Print what the automatic gain loses in every cell; whether that is within the bar everywhere."""
     single = table(plan, found, "alignment")
-    alignment, accuracy = single.mean(axis=-1), table(plan, found, "accuracy").mean(axis=-1)
+    alignment, accuracy = single.mean(axis=0), table(plan, found, "accuracy").mean(axis=0)
     best = alignment[..., 1:].argmax(axis=-1)
     loss = alignment[..., 1:].max(axis=-1) - alignment[..., 0]
-    by_hand = np.take_along_axis(single, 1 + best[..., None, None], axis=-2)[..., 0, :]
-    varies = spread(by_hand - single[..., 0, :])  # chip by chip
+    by_hand = np.take_along_axis(single, 1 + best[None, ..., None], axis=-1)[..., 0]
+    varies = study.sd(by_hand - single[..., 0])  # chip by chip
     print("sigma  noise  rate    automatic        best by hand                 loss, ± sd of a chip's")
     for a, b, c in np.ndindex(loss.shape):
         k = 1 + best[a, b, c]
@@ -133,7 +129,7 @@ def draw(plan: Plan, found: dict[Cell, Result], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     single = table(plan, found, "alignment")
-    alignment, varies = single.mean(axis=-1), spread(single)
+    alignment, varies = single.mean(axis=0), study.sd(single)
     shape = (len(NOISES), len(plan.sigmas))
     figure, axes = plt.subplots(
         *shape, figsize=(2.8 * shape[1] + 0.6, 7), sharex=True, sharey=True, squeeze=False

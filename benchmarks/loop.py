@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import study
 
 from ohmostat.circuits.chip import Chip
 from ohmostat.circuits.design import Design
@@ -139,14 +140,8 @@ def _head(name: str, rows: Sequence[Row]) -> str:
 def _line(name: str, rows: Sequence[Row]) -> str:
     columns = {key: [row[key] for row in rows] for key in rows[0] if key != "factor"}
     return f"{name:16s}" + "".join(
-        f"{f'{np.mean(column):.3g} ± {_sd(column):.2g}':>20s}" for column in columns.values()
+        f"{f'{np.mean(column):.3g} ± {study.sd(column):.2g}':>20s}" for column in columns.values()
     )
-
-
-def _sd(values: Array | Sequence[float]) -> Array:
-    """Over chips, the first axis; NaN of one."""
-    count = len(values)
-    return np.std(values, axis=0, ddof=1) if count > 1 else np.full(np.shape(values)[1:], np.nan)
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -172,7 +167,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 def _band(axes: Axes, x: Sequence[float], chips: list[list[Row]], key: str, style: str, label: str) -> None:
     values = np.array([[row[key] for row in rows] for rows in chips])
-    mean, sd = values.mean(axis=0), _sd(values)
+    mean, sd = values.mean(axis=0), study.sd(values)
     (line,) = axes.plot(x, mean, style, markersize=4, label=label)
     axes.fill_between(x, mean - sd, mean + sd, color=line.get_color(), alpha=0.15, linewidth=0)
 

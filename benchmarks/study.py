@@ -1,16 +1,26 @@
-"""What studies of many sweeps have in common on the command line: they go on where they were stopped, and can
-report and draw what is there.
+"""What studies have in common: spreads over chips, and, of many sweeps, a command line: they go on where they
+were stopped, and can report and draw what is there.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
+from ohmostat.simulator.blocks import Array
+
 Plan = TypeVar("Plan")
 Found = TypeVar("Found", bound=Sized)
+
+
+def sd(values: Array | Sequence[float]) -> Array:
+    """Standard deviation over chips, the first axis; NaN of one."""
+    count = len(values)
+    return np.std(values, axis=0, ddof=1) if count > 1 else np.full(np.shape(values)[1:], np.nan)
 
 
 def parser(doc: str | None, figure: Path) -> argparse.ArgumentParser:

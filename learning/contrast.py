@@ -68,7 +68,7 @@ class ContrastiveEP(EstimatorRule):
             contrast = self._contrast(free, response, forward.post, forward.pre)
             contrast = chip.circuit.layouts[forward.array].fold(contrast)
             found[forward.array] = replace(found[forward.array], differential=contrast)
-            if backward.array != forward.array:
+            if not backward.transposed:
                 found[backward.array] = replace(found[backward.array], differential=contrast.T)
         return Update(found, response.valid, response.nudged)
 

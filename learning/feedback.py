@@ -119,7 +119,7 @@ class KolenPollack(EstimatorRule):
 
     def check(self, circuit: Circuit) -> None:
         require_feedback(circuit, self.name)
-        if any(forward.array == backward.array for forward, backward in circuit.feedback_pairs):
+        if any(backward.transposed for _, backward in circuit.feedback_pairs):
             lacks(circuit, self.name, "a feedback array of its own", 'write chip.family = "twin"')
         _require_decay(circuit, self.name)
 

@@ -24,12 +24,15 @@ STEEP = 1e-12  # where a logarithm has the slope that is taken for its own at 0
 
 @dataclass(frozen=True)
 class Function:
-    """``value(*arguments)``; ``partials(value, *arguments)``; and whether it is complex-differentiable."""
+    """``value(*arguments)``; ``partials(value, *arguments)``; whether it is complex-differentiable; and
+    whether its value at 0 is one, or stands in for none while a solution is searched.
+    """
 
     arity: int
     value: Callable[..., Any]
     partials: Callable[..., Partials]
     analytic: bool = True
+    defined_at_0: bool = True
 
 
 def _beyond(x: Any) -> Any:
@@ -122,7 +125,10 @@ def _smooth(value: Callable[[Any], Any], slope: Callable[[Any], Any], *, analyti
 
 def _logarithm(value: Callable[[Any], Any], base: float) -> Function:
     """One whose value and slope at 0, where a solution may be searched from, are finite."""
-    return _smooth(lambda x: value(_divisor(x)), lambda x: 1.0 / (base * (x + (x == 0.0) * STEEP)))
+    return Function(
+        1, lambda x: value(_divisor(x)), lambda y, x: (1.0 / (base * (x + (x == 0.0) * STEEP)),),
+        defined_at_0=False,
+    )  # fmt: skip
 
 
 def _by_value(value: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Function:
@@ -188,8 +194,6 @@ FUNCTIONS: dict[str, Function] = {
     "ceil": _flat(1, np.ceil),
     "nint": _flat(1, np.rint),
 }
-
-LOGARITHMS = "ln", "log", "log10"
 
 # Powers are analytic only where the exponent is a constant integer with this remainder by 2.
 ANALYTIC_POWERS = {"^": 0, "pow": 0, "pwr": 1}

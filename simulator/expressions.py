@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .devices import Control, Current, Time
-from .expression_functions import ANALYTIC_POWERS, FUNCTIONS, LOGARITHMS, PARAMETER_FUNCTIONS, Function
+from .expression_functions import ANALYTIC_POWERS, FUNCTIONS, PARAMETER_FUNCTIONS, Function
 from .expression_parser import OPERAND, PRECEDENCE, SIGN, Step, parse_steps
 from .netlist import GROUND
 from .spice_numbers import ExpressionError, quoted
@@ -162,7 +162,7 @@ class Formula:
             steps.append(step)
             return
         value = float(function.value(*arguments))
-        undefined = step.function in LOGARITHMS and arguments[0] == 0.0
+        undefined = arguments[0] == 0.0 and not function.defined_at_0
         if undefined or not math.isfinite(value):
             called = f"{step.function} of {', '.join(f'{argument:g}' for argument in arguments)}"
             raise ExpressionError(f"formula {quoted(self.text)}: {called} is not a finite number")

@@ -23,6 +23,7 @@ from .factorization import Factors
 FULL_STEPS = 30  # iterations of undamped Newton, where nothing limits a step
 NEWTON_LIMIT = 100  # iterations of damped Newton, and of undamped with junction limiting
 SLACK = 16.0  # in units of rounding: what an equation that holds may leave
+HELD_SLACK = 1e-6 / EPSILON  # the same where nodes are held, by currents that are large
 SHORTEST_STEP = 2.0**-12  # of a Newton step
 
 Rows = NDArray[np.intp]

@@ -21,10 +21,10 @@ from scipy.sparse import csc_array
 from .banks import GROUND
 from .continuation import continued
 from .devices import Array
-from .equations import EPSILON, Drive, Equations, Relaxation
+from .equations import Drive, Equations, Relaxation
 from .lookup import branch_current, node_voltage
 from .netlist import Netlist, NetlistError
-from .newton import newton
+from .newton import HELD_SLACK, newton
 from .overrides import Overrides
 from .structure import Structure
 
@@ -301,7 +301,7 @@ def _held(
         k = index[node]
         x[:, k], anchor[k], shunt[k] = volts, volts, 1e3 * strength
     holding = Relaxation(shunt, anchor, output_resistance=1.0 / strength)
-    held = newton(equations, x, drive, holding, damped=not equations.limits, slack=1e-6 / EPSILON)
+    held = newton(equations, x, drive, holding, damped=not equations.limits, slack=HELD_SLACK)
     return np.where(held.converged[:, None], held.x, x), held.iterations
 
 

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from .banks import NetlistError
 from .continuation import tied
 from .devices import Array
-from .equations import EPSILON, Drive, Equations, Relaxation
+from .equations import Drive, Equations, Relaxation
 from .lookup import node_place
-from .newton import newton
+from .newton import HELD_SLACK, newton
 from .operating_point import ConvergenceError, Start, operating_points
 from .overrides import Overrides
 from .transient_steps import Point
-
-HELD = 1e-6 / EPSILON  # in units of rounding: what tied nodes' currents, which are large, may leave
 
 
 def beginning(
@@ -64,10 +62,10 @@ def _held(
     shunt, anchor = np.zeros((2, equations.structure.nodes))
     shunt[places], anchor[places] = 1e9 * equations.largest_conductance(), volts
     held = Relaxation(shunt, anchor)
-    found = newton(equations, x, drive, held, damped=not equations.limits, slack=HELD)
+    found = newton(equations, x, drive, held, damped=not equations.limits, slack=HELD_SLACK)
     for k in np.flatnonzero(~found.converged):
         one = np.array([k])
-        drawn = tied(equations.take(one), drive.take(one), x[one], held, HELD)
+        drawn = tied(equations.take(one), drive.take(one), x[one], held, HELD_SLACK)
         found.x[one], found.converged[one] = drawn.x, drawn.converged
     if not found.converged.all():
         names = ", ".join(repr(equations.structure.node_names[place]) for place in places)

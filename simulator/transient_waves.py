@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,7 +89,7 @@ class Transient(Traces):
         t = np.atleast_1d(np.asarray(times, np.float64))
         if not ((t >= 0.0) & (t <= self.times[-1])).all():
             raise ValueError(f"times from {t.min():g} s to {t.max():g} s; give 0 s to {self.times[-1]:g} s")
-        x, stretches = np.empty((len(t), *self.x.shape[1:])), self._stretches()
+        x, stretches = np.empty((len(t), *self.x.shape[1:])), self._stretches
         begins = np.array([self.times[stretch.start] for stretch in stretches])
         which = np.searchsorted(begins, t, side="right") - 1
         again = np.append(t[1:] == t[:-1], False)
@@ -137,6 +138,7 @@ class Transient(Traces):
     def _pieces(self) -> list[slice]:
         return [slice(i, j) for i, j in zip(self._starts, (*self._starts[1:], len(self.times)), strict=True)]
 
+    @cached_property
     def _stretches(self) -> list[slice]:
         """Of smooth pieces: steps none of which is ``UNEVEN`` times its neighbour. They share their ends."""
         found = []
@@ -150,7 +152,7 @@ class Transient(Traces):
     def _integral(self, values: Array) -> Array:
         """Of ``values`` (T, ...) over time, from 0 to each time point."""
         total, before = np.zeros_like(values), np.zeros_like(values[0])
-        for stretch in self._stretches():
+        for stretch in self._stretches:
             total[stretch] = before + self._spline(stretch, values).antiderivative()(self.times[stretch])
             before = total[stretch.stop - 1].copy()
         return total

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ohmostat.simulator.netlist import Netlist
+from ohmostat.simulator.spice_reader import parse_spice
+from ohmostat.simulator.waveforms import Sine, Waveform
 
 
 def conductances(seed: int, n: int = 8) -> Netlist:
@@ -67,3 +69,34 @@ def latch() -> Netlist:
         net.resistor(f"R{k}", f"n{k}", f"v{other}", conductance=1e-5)
         net.resistor(f"L{k}", f"v{k}", "0", conductance=1e-9)
     return net
+
+
+def rc(waveform: Waveform, *, resistance: float = 1e3, capacitance: float = 1e-9) -> Netlist:
+    net = Netlist("rc")
+    net.voltage_source("V1", "in", "0", waveform=waveform)
+    net.resistor("R1", "in", "out", conductance=1 / resistance)
+    net.capacitor("C1", "out", "0", capacitance)
+    return net
+
+
+def rlc(resistance: float = 10.0) -> Netlist:
+    """A parallel resonator, 1 nF and 1 µH, or without resistance an ideal one."""
+    net = Netlist("rlc")
+    net.capacitor("C1", "v", "0", 1e-9)
+    net.inductor("L1", "v", "0", 1e-6)
+    if resistance:
+        net.resistor("R1", "v", "0", conductance=1 / resistance)
+    return net
+
+
+def rectifier() -> Netlist:
+    net = Netlist("rectifier")
+    net.voltage_source("V1", "in", "0", waveform=Sine(0.0, 2.0, 1e6))
+    net.diode("D1", "in", "out", is_=1e-12, rs=10.0, cjo=1e-12, tt=1e-9)
+    net.resistor("R1", "out", "0", conductance=1e-3)
+    net.capacitor("C1", "out", "0", 1e-10)
+    return net
+
+
+def netlist_of(cards: str) -> Netlist:
+    return parse_spice(f"circuit\n{cards}.end\n").netlist()
